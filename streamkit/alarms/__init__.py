@@ -1,0 +1,1 @@
+"""Threshold alarms over metrics, with the semantics of CloudWatch."""

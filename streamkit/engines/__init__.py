@@ -1,0 +1,1 @@
+"""Where bytes are kept: each engine implements the services' ports."""

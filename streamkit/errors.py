@@ -1,0 +1,237 @@
+"""Every exception streamkit raises, one tree.
+
+::
+
+    StreamKitError
+    ├── ValidationError            an argument is wrong; the message says what to change
+    │   ├── InvalidPatternError    an event pattern is wrong; carries the path to the fault
+    │   ├── EncodeError            a value does not fit the handle's type
+    │   ├── ReceiptHandleInvalidError
+    │   └── MessageNotInflightError
+    ├── NotFoundError              no such stream, shard, queue, table or message
+    ├── AlreadyExistsError         the name is taken (by something that differs)
+    ├── DecodeError                stored bytes do not fit the handle's type
+    ├── ExpiredIteratorError       a shard iterator is older than five minutes
+    ├── ConditionFailedError       a conditional write was refused; nothing was written
+    ├── TransactionCanceledError   one of several writes was refused; none was written
+    ├── LeaseLostError             somebody else owns the shard now; the checkpoint was refused
+    ├── ThroughputExceededError    retryable
+    ├── FunctionError              a mapping's function failed for good
+    ├── ServiceFailedError         a background service of a kit failed
+    ├── ClosedError                the kit or the engine is closed
+    ├── MissingExtraError          an optional dependency is not installed
+    └── StorageError               the disk or what is on it
+        ├── DirectoryInUseError    another process owns the directory
+        ├── UnknownFormatError     written by another version
+        ├── CorruptLogError        damage that is not a torn tail; names file and offset
+        ├── DiskFullError          retryable, when there is room again
+        └── JournalFailedError     a write or a sync failed; nothing more is acknowledged
+
+Every error carries ``retryable`` and ``retry_after`` (seconds or None), and its facts as attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StreamKitError(Exception):
+    """The root. ``except StreamKitError`` catches all that streamkit raises on purpose."""
+
+    retryable: bool = False
+    retry_after: float | None = None
+
+
+class ValidationError(StreamKitError):
+    """An argument is wrong. Nothing was stored."""
+
+
+class InvalidPatternError(ValidationError):
+    """An event pattern is not valid; ``path`` leads to the fault, ``reason`` says what is wrong there."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"event pattern is not valid at {path or 'the root'}: {reason}")
+
+
+class EncodeError(ValidationError):
+    """A value cannot be encoded as the handle's type."""
+
+
+class ReceiptHandleInvalidError(ValidationError):
+    """A receipt handle is malformed or belongs to another queue."""
+
+    def __init__(self, receipt_handle: str, queue: str) -> None:
+        self.receipt_handle = receipt_handle
+        self.queue = queue
+        super().__init__(
+            f"receipt handle {receipt_handle[:40]!r} is not one of queue {queue!r}: "
+            "pass the receipt_handle of a message received from this queue"
+        )
+
+
+class MessageNotInflightError(ValidationError):
+    """The message of a receipt handle is not in flight under that handle any more."""
+
+    def __init__(self, message_id: str, queue: str) -> None:
+        self.message_id = message_id
+        self.queue = queue
+        super().__init__(
+            f"message {message_id} of queue {queue!r} is not in flight under this receipt handle: "
+            "its visibility timeout ran out or it was deleted"
+        )
+
+
+class NotFoundError(StreamKitError):
+    """There is no such thing. ``kind`` is "stream", "shard", "queue", "table" or "message"."""
+
+    def __init__(self, kind: str, name: str, hint: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        super().__init__(f"{kind} {name!r} does not exist" + (f": {hint}" if hint else ""))
+
+
+class AlreadyExistsError(StreamKitError):
+    """The name is taken. ``difference`` says in what the existing one differs, if that was asked."""
+
+    def __init__(self, kind: str, name: str, difference: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        self.difference = difference
+        advice = f" with another {difference}" if difference else ": pass exist_ok=True to use it as it is"
+        super().__init__(f"{kind} {name!r} exists already{advice}")
+
+
+class DecodeError(StreamKitError):
+    """Stored bytes do not decode as the handle's type. The bytes themselves are not lost."""
+
+
+class ExpiredIteratorError(StreamKitError):
+    """A shard iterator was used more than five minutes after its issue."""
+
+    def __init__(self, age_seconds: float) -> None:
+        self.age_seconds = age_seconds
+        super().__init__(
+            f"the shard iterator is {age_seconds:.0f} s old and iterators live 300 s: "
+            "get a new one AFTER_SEQUENCE_NUMBER of the last record read"
+        )
+
+
+class ConditionFailedError(StreamKitError):
+    """A conditional write found its condition false. Nothing was written."""
+
+    def __init__(self, table: str, key: object) -> None:
+        self.table = table
+        self.key = key
+        super().__init__(f"the condition on item {key!r} of table {table!r} is false: nothing was written")
+
+
+class TransactionCanceledError(StreamKitError):
+    """At least one of several writes had a false condition. None was written.
+
+    ``reasons`` has one entry per write, in order: ``"None"`` or ``"ConditionalCheckFailed"``.
+    """
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = list(reasons)
+        failed = [index for index, reason in enumerate(self.reasons) if reason != "None"]
+        super().__init__(f"nothing was written: the condition of write {failed} of {len(self.reasons)} is false")
+
+
+class LeaseLostError(StreamKitError):
+    """Another worker took the shard's lease. The refused checkpoint is not stored."""
+
+    def __init__(self, consumer: str, shard_id: str) -> None:
+        self.consumer = consumer
+        self.shard_id = shard_id
+        super().__init__(
+            f"consumer {consumer!r} lost the lease on {shard_id} to another worker of the same name: "
+            "stop processing this shard; the new owner goes on from the last checkpoint"
+        )
+
+
+class ThroughputExceededError(StreamKitError):
+    """A shard's throughput limit refused this entry; try it again."""
+
+    retryable = True
+
+
+class FunctionError(StreamKitError):
+    """A function failed, timed out, or returned what its mapping cannot use."""
+
+
+class ServiceFailedError(StreamKitError):
+    """A background service stopped with an error, which is the ``__cause__``."""
+
+    def __init__(self, service: str, cause: BaseException) -> None:
+        self.service = service
+        super().__init__(f"service {service!r} failed: {type(cause).__name__}: {cause}")
+
+
+class ClosedError(StreamKitError):
+    """The kit, engine, producer or consumer is closed."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} is closed: open it again to go on")
+
+
+class MissingExtraError(StreamKitError):
+    """An optional dependency is missing; ``extra`` is what to install."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{feature} needs an optional dependency: pip install 'streamkit[{extra}]'")
+
+
+class StorageError(StreamKitError):
+    """The data directory could not be used."""
+
+
+class DirectoryInUseError(StorageError):
+    """Another process, event loop or kit owns the directory; ``holder`` describes it."""
+
+    def __init__(self, path: str, holder: str) -> None:
+        self.path = path
+        self.holder = holder
+        super().__init__(f"{path} is in use by {holder}: one process owns a data directory at a time; close that one first")
+
+
+class UnknownFormatError(StorageError):
+    """The directory was written by a version this one does not know."""
+
+    def __init__(self, path: str, found: object, known: object) -> None:
+        self.path = path
+        super().__init__(f"{path} has storage format {found!r}, and this streamkit reads {known!r}: use the version that wrote it")
+
+
+class CorruptLogError(StorageError):
+    """Stored bytes are damaged, and not as a crash leaves them. Nothing was cut or skipped."""
+
+    def __init__(self, path: str, offset: int, reason: str) -> None:
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+        super().__init__(f"{path} is damaged at byte {offset}: {reason}; nothing was changed, restore this file from a backup")
+
+
+class DiskFullError(StorageError):
+    """There was no room for a write. Nothing of it was acknowledged; reading goes on."""
+
+    retryable = True
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"no space left for {path}: nothing was acknowledged; free some space and try again")
+
+
+class JournalFailedError(StorageError):
+    """A write or sync of the journal failed, so nothing more is acknowledged until the directory is opened again."""
+
+    def __init__(self, path: str, cause: BaseException) -> None:
+        self.path = path
+        super().__init__(
+            f"the journal {path} failed ({type(cause).__name__}: {cause}): nothing after the last acknowledged "
+            "change is promised; close and open the directory again, which recovers all that was acknowledged"
+        )

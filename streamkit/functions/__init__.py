@@ -1,0 +1,1 @@
+"""Functions as plugins, and event source mappings with the semantics of Lambda."""

@@ -1,0 +1,1 @@
+"""Metrics: what every service reports, kept in windows and shown to Prometheus."""

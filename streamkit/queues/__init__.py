@@ -1,0 +1,1 @@
+"""A visibility-timeout queue with the semantics of SQS."""

@@ -1,0 +1,1 @@
+"""A sharded append-only log with the semantics of Kinesis."""

@@ -1,0 +1,1 @@
+"""A key-value table with the semantics of DynamoDB."""
