@@ -64,7 +64,7 @@ class SystemClock:
 
     async def sleep_until(self, when_ms: int) -> None:
         """Sleep until ``when_ms`` has come."""
-        while (remaining := when_ms - self.now_ms()) > 0:
+        while (remaining := when_ms - self.now_ms()) > 0:  # noqa: ASYNC110 - no event comes, only time
             await asyncio.sleep(remaining / 1000)
 
 
@@ -90,7 +90,12 @@ async def wait_until(clock: Clock, waiter: asyncio.Future[bool], deadline_ms: in
     """
     if deadline_ms is None:
         return await waiter
-    timer = clock.call_at(deadline_ms, lambda: waiter.done() or waiter.set_result(False))
+
+    def expire() -> None:
+        if not waiter.done():
+            waiter.set_result(False)
+
+    timer = clock.call_at(deadline_ms, expire)
     try:
         return await waiter
     finally:

@@ -195,7 +195,9 @@ class DirectoryInUseError(StorageError):
     def __init__(self, path: str, holder: str) -> None:
         self.path = path
         self.holder = holder
-        super().__init__(f"{path} is in use by {holder}: one process owns a data directory at a time; close that one first")
+        super().__init__(
+            f"{path} is in use by {holder}: one process owns a data directory at a time; close that one first"
+        )
 
 
 class UnknownFormatError(StorageError):
@@ -203,7 +205,9 @@ class UnknownFormatError(StorageError):
 
     def __init__(self, path: str, found: object, known: object) -> None:
         self.path = path
-        super().__init__(f"{path} has storage format {found!r}, and this streamkit reads {known!r}: use the version that wrote it")
+        super().__init__(
+            f"{path} has storage format {found!r}, and this streamkit reads {known!r}: use the version that wrote it"
+        )
 
 
 class CorruptLogError(StorageError):
@@ -213,7 +217,9 @@ class CorruptLogError(StorageError):
         self.path = path
         self.offset = offset
         self.reason = reason
-        super().__init__(f"{path} is damaged at byte {offset}: {reason}; nothing was changed, restore this file from a backup")
+        super().__init__(
+            f"{path} is damaged at byte {offset}: {reason}; nothing was changed, restore this file from a backup"
+        )
 
 
 class DiskFullError(StorageError):

@@ -1,0 +1,44 @@
+"""The effects port: what a batch did, committed as one.
+
+A mapping's sink items, the messages and records it sent on, and its checkpoint are one ``Effects``. An engine that
+keeps streams, queues and tables in one journal applies all of it or nothing, which is what makes a record count
+exactly once, through any crash.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from streamkit.queues.store import SendEntry
+from streamkit.streams.store import PutEntry
+from streamkit.tables.write import Write
+
+
+class Effects(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes that belong together."""
+
+    writes: tuple[Write, ...] = ()
+    """To any tables, with conditions."""
+    sends: tuple[tuple[str, tuple[SendEntry, ...]], ...] = ()
+    """Messages by the name of their queue."""
+    puts: tuple[tuple[str, tuple[PutEntry, ...]], ...] = ()
+    """Records by the name of their stream."""
+
+
+class EffectStore(Protocol):
+    """The port."""
+
+    async def commit(self, effects: Effects) -> None:
+        """Apply everything, or nothing.
+
+        Durability: as one change of the engine. Cancellation: it happened or it did not, never in part.
+
+        Raises:
+            ConditionFailedError: the condition of the only write is false.
+            TransactionCanceledError: the condition of one of several writes is false.
+            NotFoundError: a stream, queue or table does not exist.
+            ValidationError: something is malformed or over a limit.
+        """
+        ...

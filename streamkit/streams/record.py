@@ -1,0 +1,121 @@
+"""What a stream holds, and what its users hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from streamkit.clock import to_datetime
+from streamkit.codecs import Codec
+
+T = TypeVar("T")
+
+
+class StoredRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record as an engine keeps it: bytes, not yet decoded."""
+
+    sequence_number: int
+    """Strictly increasing within its shard, unique within its stream. Differences mean nothing."""
+    arrival_ms: int
+    partition_key: str
+    data: bytes
+
+
+class Record(Generic[T]):
+    """A record as a consumer sees it.
+
+    ``value`` decodes when it is first asked for, so that one record that does not decode fails alone, and a consumer
+    that only wants keys pays for nothing.
+    """
+
+    __slots__ = ("_codec", "_stored", "_value", "shard_id")
+
+    def __init__(self, stored: StoredRecord, shard_id: str, codec: Codec[T]) -> None:
+        self._stored = stored
+        self._codec = codec
+        self.shard_id = shard_id
+
+    @property
+    def value(self) -> T:
+        """The decoded value, as the stream's ``type=`` says.
+
+        Raises:
+            DecodeError: the bytes are not of that type; ``data`` still has them.
+        """
+        try:
+            return self._value
+        except AttributeError:
+            self._value: T = self._codec.decode(self._stored.data)
+            return self._value
+
+    @property
+    def data(self) -> bytes:
+        """The stored bytes."""
+        return self._stored.data
+
+    @property
+    def partition_key(self) -> str:
+        """What chose the shard; records of one key keep their order."""
+        return self._stored.partition_key
+
+    @property
+    def sequence_number(self) -> int:
+        """Strictly increasing within the shard."""
+        return self._stored.sequence_number
+
+    @property
+    def arrival_ms(self) -> int:
+        """When the stream took it, milliseconds since the epoch."""
+        return self._stored.arrival_ms
+
+    @property
+    def arrival(self) -> datetime:
+        """When the stream took it (UTC)."""
+        return to_datetime(self._stored.arrival_ms)
+
+    def __repr__(self) -> str:
+        return (
+            f"Record({self.shard_id}, sequence_number={self.sequence_number}, "
+            f"partition_key={self.partition_key!r}, {len(self.data)} bytes)"
+        )
+
+
+class Batch(Generic[T], Sequence[Record[T]]):
+    """Records of one shard, in order. Never empty."""
+
+    __slots__ = ("millis_behind_latest", "records", "shard_id")
+
+    def __init__(self, shard_id: str, records: Sequence[Record[T]], millis_behind_latest: int = 0) -> None:
+        self.shard_id = shard_id
+        self.records = records
+        self.millis_behind_latest = millis_behind_latest
+
+    @property
+    def last_sequence_number(self) -> int:
+        """What a checkpoint of this batch stores."""
+        return self.records[-1].sequence_number
+
+    @property
+    def values(self) -> list[T]:
+        """Every record's value, decoded.
+
+        Raises:
+            DecodeError: some record's bytes are not of the stream's type.
+        """
+        return [record.value for record in self.records]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record[T]]:
+        return iter(self.records)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.records[index]
+
+    def __repr__(self) -> str:
+        first, last = self.records[0].sequence_number, self.last_sequence_number
+        return f"Batch({self.shard_id}, {len(self.records)} records, sequence numbers {first} to {last})"
