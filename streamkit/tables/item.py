@@ -46,6 +46,14 @@ class TableSchema(msgspec.Struct, frozen=True):
         """The key attributes' names."""
         return (self.partition_key,) if self.sort_key is None else (self.partition_key, self.sort_key)
 
+    def check_partition(self, value: Any) -> None:
+        """Refuse what cannot be a partition key.
+
+        Raises:
+            ValidationError: it is empty, too long, or of a type that cannot be a key.
+        """
+        _key_value(self, self.partition_key, {self.partition_key: value}, 2048)
+
     def key_of(self, attributes: Mapping[str, Any]) -> Key:
         """The key within ``attributes``, which may hold more.
 

@@ -1,0 +1,152 @@
+"""Everything that can happen to a store, as values: what the journal holds and recovery replays.
+
+A change says what happened, not what was asked for: numbers given, deadlines set, items as they are afterwards. So
+replaying needs no clock, no condition and no randomness, and replaying twice is harmless.
+
+The field order of these structs is the storage format (they are arrays on disk): append fields, never reorder them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from streamkit.queues.message import QueueAttributes
+from streamkit.tables.item import TableSchema
+
+
+class StreamCreated(msgspec.Struct, tag="sc", array_like=True):
+    """A stream with open shards of equal width."""
+
+    stream_id: int
+    name: str
+    created_ms: int
+    shard_count: int
+
+
+class StreamDeleted(msgspec.Struct, tag="sd", array_like=True):
+    """A stream and its records are gone."""
+
+    stream_id: int
+
+
+class RecordsPut(msgspec.Struct, tag="r", array_like=True, gc=False):
+    """Records of one stream, as columns; record i has number ``first_number + i``."""
+
+    stream_id: int
+    first_number: int
+    shards: list[int]
+    arrivals_ms: list[int]
+    keys: list[str]
+    data: list[bytes]
+
+
+class QueueCreated(msgspec.Struct, tag="qc", array_like=True):
+    """A queue."""
+
+    queue_id: int
+    name: str
+    created_ms: int
+    attributes: QueueAttributes
+
+
+class QueueDeleted(msgspec.Struct, tag="qd", array_like=True):
+    """A queue and its messages are gone."""
+
+    queue_id: int
+
+
+class MessagesSent(msgspec.Struct, tag="s", array_like=True, gc=False):
+    """Messages of one queue, as columns; message i has number ``first_number + i``."""
+
+    queue_id: int
+    first_number: int
+    sent_ms: int
+    visible_at_ms: list[int]
+    ids: list[str]
+    bodies: list[bytes]
+
+
+class MessagesReceived(msgspec.Struct, tag="rc", array_like=True, gc=False):
+    """One receive: some messages hidden, some moved to the dead-letter queue. Both sides are this one change."""
+
+    queue_id: int
+    received_ms: int
+    timeout_ms: int
+    numbers: list[int]
+    moved: list[int]
+    dead_letter_queue_id: int
+    first_dead_number: int
+
+
+class MessagesReleased(msgspec.Struct, tag="rl", array_like=True, gc=False):
+    """A receive that was cancelled before it answered: its messages were not received."""
+
+    queue_id: int
+    numbers: list[int]
+
+
+class MessagesDeleted(msgspec.Struct, tag="d", array_like=True, gc=False):
+    """Messages are gone."""
+
+    queue_id: int
+    numbers: list[int]
+
+
+class VisibilityChanged(msgspec.Struct, tag="v", array_like=True, gc=False):
+    """Messages hidden until, or shown at, ``now_ms`` plus their timeout."""
+
+    queue_id: int
+    now_ms: int
+    numbers: list[int]
+    timeouts_ms: list[int]
+
+
+class MessagesMoved(msgspec.Struct, tag="m", array_like=True, gc=False):
+    """Messages moved by hand from one queue to another, to be received afresh."""
+
+    queue_id: int
+    numbers: list[int]
+    to_queue_id: int
+    first_number: int
+    now_ms: int
+
+
+class TableCreated(msgspec.Struct, tag="tc", array_like=True):
+    """A table."""
+
+    table_id: int
+    schema: TableSchema
+    created_ms: int
+
+
+class TableDeleted(msgspec.Struct, tag="td", array_like=True):
+    """A table and its items are gone."""
+
+    table_id: int
+
+
+class ItemsWritten(msgspec.Struct, tag="i", array_like=True, gc=False):
+    """Items of one table as they are afterwards, as columns; None: the item is gone."""
+
+    table_id: int
+    partition_keys: list[str | int | bytes]
+    sort_keys: list[str | int | bytes | None]
+    items: list[bytes | None]
+
+
+Change = (
+    StreamCreated
+    | StreamDeleted
+    | RecordsPut
+    | QueueCreated
+    | QueueDeleted
+    | MessagesSent
+    | MessagesReceived
+    | MessagesReleased
+    | MessagesDeleted
+    | VisibilityChanged
+    | MessagesMoved
+    | TableCreated
+    | TableDeleted
+    | ItemsWritten
+)

@@ -1,0 +1,68 @@
+"""The log of changes, as the embedded stores use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from streamkit.engines.embedded.changes import Change
+from streamkit.errors import ClosedError
+
+
+class Log(Protocol):
+    """Takes changes in order and says when they are durable.
+
+    Changes appended without an ``await`` between them are in one group, and a group is durable whole or not at all.
+    """
+
+    @property
+    def group(self) -> int:
+        """The number of the group that the next ``append`` joins. A change may be extended while its group gathers."""
+
+    def check(self) -> None:
+        """Called before anything is changed in memory; an ``append`` that follows without ``await`` succeeds.
+
+        Raises:
+            ClosedError: the engine is closed.
+            StorageError: nothing can be made durable any more.
+        """
+
+    def append(self, change: Change, on_durable: Callable[[], None] | None = None) -> int:
+        """Add a change and return its group.
+
+        ``on_durable`` runs once it is durable, before anybody who waits for the group is woken.
+        """
+
+    async def durable(self, group: int) -> None:
+        """Return once the group is durable; at once if it is so already.
+
+        Raises:
+            StorageError: it will not be; what was changed since the last durable group is not promised.
+        """
+
+
+class MemoryLog:
+    """A log that forgets: everything is as durable as it will ever be at once."""
+
+    def __init__(self) -> None:
+        self.group = 1
+        self._closed = False
+
+    def check(self) -> None:
+        """See Log."""
+        if self._closed:
+            raise ClosedError("the memory engine")
+
+    def append(self, change: Change, on_durable: Callable[[], None] | None = None) -> int:
+        """See Log. Each change is a group of its own."""
+        self.group += 1
+        if on_durable is not None:
+            on_durable()
+        return self.group - 1
+
+    async def durable(self, group: int) -> None:
+        """See Log."""
+
+    def close(self) -> None:
+        """Take no more changes."""
+        self._closed = True

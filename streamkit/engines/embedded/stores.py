@@ -1,0 +1,86 @@
+"""The three stores of an embedded engine as one: its ids, its replay, and commits across all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamkit.clock import Clock
+from streamkit.engines.embedded import changes as c
+from streamkit.engines.embedded.items import Items
+from streamkit.engines.embedded.log import Log
+from streamkit.engines.embedded.queues import EmbeddedQueues
+from streamkit.engines.embedded.streams import ColdRecords, EmbeddedStreams
+from streamkit.engines.embedded.tables import EmbeddedTables
+from streamkit.functions.effects import Effects
+from streamkit.limits import Limits
+
+
+class EmbeddedStores:
+    """Streams, queues and tables over one log."""
+
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        limits: Limits,
+        *,
+        cold: ColdRecords | None = None,
+        open_items: Callable[[int], Items] = lambda table_id: Items(),
+    ) -> None:
+        self._log = log
+        self.last_id = 0
+        self.streams = EmbeddedStreams(log, clock, limits, self._next_id, cold)
+        self.queues = EmbeddedQueues(log, clock, limits, self._next_id)
+        self.tables = EmbeddedTables(log, clock, limits, self._next_id, open_items)
+        self._apply: dict[type, Callable[[Any], object]] = {
+            c.StreamCreated: self.streams.stream_created,
+            c.StreamDeleted: self.streams.stream_deleted,
+            c.RecordsPut: self.streams.records_put,
+            c.QueueCreated: self.queues.queue_created,
+            c.QueueDeleted: self.queues.queue_deleted,
+            c.MessagesSent: self.queues.messages_sent,
+            c.MessagesReceived: self.queues.messages_received,
+            c.MessagesReleased: self.queues.messages_released,
+            c.MessagesDeleted: self.queues.messages_deleted,
+            c.VisibilityChanged: self.queues.visibility_changed,
+            c.MessagesMoved: self.queues.messages_moved,
+            c.TableCreated: self.tables.table_created,
+            c.TableDeleted: self.tables.table_deleted,
+            c.ItemsWritten: self.tables.items_written,
+        }
+
+    def _next_id(self) -> int:
+        self.last_id += 1
+        return self.last_id
+
+    def replay(self, change: c.Change) -> None:
+        """Apply a change that the log holds."""
+        self._apply[type(change)](change)
+        if isinstance(change, c.StreamCreated):
+            self.last_id = max(self.last_id, change.stream_id)
+        elif isinstance(change, c.QueueCreated):
+            self.last_id = max(self.last_id, change.queue_id)
+        elif isinstance(change, c.TableCreated):
+            self.last_id = max(self.last_id, change.table_id)
+
+    async def commit(self, effects: Effects) -> None:
+        """See EffectStore."""
+        for stream, entries in effects.puts:
+            self.streams.validate(stream, entries)
+        for queue, messages in effects.sends:
+            self.queues.validate(queue, messages)
+        # ATOMIC: everything joins one group of the log, which is durable whole or not at all
+        # INVARIANT: test_commit_is_all_or_nothing
+        group = self.tables.stage(self.tables.decide(effects.writes)) if effects.writes else 0
+        for queue, messages in effects.sends:
+            group = self.queues.stage(queue, messages)[1]
+        for stream, entries in effects.puts:
+            group = self.streams.stage(stream, entries)[1]
+        # end ATOMIC
+        await self._log.durable(group)
+
+    def close(self) -> None:
+        """End every wait."""
+        self.streams.close()
+        self.queues.close()
