@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Callable, Sequence
 from secrets import token_hex
 
 import msgspec
 
-from streamkit.clock import Clock, Timer, wait_until, wake
+from streamkit.clock import Clock
 from streamkit.engines.embedded.changes import (
     MessagesDeleted,
     MessagesMoved,
@@ -22,6 +21,7 @@ from streamkit.engines.embedded.changes import (
     VisibilityChanged,
 )
 from streamkit.engines.embedded.log import Log
+from streamkit.engines.embedded.queue_waits import QueueWaits
 from streamkit.errors import (
     AlreadyExistsError,
     MessageNotInflightError,
@@ -47,8 +47,7 @@ class EmbeddedQueues:
         self._next_id = next_id
         self._by_name: dict[str, QueueState] = {}
         self.by_id: dict[int, QueueState] = {}
-        self._waiters: dict[int, deque[asyncio.Future[bool]]] = {}
-        self._timers: dict[int, tuple[int, Timer]] = {}
+        self._waits = QueueWaits(clock)
         self._last_group = 0
 
     # ---- control plane
@@ -128,7 +127,7 @@ class EmbeddedQueues:
             [entry.body for entry in entries],
         )
         self.messages_sent(change)
-        return ids, self._append(change, lambda: self._wake(queue, len(ids)))
+        return ids, self._append(change, lambda: self._waits.wake(queue, len(ids)))
 
     # ---- receiving
 
@@ -149,7 +148,7 @@ class EmbeddedQueues:
                 return await self._hand_out(queue, change)
             if self._clock.now_ms() >= deadline_ms:
                 return []
-            await self._wait(queue, deadline_ms)
+            await self._waits.wait(queue, deadline_ms)
             if self.by_id.get(queue.queue_id) is not queue:
                 raise NotFoundError("queue", name, "it was deleted while a receive waited")
 
@@ -179,9 +178,9 @@ class EmbeddedQueues:
 
         def woken() -> None:
             if target is not None:
-                self._wake(target, len(change.moved))
+                self._waits.wake(target, len(change.moved))
             if change.timeout_ms == 0:
-                self._wake(queue, len(change.numbers))
+                self._waits.wake(queue, len(change.numbers))
 
         group = self._append(change, woken)
         try:
@@ -208,48 +207,7 @@ class EmbeddedQueues:
         if held:
             released = MessagesReleased(queue.queue_id, held)
             self.messages_released(released)
-            self._append(released, lambda: self._wake(queue, len(held)))
-
-    async def _wait(self, queue: QueueState, deadline_ms: int) -> None:
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        waiters = self._waiters.setdefault(queue.queue_id, deque())
-        waiters.append(waiter)
-        self._arm(queue)
-        try:
-            await wait_until(self._clock, waiter, deadline_ms)
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._wake(queue, 1)  # This wake was for a message; somebody else must take it.
-            raise
-        finally:
-            if waiter in waiters:
-                waiters.remove(waiter)
-
-    def _wake(self, queue: QueueState, count: int) -> None:
-        waiters = self._waiters.get(queue.queue_id)
-        while waiters and count > 0:
-            if wake(waiters.popleft()):
-                count -= 1
-        if waiters:
-            self._arm(queue)
-
-    def _arm(self, queue: QueueState) -> None:
-        """See that somebody looks when the next hidden message becomes visible, as long as somebody waits."""
-        when_ms = queue.next_visible_ms()
-        armed = self._timers.get(queue.queue_id)
-        if when_ms is None or (armed is not None and armed[0] <= when_ms):
-            return
-        if armed is not None:
-            armed[1].cancel()
-        self._timers[queue.queue_id] = (when_ms, self._clock.call_at(when_ms, lambda: self._surface(queue)))
-
-    def _surface(self, queue: QueueState) -> None:
-        del self._timers[queue.queue_id]
-        visible = queue.describe(self._clock.now_ms()).visible
-        if visible:
-            self._wake(queue, visible)
-        elif self._waiters.get(queue.queue_id):
-            self._arm(queue)
+            self._append(released, lambda: self._waits.wake(queue, len(held)))
 
     # ---- settling
 
@@ -287,7 +245,7 @@ class EmbeddedQueues:
         if change.numbers:
             self._log.check()
             self.visibility_changed(change)
-            await self._log.durable(self._append(change, lambda: self._wake(queue, len(change.numbers))))
+            await self._log.durable(self._append(change, lambda: self._waits.wake(queue, len(change.numbers))))
         return results
 
     async def peek_messages(self, name: str, limit: int) -> list[ReceivedMessage]:
@@ -309,7 +267,7 @@ class EmbeddedQueues:
             self._log.check()
             change = MessagesMoved(queue.queue_id, numbers, target.queue_id, target.last_number + 1, now_ms)
             self.messages_moved(change)
-            await self._log.durable(self._append(change, lambda: self._wake(target, len(numbers))))
+            await self._log.durable(self._append(change, lambda: self._waits.wake(target, len(numbers))))
         return len(numbers)
 
     # ---- parts
@@ -343,12 +301,7 @@ class EmbeddedQueues:
 
     def close(self) -> None:
         """End every wait: the engine closes, and the log says so to whoever goes on."""
-        for _, timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                wake(waiter)
+        self._waits.close()
 
     # ---- what happened (live and in replay)
 
@@ -367,10 +320,7 @@ class EmbeddedQueues:
         """A queue is gone."""
         state = self.by_id.pop(change.queue_id)
         del self._by_name[state.name]
-        if (armed := self._timers.pop(state.queue_id, None)) is not None:
-            armed[1].cancel()
-        for waiter in self._waiters.pop(state.queue_id, ()):
-            wake(waiter)
+        self._waits.forget(state)
 
     def messages_sent(self, change: MessagesSent) -> None:
         """Messages are there, visible or delayed."""
