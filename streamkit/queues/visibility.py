@@ -24,8 +24,8 @@ MAX_VISIBILITY_MS = 43_200_000
 Place = Literal["ready", "delayed", "in flight"]
 
 
-class StoredMessage(msgspec.Struct, gc=False):
-    """A message and where it stands."""
+class StoredMessage(msgspec.Struct, gc=False, array_like=True):
+    """A message and where it stands. The field order is a storage format: append, never reorder."""
 
     number: int
     """Given by its queue, rising; never used again."""
@@ -62,6 +62,8 @@ class QueueState:
         self.attributes = attributes
         self.last_number = last_number
         self.messages: dict[int, StoredMessage] = {}
+        self.changed = False
+        """Something happened since this was last set to False."""
         # Both may hold entries that are out of date; an entry counts only if the message still stands as it says.
         self._ready: deque[int] = deque()
         self._hidden: list[tuple[int, int]] = []
@@ -183,6 +185,7 @@ class QueueState:
 
     def add(self, message: StoredMessage) -> None:
         """A message is there."""
+        self.changed = True
         self.messages[message.number] = message
         self.last_number = max(self.last_number, message.number)
         self._counts[message.place] += 1
@@ -197,6 +200,7 @@ class QueueState:
 
     def release(self, message: StoredMessage) -> None:
         """A receive that nobody got: visible and uncounted. It was first in line, and is again."""
+        self.changed = True
         message.receive_count -= 1
         if message.receive_count == 0:
             message.first_received_ms = 0
@@ -206,6 +210,7 @@ class QueueState:
 
     def hide(self, message: StoredMessage, now_ms: int, timeout_ms: int) -> None:
         """It is hidden for ``timeout_ms``; 0 shows it."""
+        self.changed = True
         message.visible_at_ms = now_ms + timeout_ms
         message.hidden_for_ms = timeout_ms
         self._move(message, "in flight" if timeout_ms > 0 else "ready")
@@ -213,6 +218,7 @@ class QueueState:
 
     def remove(self, message: StoredMessage) -> None:
         """It is gone."""
+        self.changed = True
         del self.messages[message.number]
         self._counts[message.place] -= 1
 

@@ -8,6 +8,8 @@ The field order of these structs is the storage format (they are arrays on disk)
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from streamkit.queues.message import QueueAttributes
@@ -129,8 +131,10 @@ class ItemsWritten(msgspec.Struct, tag="i", array_like=True, gc=False):
     """Items of one table as they are afterwards, as columns; None: the item is gone."""
 
     table_id: int
-    partition_keys: list[str | int | bytes]
-    sort_keys: list[str | int | bytes | None]
+    partition_keys: list[Any]
+    """Each a str, int or bytes; msgspec decodes no union of str and bytes."""
+    sort_keys: list[Any]
+    """The same, or None."""
     items: list[bytes | None]
 
 

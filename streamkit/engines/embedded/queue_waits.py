@@ -10,7 +10,7 @@ from streamkit.queues.visibility import QueueState
 
 
 class QueueWaits:
-    """Who waits at which queue. A thousand waiting receives cost one timer per queue, and nothing while nothing comes."""
+    """Who waits at which queue. A thousand waiting receives cost one timer, and nothing while nothing comes."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -7,7 +7,6 @@ from typing import Any
 
 from streamkit.clock import Clock
 from streamkit.engines.embedded import changes as c
-from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.queues import EmbeddedQueues
 from streamkit.engines.embedded.streams import ColdRecords, EmbeddedStreams
@@ -19,20 +18,12 @@ from streamkit.limits import Limits
 class EmbeddedStores:
     """Streams, queues and tables over one log."""
 
-    def __init__(
-        self,
-        log: Log,
-        clock: Clock,
-        limits: Limits,
-        *,
-        cold: ColdRecords | None = None,
-        open_items: Callable[[int], Items] = lambda table_id: Items(),
-    ) -> None:
+    def __init__(self, log: Log, clock: Clock, limits: Limits, *, cold: ColdRecords | None = None) -> None:
         self._log = log
         self.last_id = 0
         self.streams = EmbeddedStreams(log, clock, limits, self._next_id, cold)
         self.queues = EmbeddedQueues(log, clock, limits, self._next_id)
-        self.tables = EmbeddedTables(log, clock, limits, self._next_id, open_items)
+        self.tables = EmbeddedTables(log, clock, limits, self._next_id)
         self._apply: dict[type, Callable[[Any], object]] = {
             c.StreamCreated: self.streams.stream_created,
             c.StreamDeleted: self.streams.stream_deleted,

@@ -32,14 +32,11 @@ class EmbeddedTable:
 class EmbeddedTables:
     """Implements ``TableStore``."""
 
-    def __init__(
-        self, log: Log, clock: Clock, limits: Limits, next_id: Callable[[], int], open_items: Callable[[int], Items]
-    ) -> None:
+    def __init__(self, log: Log, clock: Clock, limits: Limits, next_id: Callable[[], int]) -> None:
         self._log = log
         self._clock = clock
         self._limits = limits
         self._next_id = next_id
-        self._open_items = open_items
         self._by_name: dict[str, EmbeddedTable] = {}
         self.by_id: dict[int, EmbeddedTable] = {}
 
@@ -166,10 +163,13 @@ class EmbeddedTables:
 
     def table_created(self, change: TableCreated) -> EmbeddedTable:
         """A table is there."""
-        description = TableDescription(change.schema, change.table_id, change.created_ms)
-        table = EmbeddedTable(description, self._open_items(change.table_id))
-        self._by_name[change.schema.name] = table
-        self.by_id[change.table_id] = table
+        return self.adopt(TableDescription(change.schema, change.table_id, change.created_ms), Items())
+
+    def adopt(self, description: TableDescription, items: Items) -> EmbeddedTable:
+        """Take over a table that recovery loaded."""
+        table = EmbeddedTable(description, items)
+        self._by_name[description.schema.name] = table
+        self.by_id[description.table_id] = table
         return table
 
     def table_deleted(self, change: TableDeleted) -> None:

@@ -1,0 +1,270 @@
+"""Records that left memory: per shard, files of blocks in order, so that reading one shard costs nothing for others.
+
+::
+
+    block    magic "SKBK" · count · payload length · first number · last number · latest arrival · header checksum
+             payload checksum · payload: numbers, arrivals, keys, data as columns (msgpack)
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from struct import Struct
+
+import msgspec
+
+from streamkit.engines.file import offload
+from streamkit.engines.file.files import Files
+from streamkit.engines.file.frame import checksum
+from streamkit.engines.file.manifest import ColdFile
+from streamkit.errors import CorruptLogError, StorageError
+from streamkit.limits import KIB, MIB
+from streamkit.streams.record import StoredRecord
+from streamkit.streams.shard import within
+
+BLOCK_BYTES = 256 * KIB
+FILE_BYTES = 64 * MIB
+_BLOCKS_KEPT = 64
+_header = Struct("<4sIIQQQII")
+_MAGIC = b"SKBK"
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Columns(msgspec.Struct, array_like=True, gc=False):
+    numbers: list[int]
+    arrivals_ms: list[int]
+    keys: list[str]
+    data: list[bytes]
+
+
+_decode = msgspec.msgpack.Decoder(_Columns).decode
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """Where a block is, and what it holds."""
+
+    serial: int
+    offset: int
+    size: int
+    first_number: int
+    last_number: int
+    latest_arrival_ms: int
+
+
+class _ShardIndex(msgspec.Struct):
+    files: list[ColdFile]
+    blocks: list[Block] | None = None
+    """None until the shard is first read."""
+
+
+class ColdStore:
+    """Implements ``ColdRecords``. Writing runs in the settling thread, reading in a thread of its own."""
+
+    def __init__(self, files: Files, directory: str, executor: ThreadPoolExecutor) -> None:
+        self._files = files
+        self._directory = directory
+        self._executor = executor
+        self._shards: dict[tuple[int, int], _ShardIndex] = {}
+        self._decoded: OrderedDict[tuple[int, int, int, int], list[StoredRecord]] = OrderedDict()
+
+    def adopt(self, stream_id: int, shard: int, files: Sequence[ColdFile], added: Sequence[Block] = ()) -> None:
+        """These are the shard's files now, with blocks added since the last call."""
+        old = self._shards.get((stream_id, shard))
+        # A reader may be in the middle of the old index, so that one is left as it is.
+        known = None if old is None or old.blocks is None else [*old.blocks, *added]
+        self._shards[stream_id, shard] = _ShardIndex(list(files), known)
+
+    def files_of(self, stream_id: int, shard: int) -> tuple[ColdFile, ...]:
+        """The shard's files, in order."""
+        index = self._shards.get((stream_id, shard))
+        return () if index is None else tuple(index.files)
+
+    def drop(self, stream_id: int) -> None:
+        """The stream is gone."""
+        for key in [key for key in self._shards if key[0] == stream_id]:
+            del self._shards[key]
+
+    # ---- writing (in the settling thread; nothing is visible before ``adopt``)
+
+    def write(
+        self, stream_id: int, shard: int, files: tuple[ColdFile, ...], records: list[StoredRecord], serial: int
+    ) -> tuple[tuple[ColdFile, ...], list[Block]]:
+        """Append records to the shard's last file, or to a new one with that serial; synced when it returns."""
+        current = files[-1] if files and files[-1].size < FILE_BYTES else None
+        directory = self._stream_directory(stream_id)
+        self._files.make_directory(directory)
+        path = self._path(stream_id, shard, serial if current is None else current.serial)
+        fd = self._files.open(path, create=True)
+        added: list[Block] = []
+        try:
+            offset = 0 if current is None else current.size
+            self._files.truncate(fd, offset)
+            for block in _blocks(records):
+                data = _pack(block)
+                self._files.write(fd, data, offset)
+                first_number, last_number = block[0].sequence_number, block[-1].sequence_number
+                latest_ms = max(record.arrival_ms for record in block)
+                file_serial = serial if current is None else current.serial
+                added.append(Block(file_serial, offset, len(data), first_number, last_number, latest_ms))
+                offset += len(data)
+            self._files.sync(fd)
+        finally:
+            self._files.close(fd)
+        last = records[-1].sequence_number
+        if current is None:
+            self._files.sync_directory(directory)
+            return (*files, ColdFile(serial, offset, records[0].sequence_number, last, len(records))), added
+        grown = msgspec.structs.replace(current, size=offset, last_number=last, count=current.count + len(records))
+        return (*files[:-1], grown), added
+
+    def remove_strangers(self, known: dict[int, set[str]]) -> None:
+        """Remove the files of streams that are gone, and those that a crash left unnamed."""
+        for stream in self._files.names(self._directory):
+            for name in self._files.names(os.path.join(self._directory, stream)):
+                if name not in known.get(int(stream), set()):
+                    self._files.remove(os.path.join(self._directory, stream, name))
+
+    # ---- reading
+
+    async def read(
+        self, stream_id: int, shard: int, after: int, up_to: int, limit: int, max_bytes: int
+    ) -> list[StoredRecord]:
+        """See ColdRecords."""
+        index = self._shards.get((stream_id, shard))
+        if index is None:
+            return []
+        found = await offload.start(self._executor, lambda: self._find(stream_id, shard, index, after, up_to, limit))
+        return within(found, max_bytes)
+
+    async def first_at(self, stream_id: int, shard: int, instant_ms: int) -> int | None:
+        """See ColdRecords."""
+        index = self._shards.get((stream_id, shard))
+        if index is None:
+            return None
+
+        def find() -> int | None:
+            for block in self._index(stream_id, shard, index):
+                if block.latest_arrival_ms >= instant_ms:
+                    records = self._records(stream_id, shard, block)
+                    return next(r.sequence_number for r in records if r.arrival_ms >= instant_ms)
+            return None
+
+        return await offload.start(self._executor, find)
+
+    def _find(
+        self, stream_id: int, shard: int, index: _ShardIndex, after: int, up_to: int, limit: int
+    ) -> list[StoredRecord]:
+        found: list[StoredRecord] = []
+        for block in self._index(stream_id, shard, index):
+            if block.last_number <= after:
+                continue
+            if block.first_number > up_to or len(found) >= limit:
+                break
+            records = self._records(stream_id, shard, block)
+            found.extend(r for r in records if after < r.sequence_number <= up_to)
+            if sum(len(r.data) for r in found) > 16 * BLOCK_BYTES:
+                break
+        return found[:limit]
+
+    def _index(self, stream_id: int, shard: int, index: _ShardIndex) -> list[Block]:
+        if index.blocks is None:
+            index.blocks = [
+                block for file in index.files for block in self._scan(self._path(stream_id, shard, file.serial), file)
+            ]
+        return index.blocks
+
+    def _scan(self, path: str, file: ColdFile) -> Iterator[Block]:
+        fd = self._open(path)
+        try:
+            offset = 0
+            while offset < file.size:
+                header = self._files.read(fd, _header.size, offset)
+                if len(header) < _header.size:
+                    raise CorruptLogError(path, offset, "the file is shorter than the manifest says")
+                magic, _, length, first, last, arrival, header_sum, _ = _header.unpack(header)
+                if magic != _MAGIC or checksum(header[:-8]) != header_sum:
+                    raise CorruptLogError(path, offset, "a block header does not match its checksum")
+                yield Block(file.serial, offset, _header.size + length, first, last, arrival)
+                offset += _header.size + length
+        except OSError as error:
+            raise StorageError(f"reading {path} failed: {error}") from error
+        finally:
+            self._files.close(fd)
+
+    def _records(self, stream_id: int, shard: int, block: Block) -> list[StoredRecord]:
+        key = (stream_id, shard, block.serial, block.offset)
+        records = self._decoded.get(key)
+        if records is None:
+            path = self._path(stream_id, shard, block.serial)
+            fd = self._open(path)
+            try:
+                data = self._files.read(fd, block.size, block.offset)
+            except OSError as error:
+                raise StorageError(f"reading {path} at byte {block.offset} failed: {error}") from error
+            finally:
+                self._files.close(fd)
+            records = _unpack(data, path, block.offset)
+            self._decoded[key] = records
+            while len(self._decoded) > _BLOCKS_KEPT:
+                self._decoded.popitem(last=False)
+        return records
+
+    def _open(self, path: str) -> int:
+        try:
+            return self._files.open(path)
+        except FileNotFoundError:
+            raise CorruptLogError(path, 0, "the file is missing") from None
+        except OSError as error:
+            raise StorageError(f"opening {path} failed: {error}") from error
+
+    def _stream_directory(self, stream_id: int) -> str:
+        return os.path.join(self._directory, str(stream_id))
+
+    def _path(self, stream_id: int, shard: int, serial: int) -> str:
+        return os.path.join(self._stream_directory(stream_id), file_name(shard, serial))
+
+
+def file_name(shard: int, serial: int) -> str:
+    """The name of a shard's file."""
+    return f"{shard:06d}-{serial:012d}.blk"
+
+
+def _blocks(records: list[StoredRecord]) -> Iterator[list[StoredRecord]]:
+    block: list[StoredRecord] = []
+    size = 0
+    for record in records:
+        block.append(record)
+        size += len(record.data) + 64
+        if size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _pack(records: list[StoredRecord]) -> bytes:
+    payload = _encode(
+        _Columns(
+            [r.sequence_number for r in records],
+            [r.arrival_ms for r in records],
+            [r.partition_key for r in records],
+            [r.data for r in records],
+        )
+    )
+    latest = max(r.arrival_ms for r in records)
+    first, last = records[0].sequence_number, records[-1].sequence_number
+    checked = _header.pack(_MAGIC, len(records), len(payload), first, last, latest, 0, 0)[:-8]
+    return b"".join(
+        (checked, checksum(checked).to_bytes(4, "little"), checksum(payload).to_bytes(4, "little"), payload)
+    )
+
+
+def _unpack(data: bytes, path: str, offset: int) -> list[StoredRecord]:
+    payload = data[_header.size :]
+    if len(data) < _header.size or checksum(payload) != _header.unpack_from(data)[-1]:
+        raise CorruptLogError(path, offset, "a block does not match its checksum")
+    columns = _decode(payload)
+    return list(map(StoredRecord, columns.numbers, columns.arrivals_ms, columns.keys, columns.data))

@@ -1,0 +1,223 @@
+"""The file engine: everything durable in one directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from streamkit.clock import Clock
+from streamkit.engines.base import Durability
+from streamkit.engines.embedded.stores import EmbeddedStores
+from streamkit.engines.file import manifest, offload, recovery
+from streamkit.engines.file.cold import ColdStore
+from streamkit.engines.file.files import DiskFiles, Files
+from streamkit.engines.file.frame import FORMAT, SEGMENT_HEADER_SIZE
+from streamkit.engines.file.journal import FIRST_SEGMENT_BYTES, Journal, Position, create_segment
+from streamkit.engines.file.lock import NAME as LOCK_NAME
+from streamkit.engines.file.lock import DirectoryLock
+from streamkit.engines.file.settle import Settler
+from streamkit.engines.file.sqlite_items import SqliteItems
+from streamkit.errors import DirectoryInUseError, StorageError
+from streamkit.functions.effects import Effects
+from streamkit.limits import MIB, Limits
+
+_log = logging.getLogger("streamkit.engine")
+_FOLDERS = ("journal", "streams", "queues", "tables")
+
+
+class FileEngine:
+    """Implements ``Engine``. Made by ``FileEngine.open``."""
+
+    def __init__(
+        self,
+        directory: str,
+        durability: Durability,
+        lock: DirectoryLock,
+        stores: EmbeddedStores,
+        journal: Journal,
+        settler: Settler,
+        readers: ThreadPoolExecutor,
+    ) -> None:
+        self.url = directory
+        self.durability = durability
+        self.streams = stores.streams
+        self.queues = stores.queues
+        self.tables = stores.tables
+        self._lock = lock
+        self._stores = stores
+        self._journal = journal
+        self._settler = settler
+        self._readers = readers
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock,
+        limits: Limits,
+        durability: Durability = "fsync",
+        files: Files | None = None,
+        settle_after_bytes: int = 64 * MIB,
+    ) -> FileEngine:
+        """Open a directory, creating it if it is not there, and recover what it holds.
+
+        Raises:
+            DirectoryInUseError: somebody else has it open.
+            CorruptLogError: something in it is damaged; nothing was changed.
+            UnknownFormatError: another version wrote it.
+            StorageError: it cannot be used; the message says why.
+        """
+        directory = _absolute(path)
+        files = files or DiskFiles()
+        readers = ThreadPoolExecutor(2, thread_name_prefix="streamkit-read")
+        lock: DirectoryLock | None = None
+        try:
+            lock = await offload.start(readers, lambda: _own(files, directory))
+            known, tail = await offload.start(readers, lambda: _read(files, directory))
+            journal = Journal(
+                files,
+                os.path.join(directory, "journal"),
+                store_id=known.store_id,
+                segment=tail.segment,
+                next_number=tail.next_number,
+                durability=durability,
+                check_owner=_owner_check(lock, directory),
+                sync_seconds=tail.sync_seconds,
+                bytes_since_cut=tail.bytes,
+            )
+            cold = ColdStore(files, os.path.join(directory, "streams"), readers)
+            stores = EmbeddedStores(journal, clock, limits, cold=cold)
+
+            def fill() -> None:
+                recovery.load_settled(files, directory, known, stores, cold)
+                for change in tail.changes:
+                    stores.replay(change)
+
+            try:
+                await offload.start(readers, fill)
+            except BaseException:
+                await journal.close()
+                raise
+        except BaseException as error:
+            readers.shutdown()
+            if lock is not None:
+                lock.release()
+            if isinstance(error, OSError):
+                raise StorageError(f"{directory} cannot be opened: {error}") from error
+            raise
+        for queue in stores.queues.by_id.values():
+            queue.clamp(clock.now_ms())
+        settler = Settler(
+            stores,
+            journal,
+            cold,
+            files,
+            directory,
+            known,
+            threshold_bytes=settle_after_bytes,
+            open_base=lambda table_id: SqliteItems(
+                recovery.table_path(directory, table_id), stores.tables.by_id[table_id].schema
+            ),
+        )
+        return cls(directory, durability, lock, stores, journal, settler, readers)
+
+    async def commit(self, effects: Effects) -> None:
+        """See EffectStore."""
+        await self._stores.commit(effects)
+
+    async def settle(self) -> None:
+        """Move what the journal holds to where it stays, now; it happens by itself every 64 MiB and at the close.
+
+        Raises:
+            StorageError: it could not be moved; the journal still has it.
+        """
+        await self._settler.settle()
+
+    async def aclose(self) -> None:
+        """See Engine."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        # Closing goes on to its end even if whoever waits for it is cancelled.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self._journal.refuse()
+        self._stores.close()
+        try:
+            await self._settler.close()
+        except (OSError, StorageError) as error:
+            _log.warning("%s was closed with its journal unsettled: %s", self.url, error)
+        finally:
+            try:
+                await self._journal.close()
+            finally:
+                for table in self._stores.tables.by_id.values():
+                    if isinstance(table.items.base, SqliteItems):
+                        table.items.base.close()
+                self._readers.shutdown()
+                self._lock.release()
+
+
+def _owner_check(lock: DirectoryLock, directory: str) -> Callable[[], None]:
+    loop = asyncio.get_running_loop()
+
+    def check() -> None:
+        lock.check_process()
+        if asyncio.get_running_loop() is not loop:
+            raise DirectoryInUseError(directory, "another event loop of this process")
+
+    return check
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.fspath(path))
+
+
+def _own(files: Files, directory: str) -> DirectoryLock:
+    """Make the directory and take it."""
+    missing = directory
+    parents = []
+    while not os.path.isdir(missing):
+        parents.append(missing)
+        missing = os.path.dirname(missing)
+    for parent in reversed(parents):
+        files.make_directory(parent)
+    lock = DirectoryLock(directory)
+    strangers = set(files.names(directory)) - {*_FOLDERS, LOCK_NAME, manifest.NAME, manifest.NAME + ".new"}
+    if strangers and manifest.NAME not in files.names(directory):
+        lock.release()
+        if files.names(directory) == sorted([*strangers, LOCK_NAME]):
+            files.remove(os.path.join(directory, LOCK_NAME))
+        raise StorageError(
+            f"{directory} holds other files ({', '.join(sorted(strangers)[:3])}) and no streamkit data: "
+            "choose an empty directory or one that does not exist yet"
+        )
+    return lock
+
+
+def _read(files: Files, directory: str) -> tuple[manifest.Manifest, recovery.Recovered]:
+    known = manifest.load(files, directory)
+    if known is None:
+        known = _create(files, directory)
+    return known, recovery.read_journal(files, directory, known)
+
+
+def _create(files: Files, directory: str) -> manifest.Manifest:
+    """A new store. The manifest comes last: without it the directory counts as new, whatever a crash left."""
+    for folder in _FOLDERS:
+        files.make_directory(os.path.join(directory, folder))
+    journal = os.path.join(directory, "journal")
+    for name in files.names(journal):
+        files.remove(os.path.join(journal, name))
+    store_id = secrets.randbits(63)
+    segment = create_segment(files, journal, 1, FIRST_SEGMENT_BYTES, store_id)
+    files.close(segment.fd)
+    known = manifest.Manifest(FORMAT, store_id, Position(1, SEGMENT_HEADER_SIZE, 1))
+    manifest.save(files, directory, known)
+    return known

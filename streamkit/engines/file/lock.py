@@ -1,0 +1,79 @@
+"""One owner per directory: a lock that the operating system drops when the owner dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+
+import msgspec
+
+from streamkit.errors import DirectoryInUseError
+
+NAME = "streamkit.lock"
+
+
+class Holder(msgspec.Struct):
+    """Who owns the directory; what a second one is told."""
+
+    pid: int
+    host: str
+    boot_id: str
+
+
+class DirectoryLock:
+    """Holds the directory from construction to ``release``.
+
+    The lock belongs to the open file, so a second kit of the same process is refused as well; a forked child inherits
+    it and must not use it (``check_process``).
+    """
+
+    def __init__(self, directory: str) -> None:
+        """Take the lock.
+
+        Raises:
+            DirectoryInUseError: somebody has it; the message says who.
+        """
+        self._directory = directory
+        self._pid = os.getpid()
+        path = os.path.join(directory, NAME)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _describe(os.pread(self._fd, 4096, 0))
+            os.close(self._fd)
+            raise DirectoryInUseError(directory, holder) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, msgspec.json.encode(Holder(self._pid, platform.node(), _boot_id())), 0)
+
+    def check_process(self) -> None:
+        """Refuse to go on in a forked child.
+
+        Raises:
+            DirectoryInUseError: this is not the process that took the lock.
+        """
+        if os.getpid() != self._pid:
+            raise DirectoryInUseError(self._directory, f"process {self._pid}, of which this one is a forked child")
+
+    def release(self) -> None:
+        """Let go. In a forked child this closes only the child's copy."""
+        os.close(self._fd)
+
+
+def _describe(stored: bytes) -> str:
+    try:
+        holder = msgspec.json.decode(stored, type=Holder)
+    except msgspec.DecodeError:
+        return "another process"
+    if holder.pid == os.getpid() and holder.boot_id == _boot_id():
+        return f"this process (pid {holder.pid}), in another kit or event loop"
+    return f"process {holder.pid} on {holder.host}"
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

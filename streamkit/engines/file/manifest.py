@@ -1,0 +1,110 @@
+"""What was settled where: one small file, replaced as a whole, that recovery starts from."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from streamkit.engines.file.files import Files, read_file, replace_file
+from streamkit.engines.file.frame import FORMAT, checksum
+from streamkit.engines.file.journal import Position
+from streamkit.errors import CorruptLogError, UnknownFormatError
+from streamkit.queues.message import QueueAttributes
+from streamkit.tables.item import TableSchema
+
+NAME = "MANIFEST"
+
+
+class ColdFile(msgspec.Struct, frozen=True):
+    """A file of records of one shard. Only its first ``size`` bytes count; more are left over from a crash."""
+
+    serial: int
+    size: int
+    first_number: int
+    last_number: int
+    count: int
+
+
+class ShardEntry(msgspec.Struct, frozen=True):
+    """One shard."""
+
+    moved_to: int
+    files: tuple[ColdFile, ...] = ()
+
+
+class StreamEntry(msgspec.Struct, frozen=True):
+    """One stream."""
+
+    stream_id: int
+    name: str
+    created_ms: int
+    last_number: int
+    shards: tuple[ShardEntry, ...]
+
+
+class QueueEntry(msgspec.Struct, frozen=True):
+    """One queue, and which of its snapshots counts."""
+
+    queue_id: int
+    name: str
+    created_ms: int
+    attributes: QueueAttributes
+    last_number: int
+    snapshot: int
+    """Its serial; 0: the queue was empty."""
+
+
+class TableEntry(msgspec.Struct, frozen=True):
+    """One table; its items are in the SQLite file of its id."""
+
+    table_id: int
+    schema: TableSchema
+    created_ms: int
+    settled: bool = False
+    """The file is there."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The state of the store at ``position`` of the journal; recovery replays from there."""
+
+    format: int
+    store_id: int
+    position: Position
+    last_id: int = 0
+    serial: int = 0
+    """The largest serial of any file so far."""
+    streams: tuple[StreamEntry, ...] = ()
+    queues: tuple[QueueEntry, ...] = ()
+    tables: tuple[TableEntry, ...] = ()
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+def save(files: Files, directory: str, manifest: Manifest) -> None:
+    """Replace the manifest, durably."""
+    body = msgspec.json.encode(manifest)
+    replace_file(files, os.path.join(directory, NAME), b"%s\n%08x\n" % (body, checksum(body)))
+
+
+def load(files: Files, directory: str) -> Manifest | None:
+    """The manifest; None if there is none, which is a directory that was never opened.
+
+    Raises:
+        CorruptLogError: it does not match its checksum.
+        UnknownFormatError: another version wrote it.
+    """
+    path = os.path.join(directory, NAME)
+    try:
+        data = read_file(files, path)
+    except FileNotFoundError:
+        return None
+    body, _, stored = data.partition(b"\n")
+    if stored.strip() != b"%08x" % checksum(body):
+        raise CorruptLogError(path, 0, "the manifest does not match its checksum")
+    found = msgspec.json.decode(body, type=_Version).format
+    if found != FORMAT:
+        raise UnknownFormatError(directory, found, FORMAT)
+    return msgspec.json.decode(body, type=Manifest)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from streamkit.alarms.alarm import Alarm
+from streamkit.errors import ValidationError
+from streamkit.metrics.metric import Metric
+
+VISIBLE = Metric.of("streamkit/sqs", "ApproximateNumberOfMessagesVisible", QueueName="dead")
+FIELDS: dict[str, Any] = {
+    "metric": VISIBLE,
+    "statistic": "Maximum",
+    "period": 60,
+    "threshold": 0,
+    "comparison": "GreaterThanThreshold",
+}
+
+
+def alarm(name: str = "dying", **changes: Any) -> Alarm:
+    return Alarm(name, **{**FIELDS, **changes})
+
+
+def test_has_cloudwatchs_defaults() -> None:
+    made = alarm()
+    assert made.name == "dying"
+    assert (made.evaluation_periods, made.datapoints_to_alarm, made.treat_missing_data) == (1, None, "missing")
+    assert alarm(evaluation_periods=3).needed == 3
+    assert alarm(evaluation_periods=3, datapoints_to_alarm=2).needed == 2
+    assert alarm(evaluation_periods=3).range_periods == 5
+
+
+def test_only_the_name_goes_without_a_keyword() -> None:
+    with pytest.raises(TypeError):
+        Alarm("dying", VISIBLE, **{key: value for key, value in FIELDS.items() if key != "metric"})  # type: ignore[call-arg]
+
+
+def test_is_a_value() -> None:
+    assert alarm() == alarm()
+    assert hash(alarm()) == hash(alarm())
+    assert msgspec.json.decode(msgspec.json.encode(alarm()), type=Alarm) == alarm()
+    with pytest.raises(AttributeError):
+        alarm().threshold = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": ""}, "1 to 255 characters"),
+        ({"name": "a" * 256}, "1 to 255 characters"),
+        ({"statistic": "p99"}, "SampleCount, Sum, Average, Minimum, Maximum"),
+        ({"period": 0}, "10, 20, 30 or a multiple of 60"),
+        ({"period": -60}, "10, 20, 30 or a multiple of 60"),
+        ({"period": 5}, "10, 20, 30 or a multiple of 60"),
+        ({"period": 90}, "period is 90 seconds"),
+        ({"period": 60.0}, "10, 20, 30 or a multiple of 60"),
+        ({"evaluation_periods": 0}, "evaluation_periods is 0"),
+        ({"datapoints_to_alarm": 2}, "evaluation_periods, which is 1"),
+        ({"datapoints_to_alarm": 0}, "datapoints_to_alarm is 0"),
+        ({"evaluation_periods": 1441}, "86460 seconds: choose at most 1 day"),
+        ({"period": 3600, "evaluation_periods": 169}, "at most 7 day"),
+        ({"period": 10, "evaluation_periods": 1079}, "kept 3 hours: choose at most 10780 seconds"),
+        ({"threshold": float("nan")}, "finite number"),
+        ({"threshold": "7"}, "finite number"),
+        ({"comparison": ">"}, "choose one of GreaterThanOrEqualToThreshold, "),
+        ({"treat_missing_data": "not_breaching"}, "missing, notBreaching, breaching, ignore"),
+    ],
+)
+def test_refuses_what_could_not_be_evaluated_and_says_what_to_choose(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        alarm(**changes)
+
+
+@pytest.mark.parametrize(("period", "periods"), [(60, 1440), (3600, 168), (10, 1078), (30, 358), (604_800, 1)])
+def test_accepts_the_longest_spans(period: int, periods: int) -> None:
+    assert alarm(period=period, evaluation_periods=periods).needed == periods
+
+
+@pytest.mark.parametrize(
+    ("comparison", "expected"),
+    [
+        ("GreaterThanOrEqualToThreshold", (False, True, True)),
+        ("GreaterThanThreshold", (False, False, True)),
+        ("LessThanThreshold", (True, False, False)),
+        ("LessThanOrEqualToThreshold", (True, True, False)),
+    ],
+)
+def test_compares_as_its_operator_says(comparison: str, expected: tuple[bool, ...]) -> None:
+    made = alarm(comparison=comparison, threshold=5)
+    assert tuple(made.breaches(value) for value in (4.0, 5.0, 6.0)) == expected
