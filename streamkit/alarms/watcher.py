@@ -116,7 +116,7 @@ class AlarmWatcher:
         Cancellation: a change stays a change, and its action is not called again.
         """
         now_ms = self._clock.now_ms()
-        self._metrics.sample(now_ms, self.alarm.metric)
+        await self._metrics.sample(now_ms, self.alarm.metric)
         evaluation = self._evaluate(now_ms)
         if evaluation.state == self.state:
             return self.state

@@ -27,10 +27,10 @@ SAMPLES_DROPPED = "streamkit_metrics_samples_dropped"
 def render(metrics: Metrics, *, max_series: int = 10_000) -> bytes:
     """All metrics in the Prometheus text format, as a ``/metrics`` endpoint answers with ``CONTENT_TYPE``.
 
-    A metric with a registered gauge is a gauge, read now; it is absent while the gauge has nothing to say. Any other
-    is two counters, which run since the start of the process: ``..._count_total`` (samples) and ``..._sum_total``
-    (their sum), so that ``rate(sum) / rate(count)`` is the average. ``streamkit/sqs`` ``NumberOfMessagesSent`` by
-    ``QueueName`` reads::
+    A metric with a registered gauge is a gauge, as it was last sampled: ``await metrics.sample(now_ms)`` first, to
+    show what it says now. Any other is two counters, which run since the start of the process: ``..._count_total``
+    (samples) and ``..._sum_total`` (their sum), so that ``rate(sum) / rate(count)`` is the average. ``streamkit/sqs``
+    ``NumberOfMessagesSent`` by ``QueueName`` reads::
 
         streamkit_sqs_number_of_messages_sent_sum_total{queue_name="orders"} 42.0
 
@@ -39,7 +39,7 @@ def render(metrics: Metrics, *, max_series: int = 10_000) -> bytes:
     At most ``max_series`` series are shown, gauges first, then what was reported first. Left out, and counted in
     ``streamkit_prometheus_series_dropped``, are the rest and any whose name and labels another one has already.
 
-    Call it on the event loop's thread: it reads gauges, and metrics are not thread-safe.
+    Call it on the event loop's thread: metrics are not thread-safe.
     """
     registry = CollectorRegistry()
     registry.register(collector(metrics, max_series=max_series))
@@ -57,13 +57,13 @@ class _MetricsCollector(Collector):
         self._max_series = max_series
 
     def describe(self) -> Iterator[Family]:
-        """Nothing: what there is changes, and registering must not read the gauges."""
+        """Nothing: what there is changes from one answer to the next."""
         return iter(())
 
     def collect(self) -> Iterator[Family]:
         """Every family of series, with what it says now."""
         page = _Page(self._max_series)
-        for metric, value in self._metrics.read_gauges():
+        for metric, value in self._metrics.gauges():
             page.add(metric, _family_name(metric), "gauge", value)
         for metric in self._metrics.list_metrics():
             total = self._metrics.total(metric)

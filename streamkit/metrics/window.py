@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
@@ -30,6 +30,9 @@ HIGH_RESOLUTION_PERIODS_MS = frozenset({1000, 5000, 10_000, 20_000, 30_000})
 LARGEST_VALUE = 2.0**360
 """What CloudWatch takes; sums of such values are still finite."""
 _INFINITY = float("inf")
+
+Reading = float | None | Awaitable[float | None]
+"""What a gauge answers with."""
 
 
 class StatisticSet(msgspec.Struct, frozen=True, gc=False):
@@ -81,7 +84,7 @@ class Metrics:
         """Samples that were not kept because there are ``max_series`` series already."""
         self._max_series = max_series
         self._series: dict[Metric, _Series] = {}
-        self._gauges: dict[Metric, Callable[[], float | None]] = {}
+        self._gauges: dict[Metric, Callable[[], Reading]] = {}
         self._failing: set[Metric] = set()
 
     # HOT: every put, send and receive passes here.
@@ -158,12 +161,12 @@ class Metrics:
         """Every metric that has samples, in the order of their first."""
         return list(self._series)
 
-    def register_gauge(self, metric: Metric, read: Callable[[], float | None]) -> None:
+    def register_gauge(self, metric: Metric, read: Callable[[], Reading]) -> None:
         """Have ``read`` called whenever the metric is sampled. It replaces an earlier gauge of this metric.
 
-        ``read`` is called on the event loop and must answer at once from memory: a number, or None for "nothing to
-        report now". A ``KeyError`` or ``NotFoundError`` means that what it measured is gone, and unregisters it;
-        any other error skips this sample and is logged once until the gauge works again.
+        ``read`` may be sync or async, and answers with a number, or None for "nothing to report now". A ``KeyError``
+        or ``NotFoundError`` means that what it measured is gone, and unregisters it; any other error skips this
+        sample and is logged once until the gauge works again.
         """
         self._gauges[metric] = read
         self._failing.discard(metric)
@@ -178,34 +181,42 @@ class Metrics:
         series = self._series.get(metric)
         return metric in self._gauges or (series is not None and series.sampled)
 
-    def sample(self, now_ms: int, metric: Metric | None = None) -> None:
-        """Read each gauge once, or that of one metric if it has one, and put the values at this instant."""
-        for gauge, value in self.read_gauges(metric):
-            self.put(gauge, value, now_ms)
-            if series := self._series.get(gauge):
-                series.sampled = True
+    def gauges(self) -> Iterator[tuple[Metric, float]]:
+        """Each registered gauge that was sampled, with its latest value."""
+        for gauge in self._gauges:
+            value = self.latest(gauge)
+            if value is not None:
+                yield gauge, value
 
-    def read_gauges(self, metric: Metric | None = None) -> Iterator[tuple[Metric, float]]:
-        """What each gauge, or that of one metric, says now. Nothing is put."""
+    async def sample(self, now_ms: int, metric: Metric | None = None) -> None:
+        """Read each gauge once, or that of one metric if it has one, and put the values at this instant."""
         if metric is None:
             chosen = list(self._gauges.items())
         else:
             chosen = [(metric, self._gauges[metric])] if metric in self._gauges else []
         for gauge, read in chosen:
-            try:
-                value = read()
-                if value is not None and not -LARGEST_VALUE <= value <= LARGEST_VALUE:
-                    raise _bad_sample(gauge, value, 1)
-            except (KeyError, NotFoundError):
-                self.unregister(gauge)
-            except Exception:
-                if gauge not in self._failing:
-                    self._failing.add(gauge)
-                    logger.warning("gauge %s failed and is skipped until it works again", gauge, exc_info=True)
-            else:
-                self._failing.discard(gauge)
-                if value is not None:
-                    yield gauge, value
+            value = await self._read(gauge, read)
+            if value is not None:
+                self.put(gauge, value, now_ms)
+                if series := self._series.get(gauge):
+                    series.sampled = True
+
+    async def _read(self, gauge: Metric, read: Callable[[], Reading]) -> float | None:
+        try:
+            reading = read()
+            value = await reading if isinstance(reading, Awaitable) else reading
+            if value is not None and not -LARGEST_VALUE <= value <= LARGEST_VALUE:
+                raise _bad_sample(gauge, value, 1)
+        except (KeyError, NotFoundError):
+            self.unregister(gauge)
+            return None
+        except Exception:
+            if gauge not in self._failing:
+                self._failing.add(gauge)
+                logger.warning("gauge %s failed and is skipped until it works again", gauge, exc_info=True)
+            return None
+        self._failing.discard(gauge)
+        return value
 
 
 class _Series:

@@ -31,12 +31,12 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def test_a_gauge_is_a_gauge_and_read_now(metrics: Metrics) -> None:
+async def test_a_gauge_is_a_gauge(metrics: Metrics) -> None:
     visible = Metric.of("streamkit/sqs", "ApproximateNumberOfMessagesVisible", QueueName="orders")
     depth = 3.0
     metrics.register_gauge(visible, lambda: depth)
-    metrics.sample(NOW)
     depth = 4.0
+    await metrics.sample(NOW)
     values, kinds = parse(render(metrics))
     name = "streamkit_sqs_approximate_number_of_messages_visible"
     assert values[name, (("queue_name", "orders"),)] == 4.0
@@ -78,16 +78,18 @@ def test_one_family_holds_series_of_any_dimensions(metrics: Metrics) -> None:
         ("日", "本", "_"),
     ],
 )
-def test_names_become_snake_case(metrics: Metrics, namespace: str, name: str, expected: str) -> None:
+async def test_names_become_snake_case(metrics: Metrics, namespace: str, name: str, expected: str) -> None:
     metric = Metric.of(namespace.lstrip(":"), name)
     metrics.register_gauge(metric, lambda: 1.0)
+    await metrics.sample(NOW)
     values, _ = parse(render(metrics))
     assert values[expected, ()] == 1.0
 
 
-def test_labels_are_always_valid(metrics: Metrics) -> None:
+async def test_labels_are_always_valid(metrics: Metrics) -> None:
     metric = Metric("n", "m", (("__name__", "a"), ("9", "b"), ("le gende", "c")))
     metrics.register_gauge(metric, lambda: 1.0)
+    await metrics.sample(NOW)
     values, _ = parse(render(metrics))
     assert values["n_m", (("_9", "b"), ("le_gende", "c"), ("name", "a"))] == 1.0
 
@@ -103,12 +105,13 @@ def test_series_beyond_the_bound_are_left_out_and_counted(metrics: Metrics) -> N
     assert values["streamkit_prometheus_series_dropped", ()] == 0
 
 
-def test_names_that_clash_are_left_out_and_counted(metrics: Metrics) -> None:
+async def test_names_that_clash_are_left_out_and_counted(metrics: Metrics) -> None:
     metrics.register_gauge(Metric.of("n", "FooBar"), lambda: 1.0)
     metrics.register_gauge(Metric.of("n", "foo_bar"), lambda: 2.0)
     metrics.register_gauge(Metric.of("n", "BazSum"), lambda: 3.0)
     metrics.register_gauge(Metric.of("streamkit", "PrometheusSeriesDropped"), lambda: 3.0)
     metrics.put(Metric.of("n", "Baz"), 4.0, NOW)
+    await metrics.sample(NOW)
     values, kinds = parse(render(metrics))
     assert values["n_foo_bar", ()] == 1.0
     assert kinds["n_baz_sum"] == "gauge"
@@ -124,7 +127,7 @@ def test_samples_without_room_are_counted() -> None:
     assert values["streamkit_metrics_samples_dropped_total", ()] == 1
 
 
-def test_the_collector_joins_a_registry_without_reading_gauges(metrics: Metrics) -> None:
+async def test_the_collector_joins_a_registry_without_reading_gauges(metrics: Metrics) -> None:
     reads: list[float] = []
 
     def read() -> float:
@@ -135,5 +138,6 @@ def test_the_collector_joins_a_registry_without_reading_gauges(metrics: Metrics)
     registry = CollectorRegistry(auto_describe=True)
     registry.register(collector(metrics))
     assert reads == []
+    await metrics.sample(NOW)
     values, _ = parse(generate_latest(registry))
     assert values["n_m", ()] == 1.0

@@ -176,7 +176,7 @@ class TestRetention:
 
 
 class TestGauges:
-    def test_each_gauge_is_read_once_per_sample(self, metrics: Metrics) -> None:
+    async def test_each_gauge_is_read_once_per_sample(self, metrics: Metrics) -> None:
         reads: list[str] = []
 
         def read(name: str, value: float) -> float:
@@ -185,45 +185,49 @@ class TestGauges:
 
         metrics.register_gauge(SENT, lambda: read("sent", 1.0))
         metrics.register_gauge(VISIBLE, lambda: read("visible", 7))
-        metrics.sample(NOW)
+        await metrics.sample(NOW)
         assert reads == ["sent", "visible"]
         assert metrics.latest(VISIBLE) == 7
-        metrics.sample(NOW, VISIBLE)
+        await metrics.sample(NOW, VISIBLE)
         assert reads == ["sent", "visible", "visible"]
-        metrics.sample(NOW, Metric.of("n", "m"))
+        await metrics.sample(NOW, Metric.of("n", "m"))
         assert metrics.total(VISIBLE) == StatisticSet(2, 14.0, 7.0, 7.0)
 
-    def test_reading_puts_nothing(self, metrics: Metrics) -> None:
-        metrics.register_gauge(VISIBLE, lambda: 3)
-        assert list(metrics.read_gauges()) == [(VISIBLE, 3)]
-        assert metrics.list_metrics() == []
+    async def test_an_async_gauge_is_awaited(self, metrics: Metrics) -> None:
+        async def read() -> float:
+            return 3
 
-    def test_none_is_no_sample(self, metrics: Metrics) -> None:
+        metrics.register_gauge(VISIBLE, read)
+        assert list(metrics.gauges()) == []
+        await metrics.sample(NOW)
+        assert list(metrics.gauges()) == [(VISIBLE, 3)]
+
+    async def test_none_is_no_sample(self, metrics: Metrics) -> None:
         metrics.register_gauge(VISIBLE, lambda: None)
-        metrics.sample(NOW)
+        await metrics.sample(NOW)
         assert metrics.latest(VISIBLE) is None
         assert metrics.is_gauge(VISIBLE)
 
     @pytest.mark.parametrize("error", [KeyError("orders"), NotFoundError("queue", "orders")])
-    def test_a_gauge_whose_subject_is_gone_is_unregistered(self, metrics: Metrics, error: Exception) -> None:
+    async def test_a_gauge_whose_subject_is_gone_is_unregistered(self, metrics: Metrics, error: Exception) -> None:
         def read() -> float:
             raise error
 
         metrics.register_gauge(VISIBLE, read)
         metrics.register_gauge(SENT, lambda: 1)
-        metrics.sample(NOW)
+        await metrics.sample(NOW)
         assert not metrics.is_gauge(VISIBLE)
         assert metrics.latest(SENT) == 1
 
-    def test_what_was_sampled_stays_known_as_a_gauge(self, metrics: Metrics) -> None:
+    async def test_what_was_sampled_stays_known_as_a_gauge(self, metrics: Metrics) -> None:
         metrics.register_gauge(VISIBLE, lambda: 1)
-        metrics.sample(NOW)
+        await metrics.sample(NOW)
         metrics.unregister(VISIBLE)
         metrics.unregister(VISIBLE)
         assert metrics.is_gauge(VISIBLE)
-        assert list(metrics.read_gauges()) == []
+        assert list(metrics.gauges()) == []
 
-    def test_a_failing_gauge_is_skipped_and_logged_once_until_it_works(
+    async def test_a_failing_gauge_is_skipped_and_logged_once_until_it_works(
         self, metrics: Metrics, caplog: pytest.LogCaptureFixture
     ) -> None:
         answers: list[float] = []
@@ -234,29 +238,29 @@ class TestGauges:
         metrics.register_gauge(VISIBLE, read)
         metrics.register_gauge(SENT, lambda: 1)
         with caplog.at_level(logging.WARNING, "streamkit.metrics"):
-            metrics.sample(NOW)
-            metrics.sample(NOW)
+            await metrics.sample(NOW)
+            await metrics.sample(NOW)
             assert len(caplog.records) == 1
             assert "ApproximateNumberOfMessagesVisible" in caplog.text
             answers.append(5.0)
-            metrics.sample(NOW)
+            await metrics.sample(NOW)
             assert metrics.latest(VISIBLE) == 5.0
             answers.append(float("nan"))
-            metrics.sample(NOW)
+            await metrics.sample(NOW)
             assert len(caplog.records) == 2
         assert metrics.total(SENT) == StatisticSet(4, 4.0, 1.0, 1.0)
 
-    def test_registering_again_replaces(self, metrics: Metrics) -> None:
+    async def test_registering_again_replaces(self, metrics: Metrics) -> None:
         metrics.register_gauge(VISIBLE, lambda: 1)
         metrics.register_gauge(VISIBLE, lambda: 2)
-        metrics.sample(NOW)
+        await metrics.sample(NOW)
         assert metrics.total(VISIBLE) == StatisticSet(1, 2.0, 2.0, 2.0)
 
-    def test_a_gauge_may_unregister_itself_or_another_while_read(self, metrics: Metrics) -> None:
+    async def test_a_gauge_may_unregister_itself_or_another_while_read(self, metrics: Metrics) -> None:
         metrics.register_gauge(VISIBLE, lambda: metrics.unregister(SENT))
         metrics.register_gauge(SENT, lambda: 1)
-        metrics.sample(NOW)
-        metrics.sample(NOW)
+        await metrics.sample(NOW)
+        await metrics.sample(NOW)
         assert metrics.total(SENT) == StatisticSet(1, 1.0, 1.0, 1.0)
 
 
