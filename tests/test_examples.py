@@ -1,0 +1,33 @@
+"""Every example runs as a program of its own, with warnings as errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+
+EXPECTED = {
+    "big_orders.py": "40 big orders of 101 records; 1 could not be handled",
+    "dead_letter_alarm.py": "emails-are-dying is in ALARM",
+    "emails_queue.py": "dead letter from emails: 'nobody' after 3 receives",
+    "orders_stream.py": "shipping saw 1001 orders",
+    "transfer.py": "[('ada', 30), ('bob', 70)]",
+}
+
+
+def test_every_example_is_expected() -> None:
+    assert {path.name for path in EXAMPLES} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert EXPECTED[path.name] in done.stdout
