@@ -32,7 +32,9 @@ async def main() -> None:
             redrive_policy=RedrivePolicy(dead_letter_queue="emails-dead", max_receive_count=3),
             exist_ok=True,
         )
-        await emails.send_batch([Email("ada@example.org", "hello"), Email("nobody", "hello"), Email("bob@example.org", "hi")])
+        await emails.send_batch(
+            [Email("ada@example.org", "hello"), Email("nobody", "hello"), Email("bob@example.org", "hi")]
+        )
 
         # In a service: `await emails.work(send_email, concurrency=8)`, which runs until it is cancelled.
         worker = kit.start(emails.worker(send_email, concurrency=8, retry=Retry(first=0.01, longest=0.05)))
@@ -40,7 +42,9 @@ async def main() -> None:
 
         print(f"sent to {sorted(sent)}")
         for letter in await dead.peek():
-            print(f"dead letter from {letter.dead_letter_source}: {letter.value.to!r} after {letter.receive_count} receives")
+            print(
+                f"dead letter from {letter.dead_letter_source}: {letter.value.to!r} after {letter.receive_count} receives"
+            )
 
 
 if __name__ == "__main__":

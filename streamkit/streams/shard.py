@@ -149,8 +149,8 @@ class StreamState:
                 except UnicodeEncodeError as error:
                     raise ValidationError(f"entry {position}: the partition key has no UTF-8 form: {error}") from None
             explicit = entry.explicit_hash_key
-            if explicit is not None and not 0 <= explicit < KEY_SPACE:
-                raise ValidationError(f"entry {position}: explicit_hash_key must be 0 to 2**128 - 1, not {explicit}")
+            if explicit is not None and not (isinstance(explicit, int) and 0 <= explicit < KEY_SPACE):
+                raise ValidationError(f"entry {position}: explicit_hash_key must be 0 to 2**128 - 1, not {explicit!r}")
             # AWS: the key counts by its UTF-8 bytes; the exact count matters only near the limit.
             size = len(data) + (len(key) if key.isascii() else len(key.encode()))
             if size > limits.record_bytes:

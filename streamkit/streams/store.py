@@ -98,6 +98,9 @@ class StreamStore(Protocol):
     async def put_records(self, name: str, entries: Sequence[PutEntry]) -> list[PutResult]:
         """Store entries; one result per entry, in order. Entries of one shard keep their order.
 
+        An entry refused with a retryable error refuses the later entries of its partition key in the call as well, so
+        that trying them again keeps their order.
+
         Raises:
             ValidationError: an entry or the call is over a limit or malformed; nothing was stored.
         """

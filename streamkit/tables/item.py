@@ -71,6 +71,8 @@ def _key_value(schema: TableSchema, name: str, attributes: Mapping[str, Any], li
         value = attributes[name]
     except KeyError:
         raise ValidationError(f"table {schema.name!r} needs the key attribute {name!r}: it is missing") from None
+    except TypeError:
+        raise ValidationError(f"table {schema.name!r} takes items and keys as dicts, not {attributes!r:.80}") from None
     if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
         raise ValidationError(
             f"key attribute {name!r} of table {schema.name!r} must be str, int or bytes, not {value!r}"
@@ -95,6 +97,8 @@ def encode_item(item: Mapping[str, Any], limit: int) -> bytes:
         ValidationError: a value is of a type that cannot be stored, not finite, too deeply nested, or too large.
     """
     for name, value in item.items():
+        if not isinstance(name, str):
+            raise ValidationError(f"the item has an attribute {name!r}: use str names")
         _check(name, value, 1)
     try:
         data = _encode(item)

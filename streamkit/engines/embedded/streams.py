@@ -232,7 +232,7 @@ class EmbeddedStreams:
             stream_id, index, after, issued_ms = map(int, token.split(":"))
             if min(stream_id, index, after, issued_ms) < 0:
                 raise ValueError(token)
-        except (ValueError, AttributeError):
+        except (ValueError, TypeError, AttributeError):
             raise ValidationError("Invalid ShardIterator: use one that this store gave out") from None
         age_ms = self._clock.now_ms() - issued_ms
         if age_ms > ITERATOR_LIFE_MS:

@@ -1,0 +1,184 @@
+"""What becomes of a batch: the retry plan, one write per item, the on-failure document. Pure.
+
+Follows the AWS Lambda Developer Guide ("Using AWS Lambda with Amazon Kinesis"): retries, bisecting, discarding.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from streamkit.errors import FunctionError
+from streamkit.streams.record import Record
+from streamkit.tables.item import Key, TableSchema
+from streamkit.tables.write import Check, Delete, Put, Update, Write, updated
+
+Reason = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """Records ``start`` to ``end`` (not included) that are to be tried together."""
+
+    start: int
+    end: int
+    failures: int = 0
+
+
+class RetryPlan:
+    """Which records of a batch are tried next, until every one is settled, in order.
+
+    A batch is tried whole. When it fails it is tried again, up to ``maximum_retry_attempts`` times (-1: for ever); with
+    ``bisect`` it is split in two instead, which counts as no retry, down to one record. What is still failing then is
+    discarded.
+    """
+
+    def __init__(self, count: int, *, maximum_retry_attempts: int, bisect: bool) -> None:
+        self._maximum = maximum_retry_attempts
+        self._bisect = bisect
+        self._attempts = [Attempt(0, count)] if count else []
+
+    @property
+    def next(self) -> Attempt | None:
+        """What to try now; None: everything is settled."""
+        return self._attempts[0] if self._attempts else None
+
+    def settle(self, count: int) -> None:
+        """The first ``count`` records of the attempt are done or discarded; the rest starts afresh."""
+        attempt = self._attempts.pop(0)
+        if attempt.start + count < attempt.end:
+            self._attempts.insert(0, Attempt(attempt.start + count, attempt.end))
+
+    def fail(self, failed: int) -> bool:
+        """The first ``failed`` records of the attempt failed together. True if they are to be discarded now."""
+        attempt = self._attempts[0]
+        if self._bisect and failed > 1:
+            self._attempts.pop(0)
+            middle = attempt.start + failed // 2
+            halves = [Attempt(attempt.start, middle), Attempt(middle, attempt.start + failed)]
+            if attempt.start + failed < attempt.end:
+                halves.append(Attempt(attempt.start + failed, attempt.end))
+            self._attempts[:0] = halves
+            return False
+        failures = attempt.failures + 1
+        if self._maximum != -1 and failures > self._maximum:
+            return True
+        self._attempts[0] = msgspec.structs.replace(attempt, failures=failures)
+        return False
+
+
+def coalesce(writes: Sequence[Write], schema_of: Callable[[str], TableSchema]) -> list[Write]:
+    """The same effect with one write per item, in the order of the items' first writes.
+
+    Raises:
+        FunctionError: two writes of one item cannot be one, because one has a condition or is a Check.
+    """
+    merged: dict[tuple[str, Key], Write] = {}
+    for write in writes:
+        schema = schema_of(write.table)
+        place = (write.table, schema.key_of(write.item if isinstance(write, Put) else write.key))
+        before = merged.get(place)
+        merged[place] = write if before is None else _merge(schema, before, write)
+    return list(merged.values())
+
+
+def _merge(schema: TableSchema, first: Write, second: Write) -> Write:
+    if first.condition is not None or second.condition is not None:
+        raise FunctionError(
+            f"a batch writes one item of table {schema.name!r} more than once, and one of the writes has a condition: "
+            "use batch_size=1, or do without the condition"
+        )
+    if isinstance(first, Check) or isinstance(second, (Check, Put, Delete)):
+        return second
+    if isinstance(first, Put):
+        return Put(updated(schema, dict(first.item), second), table=first.table)
+    if isinstance(first, Delete):
+        return Put(updated(schema, None, second), table=first.table)
+    return _merge_updates(first, second)
+
+
+def _merge_updates(first: Update, second: Update) -> Update:
+    sets, adds, removed = dict(first.set), dict(first.add), dict.fromkeys(first.remove)
+    for name in second.remove:
+        sets.pop(name, None)
+        adds.pop(name, None)
+        removed[name] = None
+    for name, value in second.set.items():
+        adds.pop(name, None)
+        removed.pop(name, None)
+        sets[name] = value
+    for name, number in second.add.items():
+        if name in sets:
+            found = sets[name]
+            if isinstance(found, bool) or not isinstance(found, (int, float)):
+                raise FunctionError(f"a batch sets {name!r} to {found!r} and then adds to it")
+            sets[name] = found + number
+        elif name in removed:
+            del removed[name]
+            sets[name] = number
+        else:
+            adds[name] = adds.get(name, 0) + number
+    return Update(key=first.key, set=sets, add=adds, remove=tuple(removed), table=first.table)
+
+
+def on_failure_document(
+    *,
+    function: str,
+    stream: str,
+    request_id: str,
+    reason: Reason,
+    invocations: int,
+    records: Sequence[Record[Any]],
+    error: Exception | None,
+    now_ms: int,
+) -> dict[str, Any]:
+    """What the on-failure destination gets: Lambda's document, and the records and the error besides."""
+    first, last = records[0], records[-1]
+    document: dict[str, Any] = {
+        "version": "1.0",
+        "timestamp": _iso(now_ms),
+        "requestContext": {
+            "requestId": request_id,
+            "functionArn": function,
+            "condition": reason,
+            "approximateInvokeCount": invocations,
+        },
+        "KinesisBatchInfo": {
+            "shardId": first.shard_id,
+            "startSequenceNumber": str(first.sequence_number),
+            "endSequenceNumber": str(last.sequence_number),
+            "approximateArrivalOfFirstRecord": _iso(first.arrival_ms),
+            "approximateArrivalOfLastRecord": _iso(last.arrival_ms),
+            "batchSize": len(records),
+            "streamArn": stream,
+        },
+        "payload": {
+            "Records": [
+                {
+                    "partitionKey": record.partition_key,
+                    "sequenceNumber": str(record.sequence_number),
+                    "approximateArrivalTimestamp": record.arrival_ms / 1000,
+                    "data": base64.b64encode(record.data).decode(),
+                }
+                for record in records
+            ]
+        },
+    }
+    # AWS: there is no response to speak of when a record was too old to be tried.
+    if reason != "RecordAgeExceeded":
+        document["responseContext"] = {
+            "statusCode": 200,
+            "executedVersion": "$LATEST",
+            "functionError": "Unhandled",
+        }
+    if error is not None:
+        document["error"] = {"type": type(error).__name__, "message": str(error)}
+    return document
+
+
+def _iso(instant_ms: int) -> str:
+    instant = datetime.fromtimestamp(instant_ms / 1000, UTC)
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,107 @@
+"""What a function's results become: writes, messages and records, bound to the mapping's sink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from streamkit.errors import FunctionError, NotFoundError
+from streamkit.functions.function import Invocation
+from streamkit.queues.queue import Queue
+from streamkit.queues.store import SendEntry
+from streamkit.streams.record import Record
+from streamkit.streams.store import PutEntry
+from streamkit.streams.stream import Stream
+from streamkit.tables.item import TableSchema
+from streamkit.tables.store import TableStore
+from streamkit.tables.table import Table
+from streamkit.tables.write import Check, Delete, Put, Update, Write
+
+
+class Outcome:
+    """Changes that a commit will hold, in the order in which the records caused them."""
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+        self._sends: dict[str, list[SendEntry]] = {}
+        self._puts: dict[str, list[PutEntry]] = {}
+
+    def send(self, queue: str, body: bytes) -> None:
+        """A message to a queue."""
+        self._sends.setdefault(queue, []).append(SendEntry(body))
+
+    def put(self, stream: str, partition_key: str, data: bytes) -> None:
+        """A record to a stream."""
+        self._puts.setdefault(stream, []).append(PutEntry(partition_key, data))
+
+    def grouped_sends(self) -> tuple[tuple[str, tuple[SendEntry, ...]], ...]:
+        """As ``Effects`` takes them."""
+        return tuple((queue, tuple(entries)) for queue, entries in self._sends.items())
+
+    def grouped_puts(self) -> tuple[tuple[str, tuple[PutEntry, ...]], ...]:
+        """As ``Effects`` takes them."""
+        return tuple((stream, tuple(entries)) for stream, entries in self._puts.items())
+
+
+class Sink:
+    """Where the results of a mapping go, and what it knows of the tables they may name."""
+
+    def __init__(self, target: Table | Queue[Any] | Stream[Any] | None, schemas: Mapping[str, TableSchema]) -> None:
+        self._target = target
+        self._schemas = schemas
+
+    @classmethod
+    async def of(cls, target: Table | Queue[Any] | Stream[Any] | None, tables: TableStore) -> Sink:
+        """A sink that knows every table there is now."""
+        return cls(target, {table.schema.name: table.schema for table in await tables.describe_tables()})
+
+    def schema_of(self, table: str) -> TableSchema:
+        """The schema of a table that a write names.
+
+        Raises:
+            FunctionError: there is no such table.
+        """
+        try:
+            return self._schemas[table]
+        except KeyError:
+            error = NotFoundError("table", table, "it must exist before the mapping is started")
+            raise FunctionError(f"the function wrote to a table that is not there: {error}") from None
+
+    def outcome(self, records: Sequence[Record[Any]], invocation: Invocation) -> Outcome:
+        """The changes that an invocation's results mean.
+
+        Raises:
+            FunctionError: a result is nothing that this sink takes.
+            EncodeError: a value does not fit the sink's type.
+        """
+        outcome = Outcome()
+        for at, results in invocation.results:
+            for result in results:
+                self._add(outcome, records[at], result)
+        return outcome
+
+    def _add(self, outcome: Outcome, record: Record[Any], result: Any) -> None:
+        target = self._target
+        if isinstance(result, (Put, Update, Delete, Check)):
+            outcome.writes.append(self._bind(result))
+        elif isinstance(target, Queue):
+            outcome.send(target.name, target.codec.encode(result))
+        elif isinstance(target, Stream):
+            outcome.put(target.name, record.partition_key, target.codec.encode(result))
+        elif isinstance(target, Table) and isinstance(result, dict):
+            outcome.writes.append(Put(result, table=target.name))
+        else:
+            raise FunctionError(
+                f"the function returned {result!r:.100} for {record!r}: with "
+                f"{'sink ' + repr(target) if target is not None else 'no sink'} return "
+                f"{'an item (a dict), ' if isinstance(target, Table) else ''}a Put, Update or Delete, a list, or None"
+            )
+
+    def _bind(self, write: Write) -> Write:
+        if write.table:
+            return write
+        if isinstance(self._target, Table):
+            return msgspec.structs.replace(write, table=self._target.name)
+        raise FunctionError(f"the function returned {write!r:.100}, which names no table: pass table=")

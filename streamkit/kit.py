@@ -1,0 +1,433 @@
+"""The kit: opens an engine, hands out handles, runs services, drains, closes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast, overload
+
+import anyio
+
+from streamkit.alarms.alarm import Alarm
+from streamkit.alarms.watcher import Action, AlarmWatcher
+from streamkit.clock import Clock, SystemClock
+from streamkit.codecs import Codec
+from streamkit.engines.base import Durability, Engine
+from streamkit.engines.registry import open_engine
+from streamkit.errors import AlreadyExistsError, ClosedError, NotFoundError, ValidationError
+from streamkit.functions.mapping import EventSourceMapping
+from streamkit.functions.poller import MappingPoller
+from streamkit.limits import Limits
+from streamkit.metrics.window import Metrics
+from streamkit.queues.message import QueueAttributes, RedrivePolicy
+from streamkit.queues.queue import Queue, milliseconds
+from streamkit.service import Service
+from streamkit.streams.stream import Stream
+from streamkit.supervisor import AlarmService, Health, Supervisor
+from streamkit.tables.item import TableSchema
+from streamkit.tables.table import Table
+from streamkit.tables.write import Write
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Service)
+
+GRACE_SECONDS = 5.0
+"""How long services may take to finish what is in hand when a kit closes."""
+
+
+class Kit:
+    """One open engine and what runs on it. Made by ``streamkit.open``.
+
+    ``create_x`` does I/O and returns a handle; ``kit.x(name)`` only makes a handle. Values are plain JSON unless
+    ``type=`` says otherwise; see ``streamkit.codecs``.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock, schemas: dict[str, TableSchema]) -> None:
+        self.engine = engine
+        """The ports, for tools; programs use the handles."""
+        self.clock = clock
+        self.metrics = Metrics()
+        """What every service reports."""
+        self._schemas = schemas
+        self._supervisor = Supervisor(clock, self.metrics)
+        self._watchers: dict[str, AlarmWatcher] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"Kit({self.url!r}, durability={self.durability!r}{', closed' if self._closed else ''})"
+
+    @property
+    def url(self) -> str:
+        """What was opened."""
+        return self.engine.url
+
+    @property
+    def durability(self) -> Durability:
+        """How durable an acknowledgement is."""
+        return self.engine.durability
+
+    # ---- streams
+
+    @overload
+    async def create_stream(
+        self, name: str, *, shards: int = 1, type: type[T], exist_ok: bool = False
+    ) -> Stream[T]: ...
+
+    @overload
+    async def create_stream(
+        self, name: str, *, shards: int = 1, type: None = None, exist_ok: bool = False
+    ) -> Stream[Any]: ...
+
+    async def create_stream(
+        self, name: str, *, shards: int = 1, type: Any = None, exist_ok: bool = False
+    ) -> Stream[Any]:
+        """Create a stream with ``shards`` open shards.
+
+        Raises:
+            AlreadyExistsError: there is one of this name, and not ``exist_ok``.
+            ValidationError: the name or the number of shards is out of range.
+        """
+        self._check_open()
+        try:
+            await self.engine.streams.create_stream(name, shards)
+        except AlreadyExistsError:
+            if not exist_ok:
+                raise
+        return self.stream(name, type=type)
+
+    @overload
+    def stream(self, name: str, *, type: type[T]) -> Stream[T]: ...
+
+    @overload
+    def stream(self, name: str, *, type: None = None) -> Stream[Any]: ...
+
+    def stream(self, name: str, *, type: Any = None) -> Stream[Any]:
+        """A handle to a stream."""
+        self._check_open()
+        return Stream(name, Codec(type), self.engine.streams, self.engine.tables, self.clock, self.metrics)
+
+    async def delete_stream(self, name: str) -> None:
+        """Delete a stream and its records."""
+        self._check_open()
+        await self.engine.streams.delete_stream(name)
+
+    async def streams(self) -> list[str]:
+        """The names of all streams."""
+        self._check_open()
+        return await self.engine.streams.list_streams()
+
+    # ---- queues
+
+    @overload
+    async def create_queue(
+        self,
+        name: str,
+        *,
+        type: type[T],
+        visibility_timeout: float = 30.0,
+        delay: float = 0.0,
+        receive_wait: float = 0.0,
+        redrive_policy: RedrivePolicy | None = None,
+        exist_ok: bool = False,
+    ) -> Queue[T]: ...
+
+    @overload
+    async def create_queue(
+        self,
+        name: str,
+        *,
+        type: None = None,
+        visibility_timeout: float = 30.0,
+        delay: float = 0.0,
+        receive_wait: float = 0.0,
+        redrive_policy: RedrivePolicy | None = None,
+        exist_ok: bool = False,
+    ) -> Queue[Any]: ...
+
+    async def create_queue(
+        self,
+        name: str,
+        *,
+        type: Any = None,
+        visibility_timeout: float = 30.0,
+        delay: float = 0.0,
+        receive_wait: float = 0.0,
+        redrive_policy: RedrivePolicy | None = None,
+        exist_ok: bool = False,
+    ) -> Queue[Any]:
+        """Create a queue; durations in seconds.
+
+        Raises:
+            AlreadyExistsError: there is one of this name, and not ``exist_ok``, or it differs; the error names in what.
+            NotFoundError: the dead-letter queue of the redrive policy does not exist: create it first.
+            ValidationError: the name or an attribute is out of range.
+        """
+        self._check_open()
+        attributes = QueueAttributes(
+            visibility_timeout_ms=milliseconds("visibility_timeout", visibility_timeout),
+            delay_ms=milliseconds("delay", delay),
+            receive_wait_ms=milliseconds("receive_wait", receive_wait),
+            redrive_policy=redrive_policy,
+        )
+        try:
+            await self.engine.queues.create_queue(name, attributes)
+        except AlreadyExistsError:
+            if not exist_ok:
+                raise
+            # AWS: CreateQueue succeeds for the same attributes, and names the one that differs.
+            (existing,) = await self.engine.queues.describe_queues([name])
+            for field in QueueAttributes.__struct_fields__:
+                if getattr(existing.attributes, field) != getattr(attributes, field):
+                    raise AlreadyExistsError("queue", name, field.removesuffix("_ms")) from None
+        return self.queue(name, type=type)
+
+    @overload
+    def queue(self, name: str, *, type: type[T]) -> Queue[T]: ...
+
+    @overload
+    def queue(self, name: str, *, type: None = None) -> Queue[Any]: ...
+
+    def queue(self, name: str, *, type: Any = None) -> Queue[Any]:
+        """A handle to a queue."""
+        self._check_open()
+        return Queue(name, Codec(type), self.engine.queues, self.clock, self.metrics)
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue and its messages."""
+        self._check_open()
+        await self.engine.queues.delete_queue(name)
+
+    async def queues(self) -> list[str]:
+        """The names of all queues."""
+        self._check_open()
+        return [queue.name for queue in await self.engine.queues.describe_queues()]
+
+    # ---- tables
+
+    async def create_table(
+        self, name: str, *, partition_key: str, sort_key: str | None = None, exist_ok: bool = False
+    ) -> Table:
+        """Create a table whose items are found by ``partition_key``, or by it and ``sort_key``.
+
+        Raises:
+            AlreadyExistsError: there is one of this name, and not ``exist_ok``, or its key differs.
+            ValidationError: the name or the key is not valid.
+        """
+        self._check_open()
+        schema = TableSchema(name, partition_key, sort_key)
+        try:
+            await self.engine.tables.create_table(schema)
+        except AlreadyExistsError:
+            if not exist_ok:
+                raise
+            (existing,) = await self.engine.tables.describe_tables([name])
+            if existing.schema != schema:
+                raise AlreadyExistsError("table", name, f"key {existing.schema.key_names}") from None
+        self._schemas[name] = schema
+        return self.table(name)
+
+    def table(self, name: str) -> Table:
+        """A handle to a table.
+
+        Raises:
+            NotFoundError: this kit neither found it at its opening nor created it.
+        """
+        self._check_open()
+        schema = self._schemas.get(name)
+        if schema is None:
+            raise NotFoundError("table", name, "create it with kit.create_table")
+        return Table(schema, self.engine.tables, self.clock, self.metrics)
+
+    async def delete_table(self, name: str) -> None:
+        """Delete a table and its items."""
+        self._check_open()
+        await self.engine.tables.delete_table(name)
+        self._schemas.pop(name, None)
+
+    async def tables(self) -> list[str]:
+        """The names of all tables, also of those that streamkit keeps leases in."""
+        self._check_open()
+        return [table.schema.name for table in await self.engine.tables.describe_tables()]
+
+    async def write(self, *writes: Write) -> None:
+        """Do all the writes, to any tables, or none of them (TransactWriteItems).
+
+        Raises:
+            ConditionFailedError: the condition of the only write is false.
+            TransactionCanceledError: the condition of one of several writes is false.
+            ValidationError: a write is malformed, or two are of one item.
+        """
+        self._check_open()
+        await self.engine.tables.write(writes)
+
+    # ---- services
+
+    @overload
+    def start(
+        self,
+        what: Alarm,
+        *,
+        on_alarm: Action | None = None,
+        on_ok: Action | None = None,
+        on_insufficient_data: Action | None = None,
+    ) -> AlarmWatcher: ...
+
+    @overload
+    def start(self, what: EventSourceMapping) -> MappingPoller: ...
+
+    @overload
+    def start(self, what: S) -> S: ...
+
+    def start(
+        self,
+        what: Alarm | EventSourceMapping | Service,
+        *,
+        on_alarm: Action | None = None,
+        on_ok: Action | None = None,
+        on_insufficient_data: Action | None = None,
+    ) -> Any:
+        """Run an alarm, a mapping, a worker or any ``Service`` in the background, until it is stopped or the kit closes.
+
+        Never awaits. A service that fails stops only itself, shows in ``health()``, and is raised when the kit closes.
+
+        Raises:
+            ValidationError: one of this name is running, or this is nothing that runs.
+            ClosedError: the kit is closed.
+        """
+        self._check_open()
+        if isinstance(what, Alarm):
+            watcher = AlarmWatcher(
+                what,
+                self.metrics,
+                self.clock,
+                on_alarm=on_alarm,
+                on_ok=on_ok,
+                on_insufficient_data=on_insufficient_data,
+            )
+            self._supervisor.start(AlarmService(watcher))
+            self._watchers[watcher.name] = watcher
+            return watcher
+        if on_alarm or on_ok or on_insufficient_data:
+            raise ValidationError("only an Alarm has actions")
+        if isinstance(what, EventSourceMapping):
+            service: Service = MappingPoller(
+                what,
+                streams=self.engine.streams,
+                tables=self.engine.tables,
+                effects=self.engine,
+                clock=self.clock,
+                metrics=self.metrics,
+            )
+        elif hasattr(what, "run") and hasattr(what, "name"):
+            service = what
+        else:
+            raise ValidationError(f"{what!r} is nothing that runs: start an Alarm, an EventSourceMapping or a Service")
+        self._supervisor.start(service)
+        return service
+
+    async def stop(self, service: Service | AlarmWatcher | str) -> None:
+        """Ask one service to finish what is in hand, and return once it has.
+
+        Raises:
+            ValidationError: it was not started here.
+        """
+        await self._supervisor.stop(service if isinstance(service, str) else service.name)
+
+    def health(self) -> Health:
+        """How everything is, now."""
+        services = self._supervisor.states()
+        alarms: dict[str, str] = {name: watcher.state for name, watcher in self._watchers.items()}
+        errors = {name: f"{type(error).__name__}: {error}" for name, error in self._supervisor.errors().items()}
+        return Health(not errors and "ALARM" not in alarms.values(), services, errors, alarms)
+
+    # ---- life
+
+    async def close(self) -> None:
+        """Stop every service, finish what is in hand, make everything durable, and close. May be called twice.
+
+        Raises:
+            ServiceFailedError: a service had failed.
+            ExceptionGroup: of ServiceFailedError, if several had.
+        """
+        failures = await self._close()
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ExceptionGroup("services of the kit failed", failures)
+
+    async def _close(self) -> list[Exception]:
+        if self._closed:
+            return []
+        self._closed = True
+        # Closing is complete even if whoever closes is cancelled meanwhile.
+        with anyio.CancelScope(shield=True):
+            await self._supervisor.close(GRACE_SECONDS)
+            await self.engine.aclose()
+        return list(self._supervisor.failures())
+
+    async def __aenter__(self) -> Kit:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.close()
+        else:
+            await self._close()  # What leaves the block is not masked; failures were logged when they happened.
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the kit")
+
+
+class _Opening(Generic[T]):
+    """What ``open`` returns: ``async with`` it, or ``await`` it and close the kit yourself."""
+
+    def __init__(self, opening: Callable[[], Awaitable[Kit]]) -> None:
+        self._opening = opening
+        self._kit: Kit | None = None
+
+    def __await__(self) -> Generator[Any, None, Kit]:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> Kit:
+        self._kit = await self._opening()
+        return self._kit
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await cast(Kit, self._kit).__aexit__(kind, error, traceback)
+
+
+def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
+    url: str | os.PathLike[str] = "memory:",
+    *,
+    durability: Durability = "fsync",
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+) -> _Opening[Kit]:
+    """Open an engine: ``async with streamkit.open("./data") as kit`` or ``kit = await streamkit.open("./data")``.
+
+    Args:
+        url: ``memory:``, or a directory, which is created if it is not there.
+        durability: when an acknowledged change is on disk: ``fsync`` before it is acknowledged, ``interval`` within
+            50 ms (a crash of the process loses nothing, a power loss those), ``memory`` when the system likes.
+        limits: what a call may ask for; ``Limits.relaxed()`` unless given.
+        clock: for tests.
+
+    Raises:
+        ValidationError: the URL is of an unknown kind.
+        DirectoryInUseError: somebody else has the directory open; the message says who.
+        StorageError: it cannot be opened; the message says why.
+    """
+
+    async def opening() -> Kit:
+        chosen = clock or SystemClock()
+        engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
+        tables = await engine.tables.describe_tables()
+        return Kit(engine, chosen, {table.schema.name: table.schema for table in tables})
+
+    return _Opening(opening)

@@ -1,0 +1,212 @@
+"""A queue as its users hold it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+from streamkit.backoff import Retry
+from streamkit.clock import Clock
+from streamkit.codecs import Codec
+from streamkit.errors import StreamKitError, ValidationError
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.window import Metrics
+from streamkit.queues.message import Message
+from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult, VisibilityEntry
+from streamkit.queues.worker import Handler, Worker
+from streamkit.service import Stop
+
+T = TypeVar("T")
+
+
+class Queue(Generic[T]):
+    """Messages that are hidden while somebody works on them, and come back unless they are deleted.
+
+    A handle: cheap to make, holds nothing. Durations in seconds. Mirrors SendMessage, ReceiveMessage, DeleteMessage and
+    ChangeMessageVisibility (Amazon SQS API Reference).
+    """
+
+    def __init__(self, name: str, codec: Codec[T], store: QueueStore, clock: Clock, metrics: Metrics) -> None:
+        self.name = name
+        self.codec = codec
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._counters = {
+            what: self.metric(what)
+            for what in (
+                "NumberOfMessagesSent",
+                "NumberOfMessagesReceived",
+                "NumberOfEmptyReceives",
+                "NumberOfMessagesDeleted",
+            )
+        }
+        metrics.register_gauge(self.metric("ApproximateNumberOfMessagesVisible"), self._visible)
+        metrics.register_gauge(self.metric("ApproximateNumberOfMessagesNotVisible"), self._not_visible)
+        metrics.register_gauge(self.metric("ApproximateNumberOfMessagesDelayed"), self._delayed)
+
+    def __repr__(self) -> str:
+        return f"Queue({self.name!r}, {self.codec!r})"
+
+    # ---- sending
+
+    async def send(self, value: T, *, delay: float | None = None) -> str:
+        """Send one message and return its id; durable when it returns.
+
+        Args:
+            value: what the queue's ``type=`` says.
+            delay: seconds until it is first visible (None: the queue's own).
+
+        Raises:
+            EncodeError: the value does not fit the queue's type.
+            ValidationError: it is too large, or the delay is out of range.
+        """
+        delay_ms = None if delay is None else milliseconds("delay", delay)
+        (result,) = await self._send([SendEntry(self.codec.encode(value), delay_ms)])
+        if result.error is not None:
+            raise result.error
+        return result.message_id
+
+    async def send_batch(self, values: Iterable[T]) -> list[SendResult]:
+        """Send several; one result per value, in order.
+
+        Raises:
+            EncodeError: a value does not fit the queue's type; nothing was sent.
+            ValidationError: one is too large, or there are too many; nothing was sent.
+        """
+        return await self._send([SendEntry(self.codec.encode(value)) for value in values])
+
+    # ---- receiving
+
+    async def receive(
+        self, max_messages: int = 1, *, visibility_timeout: float | None = None, wait: float | None = None
+    ) -> list[Message[T]]:
+        """Up to ``max_messages``, hidden from others for ``visibility_timeout`` (None: the queue's own).
+
+        With nothing visible it waits up to ``wait`` seconds (None: the queue's own), then returns none; a send or the
+        end of somebody's timeout ends the wait.
+
+        Cancellation: nothing was received.
+        """
+        timeout_ms = None if visibility_timeout is None else milliseconds("visibility_timeout", visibility_timeout)
+        wait_ms = None if wait is None else milliseconds("wait", wait)
+        received = await self._store.receive_messages(self.name, max_messages, timeout_ms, wait_ms)
+        if received:
+            self._count("NumberOfMessagesReceived", len(received))
+        else:
+            self._count("NumberOfEmptyReceives", 1)
+        return [Message(message, self.codec) for message in received]
+
+    async def peek(self, limit: int = 10) -> list[Message[T]]:
+        """The next visible messages, neither hidden nor counted; they have no receipt handle."""
+        return [Message(message, self.codec) for message in await self._store.peek_messages(self.name, limit)]
+
+    # ---- settling
+
+    async def delete(self, message: Message[T] | str) -> None:
+        """Delete a received message, given itself or its receipt handle; deleting twice is fine.
+
+        Raises:
+            MessageNotInflightError: somebody received it after this delivery's timeout had run out.
+            ReceiptHandleInvalidError: it was not received from this queue.
+        """
+        (error,) = await self.delete_batch([message])
+        if error is not None:
+            raise error
+
+    async def delete_batch(self, messages: Sequence[Message[T] | str]) -> list[StreamKitError | None]:
+        """Delete several; one error or None per message, in order."""
+        errors = await self._store.delete_messages(self.name, [_handle(message) for message in messages])
+        self._count("NumberOfMessagesDeleted", errors.count(None))
+        return errors
+
+    async def change_visibility(self, message: Message[T] | str, timeout: float) -> None:
+        """Hide a received message for ``timeout`` seconds from now; 0 shows it at once.
+
+        Raises:
+            MessageNotInflightError: it was deleted, or received again by somebody else.
+            ReceiptHandleInvalidError: it was not received from this queue.
+            ValidationError: more than 12 hours since it was received.
+        """
+        entry = VisibilityEntry(_handle(message), milliseconds("timeout", timeout))
+        (error,) = await self._store.change_visibility(self.name, [entry])
+        if error is not None:
+            raise error
+
+    async def redrive(self, messages: Iterable[Message[T]], *, to: Queue[T] | str | None = None) -> int:
+        """Move visible messages of this dead-letter queue back, to be received afresh; how many were moved.
+
+        Args:
+            messages: what ``peek`` returned, or some of it.
+            to: where to (None: each message's own source queue).
+
+        Raises:
+            ValidationError: a message is no dead letter, so it has no source: pass ``to``.
+        """
+        by_target: dict[str, list[str]] = {}
+        for message in messages:
+            target = to.name if isinstance(to, Queue) else to or message.dead_letter_source
+            if target is None:
+                raise ValidationError(f"message {message.message_id} was sent to {self.name!r} itself: pass to=")
+            by_target.setdefault(target, []).append(message.message_id)
+        moved = 0
+        for target, ids in by_target.items():
+            moved += await self._store.move_messages(self.name, ids, target)
+        return moved
+
+    # ---- working
+
+    def worker(
+        self, handler: Handler, *, concurrency: int = 1, retry: Retry | None = None, name: str | None = None
+    ) -> Worker[T]:
+        """A service that calls ``handler`` with every message; start it with ``kit.start``. See ``Worker``."""
+        return Worker(self, handler, self._clock, self._metrics, concurrency=concurrency, retry=retry, name=name)
+
+    async def work(self, handler: Handler, *, concurrency: int = 1, retry: Retry | None = None) -> None:
+        """Call ``handler`` with every message until this call is cancelled. See ``Worker``."""
+        await self.worker(handler, concurrency=concurrency, retry=retry).run(Stop())
+
+    # ---- looking
+
+    async def describe(self) -> QueueDescription:
+        """Attributes and counts, which are exact."""
+        (description,) = await self._store.describe_queues([self.name])
+        return description
+
+    def metric(self, name: str) -> Metric:
+        """One of this queue's metrics, such as ``ApproximateNumberOfMessagesVisible``, for an alarm."""
+        return Metric.of("AWS/SQS", name, QueueName=self.name)
+
+    async def _visible(self) -> float:
+        return (await self.describe()).visible
+
+    async def _not_visible(self) -> float:
+        return (await self.describe()).not_visible
+
+    async def _delayed(self) -> float:
+        return (await self.describe()).delayed
+
+    async def _send(self, entries: list[SendEntry]) -> list[SendResult]:
+        results = await self._store.send_messages(self.name, entries)
+        self._count("NumberOfMessagesSent", len(results))
+        return results
+
+    def _count(self, what: str, count: int) -> None:
+        if count:
+            self._metrics.put(self._counters[what], count, self._clock.now_ms())
+
+
+def milliseconds(what: str, seconds: float) -> int:
+    """A duration as the store takes it.
+
+    Raises:
+        ValidationError: it is negative or not a finite number.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds) or seconds < 0:
+        raise ValidationError(f"{what} is a number of seconds, 0 or more, not {seconds!r}")
+    return round(seconds * 1000)
+
+
+def _handle(message: Message[T] | str) -> str:
+    return message if isinstance(message, str) else message.receipt_handle

@@ -1,0 +1,116 @@
+"""Guards around every test: streamkit never blocks the event loop, and a test leaves no task behind."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import fcntl
+import inspect
+import io
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+
+import pytest
+from blockbuster import BlockBuster, BlockBusterFunction, BlockingError
+from blockbuster import blockbuster as detector
+
+from streamkit.testing.clock import ManualClock
+
+pytest.register_assert_rewrite("streamkit.testing.contract")
+
+# Where streamkit may block the loop, and why. Anything else of it that blocks fails its test.
+MAY_BLOCK: dict[tuple[str, str], str] = {
+    ("engines/file/journal.py", "_write"): "inline while a sync is faster than handing it to a thread (docs/adr/0003)",
+    ("engines/file/offload.py", "hand_over"): "lends the GIL to the thread that is awaited, 0.2 ms at a time",
+    (
+        "engines/file/sqlite_items.py",
+        "_select",
+    ): "a read by key of a local file: microseconds, less than a thread costs",
+    ("engines/file/engine.py", "_absolute"): "opening: asks for the current directory",
+    ("engines/file/engine.py", "_close"): "closing: joins threads that have nothing left to do",
+    ("engines/file/journal.py", "close"): "closing: joins threads that have nothing left to do",
+    ("engines/file/settle.py", "close"): "closing: joins threads that have nothing left to do",
+}
+
+# What blocks beside all that blockbuster knows of.
+_ALSO_BLOCKING: tuple[tuple[ModuleType, str], ...] = (
+    *((os, name) for name in ("open", "fsync", "fdatasync", "ftruncate", "truncate", "pread", "preadv")),
+    *((os, name) for name in ("pwrite", "pwritev", "posix_fallocate", "lstat", "makedirs", "chmod")),
+    (fcntl, "flock"),
+    (fcntl, "lockf"),
+    (sqlite3, "connect"),
+    (builtins, "open"),
+    (io, "open"),
+)
+# Not streamkit's own doing: where a log record goes is up to the application, and tracebacks and imports read source.
+_NOT_OURS = (
+    ("logging/__init__.py", "callHandlers"),
+    ("linecache.py", "updatecache"),
+    ("tokenize.py", "open"),
+    ("<frozen importlib._bootstrap>", "_find_and_load"),
+)
+
+_blocking_calls: list[str] = []
+
+
+class _NotedBlockingError(BlockingError):
+    """Kept as well as raised, because whatever isolates failures may swallow it."""
+
+    def __init__(self, func: str) -> None:
+        super().__init__(func)
+        _blocking_calls.append(func)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _detector() -> Iterator[None]:
+    found = BlockBuster(scanned_modules=["streamkit"])
+    for module, name in _ALSO_BLOCKING:
+        found.functions[f"{module.__name__}.{name}"] = BlockBusterFunction(module, name, scanned_modules=["streamkit"])
+    for function in found.functions.values():
+        for file, name in _NOT_OURS:
+            function.can_block_in(file, name)
+        for file, name in MAY_BLOCK:
+            function.can_block_in(f"streamkit/{file}", name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector, "BlockingError", _NotedBlockingError)
+        found.activate()
+        yield
+        found.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def _guards(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Before all other fixtures of a test, so that it looks when they are done."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("no_task_left")
+    _blocking_calls.clear()
+    yield
+    blocked, _blocking_calls[:] = _blocking_calls[:], []
+    if blocked:
+        pytest.fail(f"streamkit blocked the event loop: {', '.join(blocked)}", pytrace=False)
+
+
+@pytest.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    """Fails a test that ends while tasks of its own still run; used by every async test."""
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(5):  # What was cancelled needs a turn or two to end.
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:
+        names = "\n".join(map(repr, left))
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left)
+        pytest.fail(
+            f"{len(left)} tasks were left running: await them, or cancel them and await that\n{names}", pytrace=False
+        )
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Stands still until the test advances it."""
+    return ManualClock()
