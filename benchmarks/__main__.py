@@ -15,7 +15,7 @@ from benchmarks.workloads import WORKLOADS
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures streamkit's hot paths on this machine. Order and loss are verified before a number counts.",
+        description="Measures the hot paths on this machine. Order and loss are verified before a number counts.",
     )
     parser.add_argument("--small", action="store_true", help="a few records, one round: does every workload still run?")
     parser.add_argument("--rounds", type=int, default=5, help="rounds per workload; the median is printed (default 5)")

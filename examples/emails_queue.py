@@ -43,7 +43,7 @@ async def main() -> None:
         print(f"sent to {sorted(sent)}")
         for letter in await dead.peek():
             print(
-                f"dead letter from {letter.dead_letter_source}: {letter.value.to!r} after {letter.receive_count} receives"
+                f"dead letter from {letter.dead_letter_source}: {letter.value.to!r} after {letter.receive_count} tries"
             )
 
 

@@ -17,7 +17,7 @@
 
 A map of the house: ``streams`` (Kinesis), ``queues`` (SQS), ``tables`` (DynamoDB), ``functions`` (Lambda event source
 mappings), ``metrics`` and ``alarms`` (CloudWatch), ``engines`` (where bytes are kept), ``testing`` (a manual clock,
-faults, the engine contract). Each has a ``store`` that is read by whoever writes an engine, and a handle that users hold.
+faults, the engine contract). A service's ``store`` is read by whoever writes an engine; its handle is what users hold.
 
 Names load when they are first used, so importing streamkit costs next to nothing (docs/adr/0008).
 """
@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from streamkit.functions.function import each
     from streamkit.functions.mapping import EventSourceMapping
     from streamkit.functions.pattern import Pattern
-    from streamkit.kit import Kit, open  # noqa: A004 - reads as the built-in does
+    from streamkit.kit import Kit
     from streamkit.limits import Limits
     from streamkit.metrics.metric import Metric
+    from streamkit.opening import open  # noqa: A004 - `streamkit.open` reads as the built-in does
     from streamkit.queues.message import Message, RedrivePolicy
     from streamkit.queues.queue import Queue
     from streamkit.queues.worker import Worker
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from streamkit.tables.write import Check, Delete, Put, Update
 
 _HOME = {
-    "open": "kit",
+    "open": "opening",
     "Kit": "kit",
     "Stream": "streams.stream",
     "Record": "streams.record",

@@ -1,24 +1,20 @@
-"""The kit: opens an engine, hands out handles, runs services, drains, closes."""
+"""The kit: hands out handles, runs services, drains, closes."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 import anyio
 
 from streamkit.alarms.alarm import Alarm
 from streamkit.alarms.watcher import Action, AlarmWatcher
-from streamkit.clock import Clock, SystemClock
+from streamkit.clock import Clock
 from streamkit.codecs import Codec
 from streamkit.engines.base import Durability, Engine
-from streamkit.engines.registry import open_engine
 from streamkit.errors import AlreadyExistsError, ClosedError, NotFoundError, ValidationError
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
-from streamkit.limits import Limits
 from streamkit.metrics.window import Metrics
 from streamkit.queues.message import QueueAttributes, RedrivePolicy
 from streamkit.queues.queue import Queue, milliseconds
@@ -287,7 +283,7 @@ class Kit:
         on_ok: Action | None = None,
         on_insufficient_data: Action | None = None,
     ) -> Any:
-        """Run an alarm, a mapping, a worker or any ``Service`` in the background, until it is stopped or the kit closes.
+        """Run an alarm, a mapping, a worker or any ``Service`` in the background until it is stopped.
 
         Never awaits. A service that fails stops only itself, shows in ``health()``, and is raised when the kit closes.
 
@@ -380,54 +376,3 @@ class Kit:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the kit")
-
-
-class _Opening(Generic[T]):
-    """What ``open`` returns: ``async with`` it, or ``await`` it and close the kit yourself."""
-
-    def __init__(self, opening: Callable[[], Awaitable[Kit]]) -> None:
-        self._opening = opening
-        self._kit: Kit | None = None
-
-    def __await__(self) -> Generator[Any, None, Kit]:
-        return self._opening().__await__()
-
-    async def __aenter__(self) -> Kit:
-        self._kit = await self._opening()
-        return self._kit
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await cast(Kit, self._kit).__aexit__(kind, error, traceback)
-
-
-def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
-    url: str | os.PathLike[str] = "memory:",
-    *,
-    durability: Durability = "fsync",
-    limits: Limits | None = None,
-    clock: Clock | None = None,
-) -> _Opening[Kit]:
-    """Open an engine: ``async with streamkit.open("./data") as kit`` or ``kit = await streamkit.open("./data")``.
-
-    Args:
-        url: ``memory:``, or a directory, which is created if it is not there.
-        durability: when an acknowledged change is on disk: ``fsync`` before it is acknowledged, ``interval`` within
-            50 ms (a crash of the process loses nothing, a power loss those), ``memory`` when the system likes.
-        limits: what a call may ask for; ``Limits.relaxed()`` unless given.
-        clock: for tests.
-
-    Raises:
-        ValidationError: the URL is of an unknown kind.
-        DirectoryInUseError: somebody else has the directory open; the message says who.
-        StorageError: it cannot be opened; the message says why.
-    """
-
-    async def opening() -> Kit:
-        chosen = clock or SystemClock()
-        engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
-        tables = await engine.tables.describe_tables()
-        return Kit(engine, chosen, {table.schema.name: table.schema for table in tables})
-
-    return _Opening(opening)

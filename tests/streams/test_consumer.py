@@ -42,6 +42,8 @@ async def put(stream: Stream[Any], *values: Any) -> None:
 async def read(consumer: Consumer[Any], count: int, *, checkpoint: bool = True, max_records: int = 500) -> list[Any]:
     """The values of the next ``count`` records."""
     values: list[Any] = []
+    if not count:
+        return values
     async for batch in consumer.batches(max_records=max_records):
         values.extend(batch.values)
         if checkpoint:
