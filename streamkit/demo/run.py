@@ -17,7 +17,7 @@ from streamkit.demo.pipeline import RETRY, Pipeline
 from streamkit.demo.progress import Counts, Progress
 from streamkit.demo.report import Carrier, Report
 
-_SHOW_EVERY_SECONDS = 0.5
+_SHOW_EVERY_MS = 500
 _MALFORMED_SHOWN = 20
 
 
@@ -104,7 +104,7 @@ class _Job:
 
         redriven = 0
         with anyio.CancelScope() as job:
-            kit.start(_Display(self._progress, counts, started, give_up_on_failure))
+            kit.start(_Display(kit.clock, self._progress, counts, started, give_up_on_failure))
             await self._load(put_before)
             for mapping in (late, totals, cancellations):
                 await mapping.wait_caught_up()
@@ -172,8 +172,14 @@ class _Display:
     name = "display"
 
     def __init__(
-        self, progress: Progress, counts: Callable[[], Counts], started: float, check: Callable[[], object]
+        self,
+        clock: Any,
+        progress: Progress,
+        counts: Callable[[], Counts],
+        started: float,
+        check: Callable[[], object],
     ) -> None:
+        self._clock = clock
         self._progress = progress
         self._counts = counts
         self._started = started
@@ -183,7 +189,7 @@ class _Display:
         """Show the counts twice a second."""
         with stop.interruptible():
             while True:
-                await anyio.sleep(_SHOW_EVERY_SECONDS)
+                await self._clock.sleep_until(self._clock.now_ms() + _SHOW_EVERY_MS)
                 self._check()
                 self._progress.show(self._counts(), time.perf_counter() - self._started)
 

@@ -648,7 +648,6 @@ async def test_leaving_the_block_leaves_no_task_wherever_it_is_cancelled(
                     await asyncio.sleep(0)
             finally:
                 waiting.cancel()
-                consumer.batches()
 
     async def check() -> None:
         await asyncio.sleep(0)

@@ -15,7 +15,7 @@ Place = tuple[int, KeyValue]
 """A key value with the rank of its type in front: ints before str before bytes, as SQLite orders them."""
 
 
-class ItemBase(Protocol):
+class ColdItems(Protocol):
     """Where items are once they left memory. Reads see one consistent state."""
 
     def get(self, key: Key) -> bytes | None:
@@ -94,7 +94,7 @@ def place(value: SortKey) -> Place:
 class Items:
     """One table's items: the newest layer over older ones over a base."""
 
-    def __init__(self, base: ItemBase | None = None) -> None:
+    def __init__(self, base: ColdItems | None = None) -> None:
         self.newest = Layer()
         self.moving: Layer | None = None
         """On its way to the base, which does not show it yet."""

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
 
 
 class SqliteItems:
-    """Implements ``ItemBase`` for readers on the event loop; ``apply`` is for the settling thread."""
+    """Implements ``ColdItems`` for readers on the event loop; ``apply`` is for the settling thread."""
 
     def __init__(self, path: str, schema: TableSchema) -> None:
         self._path = path
@@ -34,19 +34,19 @@ class SqliteItems:
     # ---- reading
 
     def get(self, key: Key) -> bytes | None:
-        """See ItemBase."""
+        """See ColdItems."""
         for (item,) in self._select("SELECT item FROM items WHERE pk = ? AND sk = ?", (key[0], _stored(key[1]))):
             found: bytes = item
             return found
         return None
 
     def partition(self, partition: KeyValue) -> Iterator[tuple[SortKey, bytes]]:
-        """See ItemBase."""
+        """See ColdItems."""
         for sort, item in self._select("SELECT sk, item FROM items WHERE pk = ? ORDER BY sk", (partition,)):
             yield (None if sort == _NO_SORT_KEY else sort), item
 
     def partitions(self) -> Iterator[KeyValue]:
-        """See ItemBase."""
+        """See ColdItems."""
         for (partition,) in self._select("SELECT DISTINCT pk FROM items ORDER BY pk", ()):
             yield partition
 

@@ -73,7 +73,7 @@ UNSTORABLE: dict[str, Any] = {
     "a set": {1},
     "a tuple": (1, 2),
     "an object": object(),
-    "a datetime": datetime.now(UTC),
+    "a datetime": datetime(2024, 1, 1, tzinfo=UTC),
     "a complex number": 1j,
     "keys that are not str": {1: "one"},
     "text without a UTF-8 form": "\ud800",
