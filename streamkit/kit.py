@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Any, TypeVar, overload
-
-import anyio
 
 from streamkit.alarms.alarm import Alarm
 from streamkit.alarms.watcher import Action, AlarmWatcher
@@ -49,6 +48,7 @@ class Kit:
         self._supervisor = Supervisor(clock, self.metrics)
         self._watchers: dict[str, AlarmWatcher] = {}
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"Kit({self.url!r}, durability={self.durability!r}{', closed' if self._closed else ''})"
@@ -353,14 +353,27 @@ class Kit:
             raise ExceptionGroup("services of the kit failed", failures)
 
     async def _close(self) -> list[Exception]:
-        if self._closed:
+        if self._closing is None:
+            self._closed = True
+            self._closing = asyncio.create_task(self._stop_and_close(), name="streamkit close")
+        elif self._closing.done():
             return []
-        self._closed = True
-        # Closing is complete even if whoever closes is cancelled meanwhile.
-        with anyio.CancelScope(shield=True):
-            await self._supervisor.close(GRACE_SECONDS)
-            await self.engine.aclose()
+        # Closing is complete even if whoever closes is cancelled meanwhile; a shield of anyio's would not hold
+        # against a cancelled asyncio task.
+        cancelled: asyncio.CancelledError | None = None
+        while not self._closing.done():
+            try:
+                await asyncio.wait([self._closing])
+            except asyncio.CancelledError as again:
+                cancelled = again
+        if cancelled is not None:
+            raise cancelled
+        self._closing.result()
         return list(self._supervisor.failures())
+
+    async def _stop_and_close(self) -> None:
+        await self._supervisor.close(GRACE_SECONDS)
+        await self.engine.aclose()
 
     async def __aenter__(self) -> Kit:
         return self

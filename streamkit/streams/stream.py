@@ -115,6 +115,8 @@ class Stream(Generic[T]):
             if start.tzinfo is None:
                 raise ValidationError(f"start={start!r} has no time zone: pass an aware datetime, e.g. with tzinfo=UTC")
             timestamp_ms = round(start.timestamp() * 1000)
+            if timestamp_ms > self._clock.now_ms():
+                raise ValidationError(f"start={start!r} is in the future: a consumer waits for what will come")
         elif start == "TRIM_HORIZON":
             timestamp_ms = 0
         else:

@@ -262,8 +262,8 @@ async def test_what_was_checkpointed_of_a_batch_is_not_handed_out_again(make_str
         with pytest.raises(ZeroDivisionError):
             await consumer.run(half, attempts=1, max_records=4)
         batches = consumer.batches(max_records=3)
-        assert (await anext(batches)).values == [2, 3]
-        assert (await anext(batches)).values == [4, 5]
+        assert (await anext(batches)).values == [2, 3, 4]
+        assert (await anext(batches)).values == [5]
 
 
 async def test_attempts_must_be_at_least_one(make_stream: MakeStream) -> None:

@@ -105,7 +105,7 @@ class FileEngine:
                 await journal.close()
                 raise
         except BaseException as error:
-            readers.shutdown()
+            readers.shutdown(wait=False)
             if lock is not None:
                 lock.release()
             if isinstance(error, OSError):
