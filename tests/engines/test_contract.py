@@ -83,7 +83,7 @@ class TestFileEngine(EngineContract):
         )
 
     async def check(self, path: Path, clock: ManualClock, before: dict[str, object] | None) -> None:
-        """What replay makes of it, and what is there once that was closed: nothing has changed, also what was hidden."""
+        """What replay makes of it, and what is there once that was closed: nothing has changed."""
         engine = await self.open(path, clock)
         if before is not None:
             assert await contents(engine) == before

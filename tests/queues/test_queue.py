@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from streamkit.errors import (
+    DecodeError,
+    EncodeError,
+    MessageNotInflightError,
+    NotFoundError,
+    ReceiptHandleInvalidError,
+    ValidationError,
+)
+from streamkit.metrics.window import Metrics
+from streamkit.queues.message import RedrivePolicy
+from streamkit.testing.clock import ManualClock
+
+from .conftest import MakeQueue
+
+
+@dataclass
+class Email:
+    to: str
+
+
+async def test_values_are_typed(make_queue: MakeQueue) -> None:
+    queue = await make_queue(type_=Email)
+    message_id = await queue.send(Email("ada"))
+    (message,) = await queue.receive()
+    assert message.value == Email("ada")
+    assert message.message_id == message_id
+    assert message.receive_count == 1
+    assert message.body == b'{"to":"ada"}'
+    with pytest.raises(EncodeError):
+        await queue.send({"to": object()})
+
+
+async def test_a_body_of_another_type_fails_when_it_is_asked_for(make_queue: MakeQueue) -> None:
+    queue = await make_queue(type_=Email)
+    await queue.send({"wrong": 1})
+    (message,) = await queue.receive()
+    with pytest.raises(DecodeError, match="are not a Email"):
+        _ = message.value
+    assert message.body == b'{"wrong":1}'
+
+
+async def test_delete_and_its_rules(make_queue: MakeQueue, clock: ManualClock) -> None:
+    queue = await make_queue()
+    await queue.send("x")
+    (first,) = await queue.receive()
+    await clock.advance(31)
+    (second,) = await queue.receive()
+    with pytest.raises(MessageNotInflightError, match="is not in flight under this receipt handle"):
+        await queue.delete(first)
+    await queue.delete(second.receipt_handle)
+    await queue.delete(second)
+    with pytest.raises(
+        ReceiptHandleInvalidError, match="pass the receipt_handle of a message received from this queue"
+    ):
+        await queue.delete("nonsense")
+    assert (await queue.describe()).visible == 0
+
+
+async def test_visibility_timeout_of_a_receive(make_queue: MakeQueue, clock: ManualClock) -> None:
+    queue = await make_queue()
+    await queue.send("x")
+    (message,) = await queue.receive(visibility_timeout=5)
+    await clock.advance(4.9)
+    assert await queue.receive() == []
+    await clock.advance(0.2)
+    (again,) = await queue.receive()
+    assert again.receive_count == 2
+    await queue.change_visibility(again, 0)
+    assert len(await queue.receive()) == 1
+    assert message.message_id == again.message_id
+
+
+async def test_delay(make_queue: MakeQueue, clock: ManualClock) -> None:
+    queue = await make_queue()
+    await queue.send("later", delay=10)
+    found = await queue.describe()
+    assert (found.visible, found.not_visible, found.delayed) == (0, 0, 1)
+    waiting = asyncio.create_task(queue.receive(wait=20))
+    await clock.advance(9.9)
+    assert not waiting.done()
+    await clock.advance(0.2)
+    (message,) = await waiting
+    assert message.value == "later"
+
+
+@pytest.mark.parametrize("bad", [-1, math.nan, math.inf, True, "1"])
+async def test_durations_are_seconds(make_queue: MakeQueue, bad: float) -> None:
+    queue = await make_queue()
+    with pytest.raises(ValidationError, match="delay is a number of seconds, 0 or more"):
+        await queue.send("x", delay=bad)
+    with pytest.raises(ValidationError, match="visibility_timeout is a number of seconds"):
+        await queue.receive(visibility_timeout=bad)
+    with pytest.raises(ValidationError, match="wait is a number of seconds"):
+        await queue.receive(wait=bad)
+
+
+async def test_a_visibility_timeout_is_at_most_twelve_hours(make_queue: MakeQueue, clock: ManualClock) -> None:
+    queue = await make_queue()
+    await queue.send("x")
+    with pytest.raises(ValidationError, match="0 to 43,200 s, not 43201 s"):
+        await queue.receive(visibility_timeout=43_201)
+    (message,) = await queue.receive()
+    await clock.advance(20)
+    with pytest.raises(ValidationError, match="beyond the limit"):
+        await queue.change_visibility(message, 43_200)
+
+
+async def test_batches(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+    results = await queue.send_batch(range(5))
+    assert len({result.message_id for result in results}) == 5
+    messages = await queue.receive(10)
+    assert [message.value for message in messages] == [0, 1, 2, 3, 4]
+    errors = await queue.delete_batch([messages[0], "nonsense", messages[1]])
+    assert [type(error) for error in errors] == [type(None), ReceiptHandleInvalidError, type(None)]
+
+
+async def test_peek_neither_hides_nor_counts(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+    await queue.send_batch(["a", "b", "c"])
+    assert [message.value for message in await queue.peek(2)] == ["a", "b"]
+    (message,) = await queue.receive()
+    assert (message.value, message.receive_count) == ("a", 1)
+
+
+async def test_redrive_goes_back_to_where_a_letter_came_from(make_queue: MakeQueue, clock: ManualClock) -> None:
+    dead = await make_queue("dead")
+    queue = await make_queue("jobs", dead="dead", tries=1)
+    other = await make_queue("other", dead="dead", tries=1)
+    await queue.send("from jobs")
+    await other.send("from other")
+    for source in (queue, other):
+        await source.receive()
+    await clock.advance(31)
+    for source in (queue, other):
+        assert await source.receive(wait=20) == []
+    letters = await dead.peek()
+    assert [(letter.dead_letter_source, letter.value) for letter in letters] == [
+        ("jobs", "from jobs"),
+        ("other", "from other"),
+    ]
+    assert await dead.redrive(letters) == 2
+    (back,) = await queue.receive()
+    assert (back.value, back.receive_count, back.dead_letter_source) == ("from jobs", 1, None)
+    assert (await other.describe()).visible == 1
+    assert (await dead.describe()).visible == 0
+
+
+async def test_redrive_of_what_is_no_dead_letter_needs_a_target(make_queue: MakeQueue) -> None:
+    queue, target = await make_queue("jobs"), await make_queue("target")
+    await queue.send("x")
+    with pytest.raises(ValidationError, match="was sent to 'jobs' itself: pass to="):
+        await queue.redrive(await queue.peek())
+    assert await queue.redrive(await queue.peek(), to=target) == 1
+    assert (await target.describe()).visible == 1
+
+
+async def test_metrics_are_published_once_per_call(make_queue: MakeQueue, metrics: Metrics, clock: ManualClock) -> None:
+    queue = await make_queue()
+    await queue.send_batch([1, 2, 3])
+    messages = await queue.receive(2)
+    await queue.delete_batch(messages)
+    await queue.receive()
+    await queue.receive()
+
+    def total(name: str) -> tuple[float, int]:
+        found = metrics.total(queue.metric(name))
+        assert found is not None
+        return found.sum, found.sample_count
+
+    assert total("NumberOfMessagesSent") == (3, 1)
+    assert total("NumberOfMessagesReceived") == (3, 2)
+    assert total("NumberOfMessagesDeleted") == (2, 1)
+    assert total("NumberOfEmptyReceives") == (1, 1)
+    await metrics.sample(clock.now_ms())
+    assert metrics.latest(queue.metric("ApproximateNumberOfMessagesVisible")) == 0
+    assert metrics.latest(queue.metric("ApproximateNumberOfMessagesNotVisible")) == 1
+
+
+async def test_the_gauges_of_a_deleted_queue_go(make_queue: MakeQueue, metrics: Metrics, engine: object) -> None:
+    queue = await make_queue()
+    await queue._store.delete_queue("jobs")
+    await metrics.sample(0)
+    assert list(metrics.gauges()) == []
+    with pytest.raises(NotFoundError):
+        await queue.describe()
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+def test_max_receive_count_has_a_range(count: int) -> None:
+    with pytest.raises(ValidationError, match=r"choose 1 to 1,000"):
+        RedrivePolicy(dead_letter_queue="dead", max_receive_count=count)

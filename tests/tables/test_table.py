@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from streamkit.engines.memory import MemoryEngine
+from streamkit.errors import ConditionFailedError, ValidationError
+from streamkit.limits import Limits
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.window import Metrics
+from streamkit.tables.condition import attribute
+from streamkit.tables.item import TableSchema
+from streamkit.tables.store import SortKeyRange
+from streamkit.tables.table import Table
+from streamkit.testing.clock import ManualClock
+
+MakeTable = Callable[..., Awaitable[Table]]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def make_table(clock: ManualClock, metrics: Metrics) -> AsyncIterator[MakeTable]:
+    engine = MemoryEngine(clock, Limits.relaxed())
+
+    async def make(partition_key: str = "id", sort_key: str | None = None) -> Table:
+        schema = TableSchema("items", partition_key, sort_key)
+        await engine.tables.create_table(schema)
+        return Table(schema, engine.tables, clock, metrics)
+
+    yield make
+    await engine.aclose()
+
+
+async def test_put_get_delete(make_table: MakeTable) -> None:
+    table = await make_table()
+    await table.put({"id": "a", "n": 1, "deep": {"list": [1, None, b"x", 2.5, True]}})
+    assert await table.get("a") == {"id": "a", "n": 1, "deep": {"list": [1, None, b"x", 2.5, True]}}
+    assert await table.get({"id": "a", "more": "is ignored"}) == await table.get("a")
+    await table.delete("a")
+    await table.delete("a")
+    assert await table.get("a") is None
+
+
+async def test_conditions(make_table: MakeTable, metrics: Metrics) -> None:
+    table = await make_table()
+    await table.put({"id": 1, "version": 1}, condition=attribute("id").absent())
+    with pytest.raises(ConditionFailedError, match=r"the condition on item \(1, None\) of table 'items' is false"):
+        await table.put({"id": 1, "version": 1}, condition=attribute("id").absent())
+    await table.update(1, add={"version": 1}, condition=attribute("version") == 1)
+    with pytest.raises(ConditionFailedError):
+        await table.delete(1, condition=attribute("version") == 1)
+    assert await table.get(1) == {"id": 1, "version": 2}
+    refused = metrics.total(Metric.of("AWS/DynamoDB", "ConditionalCheckFailedRequests", TableName="items"))
+    written = metrics.total(Metric.of("streamkit", "ItemsWritten", TableName="items"))
+    assert refused is not None
+    assert written is not None
+    assert (refused.sum, written.sum) == (2, 2)
+
+
+async def test_update_creates_adds_sets_and_removes(make_table: MakeTable) -> None:
+    table = await make_table("carrier", "line")
+    await table.update("UA", 7, add={"flights": 1}, set={"name": "United"})
+    await table.update({"carrier": "UA", "line": 7}, add={"flights": 2.5}, remove=["name"])
+    assert await table.get("UA", 7) == {"carrier": "UA", "line": 7, "flights": 3.5}
+
+
+async def test_a_batch_is_atomic(make_table: MakeTable) -> None:
+    table = await make_table()
+    with pytest.raises(ValidationError, match="needs the key attribute 'id': it is missing"):
+        await table.put_batch([{"id": 1}, {"no": 2}])
+    with pytest.raises(ValidationError, match="is written twice in a call"):
+        await table.put_batch([{"id": 1}, {"id": 1}])
+    assert [item async for item in table.scan()] == []
+    await table.put_batch({"id": n} for n in range(3))
+    assert [item["id"] async for item in table.scan()] == [0, 1, 2]
+
+
+async def test_query_and_scan_go_through_all_pages(make_table: MakeTable) -> None:
+    table = await make_table("carrier", "line")
+    await table.put_batch({"carrier": c, "line": n, "pad": "x" * 50} for c in ("AA", "UA") for n in range(2500))
+    assert [item["line"] async for item in table.query("UA")] == list(range(2500))
+    assert [item["line"] async for item in table.query("UA", forward=False)] == list(reversed(range(2500)))
+    wanted = SortKeyRange(at_least=10, at_most=12)
+    assert [item["line"] async for item in table.query("AA", wanted)] == [10, 11, 12]
+    assert len([1 async for _ in table.scan()]) == 5000
+
+
+async def test_a_prefix_of_the_sort_key(make_table: MakeTable) -> None:
+    table = await make_table("carrier", "day")
+    await table.put_batch({"carrier": "UA", "day": day} for day in ("2013-01-01", "2013-01-02", "2013-02-01"))
+    found = [item["day"] async for item in table.query("UA", SortKeyRange(prefix="2013-01"))]
+    assert found == ["2013-01-01", "2013-01-02"]
+
+
+async def test_a_key_of_the_wrong_shape_says_what_is_needed(make_table: MakeTable) -> None:
+    table = await make_table("carrier", "line")
+    with pytest.raises(ValidationError, match=r"has the key carrier, line: pass 2 value\(s\)"):
+        await table.get("UA")
+    assert repr(table) == "Table('items', key=carrier/line)"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamkit.errors import ConditionFailedError, TransactionCanceledError, ValidationError
+from streamkit.limits import Limits
+from streamkit.tables.condition import attribute
+from streamkit.tables.item import Item, Key, TableSchema, decode_item
+from streamkit.tables.transaction import decide
+from streamkit.tables.write import Check, Delete, Put, Update, Write, updated
+
+SCHEMA = TableSchema("items", "id")
+
+
+def decided(*writes: Write, items: dict[Key, Item] | None = None, limits: Limits | None = None) -> dict[Key, Any]:
+    outcomes = decide(
+        writes, lambda name: SCHEMA, lambda table, key: (items or {}).get(key), limits or Limits.relaxed()
+    )
+    return {outcome.key: None if outcome.item is None else decode_item(outcome.item) for outcome in outcomes}
+
+
+def test_updates_read_the_item_as_it_was() -> None:
+    before: Item = {"id": 1, "a": 1, "b": 2}
+    after = updated(SCHEMA, before, Update(key={"id": 1}, set={"b": 9}, add={"a": 1, "new": 5}, remove=("gone",)))
+    assert after == {"id": 1, "a": 2, "b": 9, "new": 5}
+    assert before == {"id": 1, "a": 1, "b": 2}
+    assert updated(SCHEMA, None, Update(key={"id": 1, "x": 1}, add={"n": 1})) == {"id": 1, "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("update", "says"),
+    [
+        (Update(key={"id": 1}, set={"a": 1}, add={"a": 1}), "names an attribute twice"),
+        (Update(key={"id": 1}, set={"id": 2}), "'id' is a key attribute"),
+        (Update(key={"id": 1}, remove=("id",)), "'id' is a key attribute"),
+        (Update(key={"id": 1}, add={"text": 1}), "add needs a number in 'text' of table 'items', found 'x'"),
+        (Update(key={"id": 1}, add={"n": "1"}), "add needs a number for 'n'"),  # type: ignore[dict-item]
+    ],
+)
+def test_updates_that_make_no_sense(update: Update, says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        updated(SCHEMA, {"id": 1, "text": "x"}, update)
+
+
+def test_all_conditions_are_of_the_items_before() -> None:
+    items: dict[Key, Item] = {(1, None): {"id": 1, "n": 1}}
+    found = decided(
+        Update(key={"id": 1}, add={"n": 1}, table="items", condition=attribute("n") == 1),
+        Put({"id": 2}, table="items", condition=attribute("id").absent()),
+        Delete({"id": 3}, table="items"),
+        Check({"id": 4}, attribute("id").absent(), table="items"),
+        items=items,
+    )
+    assert found == {(1, None): {"id": 1, "n": 2}, (2, None): {"id": 2}, (3, None): None}
+
+
+def test_one_false_condition_cancels_all() -> None:
+    with pytest.raises(TransactionCanceledError) as canceled:
+        decided(
+            Put({"id": 1}, table="items"),
+            Check({"id": 2}, attribute("id").exists(), table="items"),
+        )
+    assert canceled.value.reasons == ["None", "ConditionalCheckFailed"]
+    with pytest.raises(ConditionFailedError) as failed:
+        decided(Put({"id": 1}, table="items", condition=attribute("id").exists()))
+    assert failed.value.key == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("writes", "says"),
+    [
+        ([], "a write has 1 to 100,000 actions, not 0"),
+        ([Put({"id": 1})], "a Put names no table: pass table="),
+        ([Put({"id": 1}, table="items"), Delete({"id": 1}, table="items")], "is written twice in a call"),
+        ([{"id": 1}], "is not a write: use Put, Update, Delete or Check"),
+    ],
+)
+def test_calls_that_make_no_sense(writes: list[Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        decided(*writes)
+
+
+def test_aws_allows_a_hundred_actions() -> None:
+    writes = [Put({"id": n}, table="items") for n in range(101)]
+    with pytest.raises(ValidationError, match="1 to 100 actions, not 101"):
+        decided(*writes, limits=Limits.aws())
