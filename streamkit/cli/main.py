@@ -61,9 +61,13 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it."""
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        parser.exit(message=f"streamkit {version('streamkit')}\n")
+        try:
+            found = version("streamkit")
+        except PackageNotFoundError:
+            found = "from a source tree that is not installed"
+        parser.exit(message=f"streamkit {found}\n")
 
 
 def _demo(options: argparse.Namespace) -> int:

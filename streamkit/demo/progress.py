@@ -27,8 +27,9 @@ class Progress(Protocol):
         """A line that stays."""
 
 
-def progress(out: TextIO = sys.stdout) -> Progress:
-    """A live line if ``out`` is a terminal and rich is installed, else plain lines."""
+def progress(out: TextIO | None = None) -> Progress:
+    """A live line if ``out`` (standard output unless given) is a terminal and rich is installed, else plain lines."""
+    out = out or sys.stdout
     if out.isatty():
         try:
             return _LiveProgress()

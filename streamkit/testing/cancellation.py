@@ -7,6 +7,9 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
+HANG_SECONDS = 10.0
+"""Of the machine's time, which a run may take."""
+
 
 async def cancel_at_every_step(
     make: Callable[[], Coroutine[Any, Any, object]], check: Callable[[], Awaitable[None]]
@@ -30,7 +33,8 @@ async def cancel_at_every_step(
         How many suspensions there were; 0 for a coroutine that never waits.
 
     Raises:
-        AssertionError: a cancelled run ended as if nothing had happened, so that a timeout around it would never fire.
+        AssertionError: a cancelled run ended as if nothing had happened, so that a timeout around it would never fire;
+            or a run did not end.
         Exception: whatever a run or ``check`` raised.
     """
     step = 0
@@ -64,7 +68,11 @@ async def _run_once(coroutine: Coroutine[Any, Any, object], step: int, *, late: 
         return await _watch(coroutine, suspended)
 
     task = asyncio.create_task(watched())
-    await asyncio.wait([task])
+    _, pending = await asyncio.wait([task], timeout=HANG_SECONDS)
+    if pending:
+        task.cancel()
+        await asyncio.wait([task])
+        raise AssertionError(f"{coroutine!r} hangs: nothing woke it in {HANG_SECONDS:g} s")
     if not task.cancelled():
         task.result()
         if reached:

@@ -78,7 +78,7 @@ UNSTORABLE: dict[str, Any] = {
     "keys that are not str": {1: "one"},
     "text without a UTF-8 form": "\ud800",
     "a name without a UTF-8 form": {"\ud800": 1},
-    "too many levels": nested(33),
+    "too many levels": nested(32),
     "far too many levels": nested(10_000),
     "a circle": _circle(),
 }

@@ -9,13 +9,11 @@ from typing import Any, Generic, TypeVar
 
 from streamkit.errors import StreamKitError
 from streamkit.limits import Limits
+from streamkit.testing.cancellation import HANG_SECONDS
 from streamkit.testing.clock import ManualClock
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StreamKitError)
-
-HANG_SECONDS = 10.0
-"""Of the machine's time: an engine that forgets to wake somebody fails its test instead of stopping the suite."""
 
 
 class Contract:
@@ -51,6 +49,8 @@ def raises(kind: type[E]) -> Iterator[Raised[E]]:
 
 async def soon(awaitable: Awaitable[T]) -> T:
     """Its result, without any time passing on the test's clock.
+
+    An engine that forgets to wake somebody fails its test instead of stopping the suite.
 
     Raises:
         AssertionError: it did not come.

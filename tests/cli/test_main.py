@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamkit.cli import main as cli
+
+
+def streamkit(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "streamkit", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_has_an_example() -> None:
+    done = streamkit("demo", "--help")
+    assert done.returncode == 0
+    assert "example: streamkit demo --dir ./flights --json figures.json" in done.stdout
+    assert "demo" in streamkit("--help").stdout
+
+
+def test_version() -> None:
+    done = streamkit("--version")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("streamkit ")
+
+
+def test_an_unknown_command_is_refused() -> None:
+    done = streamkit("dance")
+    assert done.returncode == 2
+    assert "invalid choice: 'dance'" in done.stderr
+
+
+def test_a_place_for_the_figures_that_is_not_there(tmp_path: Path) -> None:
+    done = streamkit("demo", "--json", str(tmp_path / "gone" / "figures.json"))
+    assert done.returncode == 2
+    assert "create it first" in done.stderr
+
+
+def test_a_directory_that_holds_other_files(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear diary")
+    done = streamkit("demo", "--dir", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds other files (letter.txt) and no streamkit data: choose an empty directory" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_figures_that_do_not_add_up_are_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from streamkit.demo import run as demo
+
+    class Wrong:
+        wrong = ("27,004 rows went in and 27,003 records are in the stream",)
+
+        def lines(self) -> list[str]:
+            return list(self.wrong)
+
+    async def run(*_: object, **__: object) -> Wrong:
+        return Wrong()
+
+    monkeypatch.setattr(demo, "run", run)
+    assert cli.main(["demo"]) == 1
+    assert "27,003 records" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from streamkit.demo import run as demo
+
+    async def run(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run", run)
+    assert cli.main(["demo"]) == 130
+    assert "interrupted" in capsys.readouterr().err
