@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import TypeVar
 
 import pytest
 
@@ -11,9 +12,23 @@ from streamkit.testing import cancellation
 from streamkit.testing.cancellation import cancel_at_every_step
 from streamkit.testing.clock import ManualClock
 
+T = TypeVar("T")
+
 
 async def nothing() -> None:
     """A check that is content."""
+
+
+def soon(result: T) -> asyncio.Future[T]:
+    """A future that gets its result on the loop's next turn, unless it is cancelled before."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def arrive() -> None:
+        if not future.done():
+            future.set_result(result)
+
+    asyncio.get_running_loop().call_soon(arrive)
+    return future
 
 
 async def test_every_suspension_is_cancelled_early_and_late() -> None:
@@ -23,8 +38,7 @@ async def test_every_suspension_is_cancelled_early_and_late() -> None:
         steps: list[str] = []
         runs.append(steps)
         for name in ("a", "b"):
-            came = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_soon(lambda came=came, name=name: came.cancelled() or came.set_result(name))
+            came = soon(name)
             try:
                 steps.append(await came)
             except asyncio.CancelledError:
@@ -68,9 +82,7 @@ async def test_what_is_lost_between_a_result_and_its_use_is_found() -> None:
     kept: list[int] = []
 
     async def take() -> None:
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(lambda: future.cancelled() or future.set_result(queue.get_nowait()))
-        kept.append(await future)
+        kept.append(await soon(queue.get_nowait()))
 
     async def check() -> None:
         assert queue.qsize() + len(kept) == 1, "it is lost"

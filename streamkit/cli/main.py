@@ -67,7 +67,8 @@ class _Version(argparse.Action):
             found = version("streamkit")
         except PackageNotFoundError:
             found = "from a source tree that is not installed"
-        parser.exit(message=f"streamkit {found}\n")
+        print(f"streamkit {found}")
+        parser.exit()
 
 
 def _demo(options: argparse.Namespace) -> int:
