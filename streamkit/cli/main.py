@@ -89,7 +89,10 @@ def _demo(options: argparse.Namespace) -> int:
         return _cannot_run(str(error))
     print("\n".join(report.lines()))
     if options.json is not None:
-        report.save(options.json)
+        try:
+            report.save(options.json)
+        except OSError as error:
+            return _cannot_run(f"the figures could not be written to {options.json} ({error.strerror})")
     return DOES_NOT_ADD_UP if report.wrong else 0
 
 

@@ -99,6 +99,7 @@ class Report:
             f"  mapping  cancellations           {cancelled:>7,} messages sent to queue rebooking",
             f"  worker   rebooking               {self.rebooked:>7,} items in table rebooked",
             f"  queue    rebooking-dead          {self.dead_lettered:>7,} dead letters after 3 receives each{redriven}",
+            *self._malformed_line(),
             f"  alarm    rebooking-dead-letters  {self.alarm_state:>7}{changed}",
             f"           {self.alarm_reason}",
             "",
@@ -115,6 +116,13 @@ class Report:
         else:
             lines += ["", "everything adds up"]
         return lines
+
+    def _malformed_line(self) -> list[str]:
+        if not self.malformed:
+            return []
+        return [
+            f"  queue    flights-malformed       {self.malformed_delivered:>7,} malformed rows, each with its reason"
+        ]
 
     def _carrier_table(self) -> list[str]:
         lines = ["carriers by delay   flights  cancelled   late   delay minutes   minutes a departure"]

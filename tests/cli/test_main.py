@@ -79,3 +79,19 @@ def test_an_interrupt_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: A
     monkeypatch.setattr(demo, "run", run)
     assert cli.main(["demo"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_place_for_the_figures_that_is_a_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    from streamkit.demo import run as demo
+    from tests.demo.test_report import report
+
+    async def run(*_: object, **__: object) -> object:
+        return report()
+
+    monkeypatch.setattr(demo, "run", run)
+    assert cli.main(["demo", "--json", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "everything adds up" in captured.out
+    assert "the figures could not be written" in captured.err
