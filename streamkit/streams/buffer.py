@@ -43,8 +43,17 @@ class Buffer:
     HOT: `python -m benchmarks --only puts`.
     """
 
-    __slots__ = ("_batching", "_gathered", "_gathered_bytes", "_held_bytes", "_oldest_ms", "accepted", "in_flight",
-                 "settled")  # fmt: skip
+    __slots__ = (
+        "_batching",
+        "_gathered",
+        "_gathered_bytes",
+        "_in_flight_bytes",
+        "_linger_ms",
+        "_oldest_ms",
+        "accepted",
+        "in_flight",
+        "settled",
+    )
 
     def __init__(self, batching: Batching) -> None:
         self.accepted = 0
@@ -55,7 +64,8 @@ class Buffer:
         self._batching = batching
         self._gathered: deque[tuple[PutEntry, int]] = deque()
         self._gathered_bytes = 0
-        self._held_bytes = 0
+        self._in_flight_bytes = 0
+        self._linger_ms = round(batching.linger * 1000)
         self._oldest_ms = 0
 
     @property
@@ -67,7 +77,8 @@ class Buffer:
         """Whether an entry of ``size`` bytes may be added."""
         held = self.accepted - self.settled
         batching = self._batching
-        return held == 0 or (held < batching.buffer_records and self._held_bytes + size <= batching.buffer_bytes)
+        held_bytes = self._gathered_bytes + self._in_flight_bytes
+        return held == 0 or (held < batching.buffer_records and held_bytes + size <= batching.buffer_bytes)
 
     def add(self, entry: PutEntry, size: int, now_ms: int) -> None:
         """Accept an entry, for which there is room."""
@@ -75,7 +86,6 @@ class Buffer:
             self._oldest_ms = now_ms
         self._gathered.append((entry, size))
         self._gathered_bytes += size
-        self._held_bytes += size
         self.accepted += 1
 
     def is_full(self) -> bool:
@@ -84,7 +94,7 @@ class Buffer:
 
     def due_ms(self) -> int | None:
         """When what has gathered is to be sent though no whole batch has; None: nothing has gathered."""
-        return self._oldest_ms + round(self._batching.linger * 1000) if self._gathered else None
+        return self._oldest_ms + self._linger_ms if self._gathered else None
 
     def take(self) -> list[PutEntry]:
         """The next batch, which is in flight from now on."""
@@ -98,20 +108,21 @@ class Buffer:
             entries.append(entry)
             total += size
         self._gathered_bytes -= total
+        self._in_flight_bytes = total
         self.in_flight = entries
         return entries
 
     def settle(self) -> None:
         """What was in flight is stored or refused."""
         self.settled += len(self.in_flight)
-        self._held_bytes -= sum(map(entry_bytes, self.in_flight))
+        self._in_flight_bytes = 0
         self.in_flight = []
 
     def abandon(self) -> list[PutEntry]:
         """Everything that is not settled, in order. It counts as settled from now on."""
         rest = [*self.in_flight, *(entry for entry, _ in self._gathered)]
         self._gathered.clear()
-        self._gathered_bytes = self._held_bytes = 0
+        self._gathered_bytes = self._in_flight_bytes = 0
         self.in_flight = []
         self.settled = self.accepted
         return rest

@@ -99,11 +99,10 @@ class Consumer(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open = False
-        self._wake()
         tasks = [feed.task for feed in self._feeds.values() if feed.task is not None]
         for task in tasks:
             task.cancel()
-        # The tasks end at once, so a cancellation that comes meanwhile can wait for them.
+        # The tasks end at once, so a cancellation that comes meanwhile can wait for them. Their end wakes who waits.
         cancelled: asyncio.CancelledError | None = None
         while not all(task.done() for task in tasks):
             try:

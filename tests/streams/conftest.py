@@ -35,11 +35,6 @@ class Yielding:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 def metrics() -> Metrics:
     return Metrics()
 

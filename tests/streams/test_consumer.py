@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,12 +26,6 @@ from streamkit.testing.clock import ManualClock
 S = TypeVar("S")
 
 MakeStream = Callable[..., Awaitable[Stream[Any]]]
-
-
-@pytest.fixture(autouse=True)
-async def _no_task_left() -> AsyncIterator[None]:
-    yield
-    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def put(stream: Stream[Any], *values: Any) -> None:
@@ -318,8 +312,8 @@ async def test_of_two_of_one_name_the_newer_goes_on(make_stream: MakeStream, clo
             assert await has_nothing(newer, clock)
 
 
-async def test_a_checkpoint_never_moves_back(make_stream: MakeStream) -> None:
-    stream = await make_stream()
+async def test_a_checkpoint_never_moves_back(make_stream: MakeStream, yielding: Callable[[Any], Any]) -> None:
+    stream = await make_stream(store=yielding)
     await put(stream, *range(6))
     async with stream.consumer("billing") as consumer:
         batches = consumer.batches(max_records=2)
@@ -394,6 +388,24 @@ async def test_a_shard_that_cannot_be_read_is_told_and_asking_again_tries_again(
             await anext(consumer.batches())
         assert raised.value in errors
         assert sorted(await read(consumer, 10)) == list(range(10))
+
+
+async def test_a_later_stream_of_its_name_is_not_taken_for_the_one_it_reads(
+    make_stream: MakeStream, engine: MemoryEngine, clock: ManualClock
+) -> None:
+    stream = await make_stream()
+    await put(stream, *range(4))
+    async with stream.consumer("billing") as consumer:
+        assert (await anext(consumer.batches(max_records=2))).values == [0, 1]
+        await clock.advance(0)
+        await engine.streams.delete_stream("orders")
+        later = await make_stream()
+        await put(later, *range(10, 20))
+        # Long enough for its iterator to expire, so that it needs another one, by the stream's name.
+        await clock.advance(301)
+        assert (await anext(consumer.batches(max_records=2))).values == [2, 3]
+        with pytest.raises(NotFoundError, match="new one"):
+            await anext(consumer.batches())
 
 
 async def test_limits_of_the_engine_are_told_as_they_are(make_stream: MakeStream) -> None:
@@ -633,6 +645,40 @@ async def test_cancelling_a_consumer_anywhere_loses_nothing(
         runs += 1
 
     assert await cancel_at_every_step(work, check) > 10
+
+
+async def test_leaving_the_block_waits_for_its_tasks_however_often_it_is_cancelled(
+    make_stream: MakeStream, clock: ManualClock
+) -> None:
+    class SlowToLeave:
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def get_records(self, iterator: str, limit: int, wait_ms: int = 0) -> Any:
+            try:
+                return await self._store.get_records(iterator, limit, wait_ms)
+            finally:
+                for _ in range(10):
+                    await asyncio.sleep(0)
+
+    stream = await make_stream(store=SlowToLeave)
+
+    async def work() -> None:
+        async with stream.consumer("billing") as consumer:
+            await anext(consumer.batches())
+
+    task = asyncio.ensure_future(work())
+    await clock.advance(0)
+    for _ in range(5):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_leaving_the_block_leaves_no_task_wherever_it_is_cancelled(

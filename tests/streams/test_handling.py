@@ -4,7 +4,7 @@ import asyncio
 import functools
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -30,12 +30,6 @@ from streamkit.testing.clock import ManualClock
 
 MakeStream = Callable[..., Awaitable[Stream[Any]]]
 BY_THE_SECOND = Retry(first=1.0, factor=1.0, jitter=False)
-
-
-@pytest.fixture(autouse=True)
-async def _no_task_left() -> AsyncIterator[None]:
-    yield
-    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def put(stream: Stream[Any], *values: Any) -> None:
