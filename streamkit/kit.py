@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
@@ -17,9 +18,9 @@ from streamkit.functions.poller import MappingPoller
 from streamkit.metrics.window import Metrics
 from streamkit.queues.message import QueueAttributes, RedrivePolicy
 from streamkit.queues.queue import Queue, milliseconds
-from streamkit.service import Service
+from streamkit.service import Service, end_of
 from streamkit.streams.stream import Stream
-from streamkit.supervisor import AlarmService, Health, Supervisor
+from streamkit.supervisor import Health, Supervisor
 from streamkit.tables.item import TableSchema
 from streamkit.tables.table import Table
 from streamkit.tables.write import Write
@@ -27,8 +28,10 @@ from streamkit.tables.write import Write
 T = TypeVar("T")
 S = TypeVar("S", bound=Service)
 
+logger = logging.getLogger("streamkit.kit")
+
 GRACE_SECONDS = 5.0
-"""How long services may take to finish what is in hand when a kit closes."""
+"""How long services may take to finish what is in hand when a kit closes, and again once they were cancelled."""
 
 
 class Kit:
@@ -46,9 +49,9 @@ class Kit:
         """What every service reports."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self.metrics)
-        self._watchers: dict[str, AlarmWatcher] = {}
-        self._closed = False
         self._closing: asyncio.Task[None] | None = None
+        self._closed = False
+        self._failures: list[Exception] = []
 
     def __repr__(self) -> str:
         return f"Kit({self.url!r}, durability={self.durability!r}{', closed' if self._closed else ''})"
@@ -78,19 +81,20 @@ class Kit:
     async def create_stream(
         self, name: str, *, shards: int = 1, type: Any = None, exist_ok: bool = False
     ) -> Stream[Any]:
-        """Create a stream with ``shards`` open shards.
+        """Create a stream with ``shards`` open shards. With ``exist_ok`` one that is there keeps the shards it has.
 
         Raises:
             AlreadyExistsError: there is one of this name, and not ``exist_ok``.
-            ValidationError: the name or the number of shards is out of range.
+            ValidationError: the name, the number of shards or the type is not valid; nothing was created.
         """
         self._check_open()
+        codec: Codec[Any] = Codec(type)
         try:
             await self.engine.streams.create_stream(name, shards)
         except AlreadyExistsError:
             if not exist_ok:
                 raise
-        return self.stream(name, type=type)
+        return Stream(name, codec, self.engine.streams, self.engine.tables, self.clock, self.metrics)
 
     @overload
     def stream(self, name: str, *, type: type[T]) -> Stream[T]: ...
@@ -157,9 +161,10 @@ class Kit:
         Raises:
             AlreadyExistsError: there is one of this name, and not ``exist_ok``, or it differs; the error names in what.
             NotFoundError: the dead-letter queue of the redrive policy does not exist: create it first.
-            ValidationError: the name or an attribute is out of range.
+            ValidationError: the name, an attribute or the type is not valid; nothing was created.
         """
         self._check_open()
+        codec: Codec[Any] = Codec(type)
         attributes = QueueAttributes(
             visibility_timeout_ms=milliseconds("visibility_timeout", visibility_timeout),
             delay_ms=milliseconds("delay", delay),
@@ -176,7 +181,7 @@ class Kit:
             for field in QueueAttributes.__struct_fields__:
                 if getattr(existing.attributes, field) != getattr(attributes, field):
                     raise AlreadyExistsError("queue", name, field.removesuffix("_ms")) from None
-        return self.queue(name, type=type)
+        return Queue(name, codec, self.engine.queues, self.clock, self.metrics)
 
     @overload
     def queue(self, name: str, *, type: type[T]) -> Queue[T]: ...
@@ -285,7 +290,8 @@ class Kit:
     ) -> Any:
         """Run an alarm, a mapping, a worker or any ``Service`` in the background until it is stopped.
 
-        Never awaits. A service that fails stops only itself, shows in ``health()``, and is raised when the kit closes.
+        Never awaits. A service that fails stops only itself, shows in ``health()``, and is raised when the kit closes
+        unless another of its name was started since.
 
         Raises:
             ValidationError: one of this name is running, or this is nothing that runs.
@@ -293,7 +299,7 @@ class Kit:
         """
         self._check_open()
         if isinstance(what, Alarm):
-            watcher = AlarmWatcher(
+            service: Service = AlarmWatcher(
                 what,
                 self.metrics,
                 self.clock,
@@ -301,13 +307,10 @@ class Kit:
                 on_ok=on_ok,
                 on_insufficient_data=on_insufficient_data,
             )
-            self._supervisor.start(AlarmService(watcher))
-            self._watchers[watcher.name] = watcher
-            return watcher
-        if on_alarm or on_ok or on_insufficient_data:
+        elif on_alarm or on_ok or on_insufficient_data:
             raise ValidationError("only an Alarm has actions")
-        if isinstance(what, EventSourceMapping):
-            service: Service = MappingPoller(
+        elif isinstance(what, EventSourceMapping):
+            service = MappingPoller(
                 what,
                 streams=self.engine.streams,
                 tables=self.engine.tables,
@@ -322,29 +325,35 @@ class Kit:
         self._supervisor.start(service)
         return service
 
-    async def stop(self, service: Service | AlarmWatcher | str) -> None:
-        """Ask one service to finish what is in hand, and return once it has.
+    async def stop(self, service: Service | str) -> None:
+        """Ask one service to finish what is in hand, and return once it has. Not from within that service.
 
         Raises:
-            ValidationError: it was not started here.
+            ValidationError: it was not started here, or another of its name was since.
         """
-        await self._supervisor.stop(service if isinstance(service, str) else service.name)
+        await self._supervisor.stop(service)
 
     def health(self) -> Health:
         """How everything is, now."""
-        services = self._supervisor.states()
-        alarms: dict[str, str] = {name: watcher.state for name, watcher in self._watchers.items()}
+        running = self._supervisor.running()
+        alarms: dict[str, str] = {each.name: each.state for each in running if isinstance(each, AlarmWatcher)}
         errors = {name: f"{type(error).__name__}: {error}" for name, error in self._supervisor.errors().items()}
-        return Health(not errors and "ALARM" not in alarms.values(), services, errors, alarms)
+        healthy = self._closing is None and not errors and "ALARM" not in alarms.values()
+        return Health(healthy, self._supervisor.states(), errors, alarms)
 
     # ---- life
 
     async def close(self) -> None:
         """Stop every service, finish what is in hand, make everything durable, and close. May be called twice.
 
+        Services can use the kit while they finish; nothing new can be started.
+
+        Cancellation: closing goes on to its end first; what it would have raised is raised by the next call.
+
         Raises:
             ServiceFailedError: a service had failed.
-            ExceptionGroup: of ServiceFailedError, if several had.
+            StorageError: the engine could not make everything durable.
+            ExceptionGroup: of these, if there are several.
         """
         failures = await self._close()
         if len(failures) == 1:
@@ -354,26 +363,20 @@ class Kit:
 
     async def _close(self) -> list[Exception]:
         if self._closing is None:
-            self._closed = True
             self._closing = asyncio.create_task(self._stop_and_close(), name="streamkit close")
-        elif self._closing.done():
-            return []
-        # Closing is complete even if whoever closes is cancelled meanwhile; a shield of anyio's would not hold
-        # against a cancelled asyncio task.
-        cancelled: asyncio.CancelledError | None = None
-        while not self._closing.done():
-            try:
-                await asyncio.wait([self._closing])
-            except asyncio.CancelledError as again:
-                cancelled = again
-        if cancelled is not None:
-            raise cancelled
-        self._closing.result()
-        return list(self._supervisor.failures())
+        await end_of(self._closing)
+        failures, self._failures = self._failures, []
+        return failures
 
     async def _stop_and_close(self) -> None:
         await self._supervisor.close(GRACE_SECONDS)
-        await self.engine.aclose()
+        self._closed = True
+        self._failures = self._supervisor.failures()
+        try:
+            await self.engine.aclose()
+        except Exception as error:
+            logger.error("%s was not closed well: %s: %s", self.url, type(error).__name__, error, exc_info=error)
+            self._failures.append(error)
 
     async def __aenter__(self) -> Kit:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
@@ -12,6 +13,7 @@ from streamkit.engines.base import Durability
 from streamkit.engines.registry import open_engine
 from streamkit.kit import Kit
 from streamkit.limits import Limits
+from streamkit.service import end_of
 
 
 class Opening:
@@ -51,16 +53,35 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
         limits: what a call may ask for; ``Limits.relaxed()`` unless given.
         clock: for tests.
 
+    Cancellation: what has begun goes on to its end, and is closed again.
+
     Raises:
-        ValidationError: the URL is of an unknown kind.
+        ValidationError: the URL is malformed or of an unknown kind.
         DirectoryInUseError: somebody else has the directory open; the message says who.
         StorageError: it cannot be opened; the message says why.
     """
 
-    async def opening() -> Kit:
-        chosen = clock or SystemClock()
+    async def open_kit() -> Kit:
+        chosen = SystemClock() if clock is None else clock
         engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
-        tables = await engine.tables.describe_tables()
-        return Kit(engine, chosen, {table.schema.name: table.schema for table in tables})
+        schemas: dict[str, Any] = {}
+        kit = Kit(engine, chosen, schemas)
+        try:
+            schemas.update({table.schema.name: table.schema for table in await engine.tables.describe_tables()})
+        except BaseException:
+            await kit.close()  # Nobody gets it, so nobody else would let go of the directory.
+            raise
+        return kit
+
+    async def opening() -> Kit:
+        # Recovery runs in a thread, which cannot be cancelled: the directory is not let go of before it has ended.
+        # INVARIANT: test_a_cancelled_opening_lets_go_of_its_directory
+        task = asyncio.get_running_loop().create_task(open_kit(), name="streamkit open")
+        try:
+            return await end_of(task)
+        except asyncio.CancelledError:
+            if not task.cancelled() and task.exception() is None:
+                await task.result().close()
+            raise
 
     return Opening(opening)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio
+
+T = TypeVar("T")
 
 
 class Stop:
@@ -48,3 +51,27 @@ class Service(Protocol):
 
     async def run(self, stop: Stop) -> None:
         """Work until ``stop.requested``, finish what is in hand, and return. Cancellation must lose nothing."""
+
+
+async def end_of(task: asyncio.Task[T]) -> T:
+    """Wait until a task is done, however often the caller is cancelled meanwhile; only then pass the cancellation on.
+
+    Raises:
+        CancelledError: the caller was cancelled, or the task was.
+        Exception: what the task raised.
+    """
+    # anyio's shield holds against its own cancellations and not against a cancelled asyncio task; catching alone
+    # would spin within a cancelled scope, which cancels again at every wait.
+    # INVARIANT: test_closing_is_complete_even_if_it_is_cancelled, test_closing_within_a_cancelled_scope
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as again:
+                cancelled = again
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # Or asyncio complains that nobody asked; the caller hears of the cancellation.
+        raise cancelled
+    return task.result()

@@ -10,8 +10,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from streamkit.alarms.watcher import AlarmWatcher
-from streamkit.clock import Clock
+from streamkit.clock import Clock, wait_until, wake
 from streamkit.errors import ClosedError, ServiceFailedError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
@@ -26,21 +25,26 @@ class Health(msgspec.Struct, frozen=True):
     """How a kit is, for a readiness probe."""
 
     healthy: bool
-    """No service has failed and no alarm is in ALARM."""
+    """The kit is open, no service has failed, and no alarm is in ALARM."""
     services: dict[str, ServiceState]
     errors: dict[str, str]
     """Of failed services, by name."""
     alarms: dict[str, str]
-    """The state of each alarm, by name."""
+    """The state of each alarm that is running, by name."""
 
 
 class _Running:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.stop = Stop()
-        self.state: ServiceState = "running"
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.ended = asyncio.Event()
+
+    @property
+    def state(self) -> ServiceState:
+        if self.error is not None:
+            return "failed"
+        return "stopped" if self.ended.is_set() else "running"
 
 
 class Supervisor:
@@ -59,7 +63,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, service: Service) -> None:
-        """Run a service. Never awaits.
+        """Run a service. Never awaits. One of its name that ended before is forgotten, and its failure with it.
 
         Raises:
             ClosedError: the supervisor is closing.
@@ -68,37 +72,45 @@ class Supervisor:
         if self._closing:
             raise ClosedError("the kit")
         held = self._running.get(service.name)
-        if held is not None and held.state == "running":
+        if held is not None and not held.ended.is_set():
             raise ValidationError(f"a service named {service.name!r} is running already: stop it first")
         running = self._running[service.name] = _Running(service)
         self._waiting.append(running)
         self._wake.set()
-        if self._task is None:
+        # Done before the end: somebody cancelled every task of the loop, and services with it.
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._supervise(), name="streamkit supervisor")
 
-    async def stop(self, name: str) -> None:
+    async def stop(self, service: Service | str) -> None:
         """Ask one service to finish, and return once it has.
 
         Raises:
-            ValidationError: no service of this name was started.
+            ValidationError: it was not started here, or another of its name was since.
         """
+        name = service if isinstance(service, str) else service.name
         running = self._running.get(name)
         if running is None:
             raise ValidationError(f"no service named {name!r} was started; there are {sorted(self._running)}")
+        if not isinstance(service, str) and running.service is not service:
+            raise ValidationError(f"{name!r} is the name of another service here: pass what kit.start returned last")
         running.stop.request()
         await running.ended.wait()
+
+    def running(self) -> list[Service]:
+        """Every service that has not ended."""
+        return [running.service for running in self._running.values() if running.state == "running"]
 
     def states(self) -> dict[str, ServiceState]:
         """Every service that was started, by name."""
         return {name: running.state for name, running in self._running.items()}
 
-    def errors(self) -> dict[str, Exception]:
+    def errors(self) -> dict[str, BaseException]:
         """What failed services failed with, by name."""
         return {name: running.error for name, running in self._running.items() if running.error is not None}
 
-    def failures(self) -> list[ServiceFailedError]:
-        """One error per failed service, caused by what it failed with."""
-        found = []
+    def failures(self) -> list[Exception]:
+        """One ServiceFailedError per failed service, caused by what it failed with."""
+        found: list[Exception] = []
         for name, error in self.errors().items():
             failed = ServiceFailedError(name, error)
             failed.__cause__ = error
@@ -106,56 +118,73 @@ class Supervisor:
         return found
 
     async def close(self, grace_seconds: float) -> None:
-        """Ask every service to finish; cancel those that have not within the grace period."""
+        """Ask every service to finish; cancel those that have not within the grace period.
+
+        One that does not end within another grace period (a thread hangs, or it ignores its cancellation) is left to
+        itself and counts as failed, so that closing always comes to an end.
+        """
         self._closing = True
         for running in self._running.values():
             running.stop.request()
         self._wake.set()
-        if self._task is None:
+        if self._task is None or await self._ends_within(grace_seconds, self._task):
             return
-        timer = self._clock.call_at(self._clock.now_ms() + round(grace_seconds * 1000), self._task.cancel)
-        try:
-            await asyncio.wait([self._task])
-        finally:
-            timer.cancel()
+        logger.warning("not finished %g s after the stop, and cancelled: %s", grace_seconds, self._names())
+        self._task.cancel()
+        if await self._ends_within(grace_seconds, self._task):
+            return
+        logger.error("not ended %g s after the cancellation, and left to themselves: %s", grace_seconds, self._names())
+        for running in self._running.values():
+            if running.state == "running":
+                running.error = TimeoutError(f"it did not end within {grace_seconds:g} s of its cancellation")
+                running.ended.set()
+
+    async def _ends_within(self, seconds: float, task: asyncio.Task[None]) -> bool:
+        ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        task.add_done_callback(lambda _: wake(ended))
+        return await wait_until(self._clock, ended, self._clock.now_ms() + round(seconds * 1000))
+
+    def _names(self) -> str:
+        return ", ".join(service.name for service in self.running())
 
     async def _supervise(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            while True:
-                for running in self._waiting:
-                    tasks.start_soon(self._run, running, name=running.service.name)
-                self._waiting.clear()
-                if self._closing:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
+        try:
+            async with anyio.create_task_group() as tasks:
+                while True:
+                    for running in self._waiting:
+                        tasks.start_soon(self._run, running, tasks.cancel_scope, name=running.service.name)
+                    self._waiting.clear()
+                    if self._closing:
+                        return
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            for running in self._waiting:
+                running.ended.set()  # Cancelled before it began.
+            self._waiting.clear()
 
-    async def _run(self, running: _Running) -> None:
-        name = running.service.name
+    async def _run(self, running: _Running, group: anyio.CancelScope) -> None:
         try:
             await running.service.run(running.stop)
-        except anyio.get_cancelled_exc_class():
-            running.state = "stopped"
-            raise
+        except anyio.get_cancelled_exc_class() as error:
+            task = asyncio.current_task()
+            if group.cancel_called or (task is not None and task.cancelling()):
+                raise
+            # Nobody cancelled us: the service awaited something that was cancelled, which is its own failure.
+            self._failed(running, error)
         except Exception as error:
             # INVARIANT: test_a_failing_service_stops_only_itself
-            running.state, running.error = "failed", error
-            logger.error("service %s failed: %s: %s", name, type(error).__name__, error, exc_info=error)
-            self._metrics.put(Metric.of("streamkit", "ServiceFailures", Service=name), 1, self._clock.now_ms())
-        else:
-            running.state = "stopped"
+            self._failed(running, error)
         finally:
             running.ended.set()
 
-
-class AlarmService:
-    """An alarm's watcher as a service; evaluating needs no end, so a stop may come at any wait."""
-
-    def __init__(self, watcher: AlarmWatcher) -> None:
-        self.name = watcher.name
-        self._watcher = watcher
-
-    async def run(self, stop: Stop) -> None:
-        """Evaluate until a stop is requested."""
-        with stop.interruptible():
-            await self._watcher.run()
+    def _failed(self, running: _Running, error: BaseException) -> None:
+        name = running.service.name
+        running.error = error
+        logger.error("service %s failed: %s: %s", name, type(error).__name__, error, exc_info=error)
+        try:
+            metric = Metric.of("streamkit", "ServiceFailures", Service=name)
+        except ValidationError:
+            # A name may hold what a dimension may not; counting it must not become a failure of all.
+            metric = Metric.of("streamkit", "ServiceFailures")
+        self._metrics.put(metric, 1, self._clock.now_ms())

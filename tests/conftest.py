@@ -7,6 +7,7 @@ import builtins
 import fcntl
 import inspect
 import io
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -24,14 +25,9 @@ pytest.register_assert_rewrite("streamkit.testing.contract")
 MAY_BLOCK: dict[tuple[str, str], str] = {
     ("engines/file/journal.py", "_write"): "inline while a sync is faster than handing it to a thread (docs/adr/0003)",
     ("engines/file/offload.py", "hand_over"): "lends the GIL to the thread that is awaited, 0.2 ms at a time",
-    (
-        "engines/file/sqlite_items.py",
-        "_select",
-    ): "a read by key of a local file: microseconds, less than a thread costs",
+    ("engines/file/sqlite_items.py", "_select"): "a read by key of a local file costs less than a thread does",
     ("engines/file/engine.py", "_absolute"): "opening: asks for the current directory",
     ("engines/file/engine.py", "_close"): "closing: joins threads that have nothing left to do",
-    ("engines/file/journal.py", "close"): "closing: joins threads that have nothing left to do",
-    ("engines/file/settle.py", "close"): "closing: joins threads that have nothing left to do",
 }
 
 # What blocks beside all that blockbuster knows of.
@@ -85,8 +81,11 @@ def _guards(request: pytest.FixtureRequest) -> Iterator[None]:
     """Before all other fixtures of a test, so that it looks when they are done."""
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
         request.getfixturevalue("no_task_left")
+    logger = logging.getLogger("streamkit")
+    level = logger.level
     _blocking_calls.clear()
     yield
+    logger.setLevel(level)  # The command line sets it for its whole process, which here is all the tests'.
     blocked, _blocking_calls[:] = _blocking_calls[:], []
     if blocked:
         pytest.fail(f"streamkit blocked the event loop: {', '.join(blocked)}", pytrace=False)

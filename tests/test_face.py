@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+from typing import Any, assert_type
 
+import msgspec
 import pytest
 
 import streamkit
+from streamkit.alarms.watcher import AlarmWatcher
+from streamkit.functions.poller import MappingPoller
+
+
+class Order(msgspec.Struct):
+    total: int
 
 
 def loaded_by(code: str) -> set[str]:
@@ -50,3 +61,56 @@ def test_star_import() -> None:
     names: dict[str, object] = {}
     exec("from streamkit import *", names)
     assert set(streamkit.__all__) <= set(names)
+
+
+def test_type_checkers_and_the_interpreter_find_the_same_names_in_the_same_places() -> None:
+    """The face is written three times: for people, for the interpreter and for type checkers."""
+    tree = ast.parse(inspect.getsource(streamkit))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    typed = {
+        alias.name: imported.module
+        for imported in block.body
+        if isinstance(imported, ast.ImportFrom)
+        for alias in imported.names
+    }
+    assert typed.pop("errors") == "streamkit"
+    assert typed == {name: f"streamkit.{home}" for name, home in streamkit._HOME.items()}
+    assert {*typed, "errors"} == set(streamkit.__all__)
+
+
+async def test_the_code_of_the_docstring_runs(tmp_path: Path) -> None:
+    assert streamkit.__doc__ is not None
+    code = textwrap.dedent(streamkit.__doc__.split("::\n", 1)[1].split("\n\nA map", 1)[0])
+    assert 'streamkit.open("./data")' in code
+    code = code.replace("./data", str(tmp_path / "data")).replace("    kit.start(", "    mapping = kit.start(")
+    lines = [
+        "async def main():",
+        textwrap.indent(code, "    "),
+        "        await mapping.wait_caught_up()",
+        "        return [item async for item in big.scan()]",
+    ]
+    names: dict[str, Any] = {name: getattr(streamkit, name) for name in streamkit.__all__}
+    names["streamkit"] = streamkit
+    exec("\n".join(lines), names)
+    assert await names["main"]() == [{"customer": "ada", "total": 120}]
+
+
+async def test_handles_are_of_the_type_that_was_asked_for() -> None:
+    """mypy reads these as well, and they are what an editor offers."""
+    async with streamkit.open("memory:") as kit:
+        assert_type(kit, streamkit.Kit)
+        assert_type(await kit.create_stream("orders", type=Order), streamkit.Stream[Order])
+        assert_type(await kit.create_stream("plain"), streamkit.Stream[Any])
+        assert_type(kit.stream("orders", type=Order), streamkit.Stream[Order])
+        assert_type(await kit.create_queue("orders", type=Order), streamkit.Queue[Order])
+        assert_type(kit.queue("orders"), streamkit.Queue[Any])
+        table = assert_type(await kit.create_table("orders", partition_key="id"), streamkit.Table)
+        worker = assert_type(kit.start(kit.queue("orders", type=Order).worker(print)), streamkit.Worker[Order])
+        mapping = kit.start(streamkit.EventSourceMapping("copy", source=kit.stream("orders"), sink=table))
+        assert isinstance(assert_type(mapping, MappingPoller), MappingPoller)
+        metric = streamkit.Metric.of("shop", "Errors")
+        alarm = streamkit.Alarm(
+            "errors", metric=metric, statistic="Sum", period=60, threshold=1, comparison="GreaterThanThreshold"
+        )
+        assert isinstance(assert_type(kit.start(alarm), AlarmWatcher), AlarmWatcher)
+        assert set(kit.health().services) == {worker.name, "copy", "errors"}

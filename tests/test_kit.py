@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
+import anyio
 import pytest
 
 import streamkit
@@ -18,12 +22,17 @@ from streamkit import (
     Put,
     RedrivePolicy,
     Stop,
+    StorageError,
     TransactionCanceledError,
     ValidationError,
     attribute,
 )
-from streamkit.errors import ClosedError, ServiceFailedError
+from streamkit.alarms.watcher import AlarmTransition
+from streamkit.engines.embedded.tables import EmbeddedTables
+from streamkit.errors import ClosedError, EncodeError, ServiceFailedError
 from streamkit.metrics.metric import Metric
+from streamkit.tables.store import TableDescription
+from streamkit.testing.cancellation import cancel_at_every_step
 from streamkit.testing.clock import ManualClock
 
 
@@ -77,11 +86,81 @@ class Stubborn:
         ("", "pass 'memory:', or a directory"),
         ("redis://localhost", "is of an unknown kind: use 'memory:', 'file:PATH' or a path"),
         ("file:", "names no directory"),
+        (":memory:", "is of an unknown kind: use 'memory:'"),
+        ("da\0ta", "pass 'memory:', or a directory"),
+        (b"data", "pass 'memory:', or a directory"),
+        (None, "pass 'memory:', or a directory"),
+        (3, "pass 'memory:', or a directory"),
     ],
 )
-async def test_what_cannot_be_opened_is_said(url: str, says: str) -> None:
+async def test_what_cannot_be_opened_is_said(
+    url: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValidationError, match=says):
         await streamkit.open(url)
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("name", ["memory:", "12:30", "redis:"])
+async def test_a_path_object_is_a_path_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with streamkit.open(Path(name)) as kit:
+        assert kit.url == str(tmp_path / name)
+
+
+async def test_two_slashes_name_a_host(tmp_path: Path) -> None:
+    """As a path, file://tmp/data would be /tmp/data, which nobody means who writes it."""
+    with pytest.raises(ValidationError, match=r"names a host: use 'file:\./data'"):
+        await streamkit.open(f"file:/{tmp_path}/data")
+    assert os.listdir(tmp_path) == []
+
+
+async def test_three_slashes_are_an_absolute_path(tmp_path: Path) -> None:
+    async with streamkit.open((tmp_path / "data").as_uri()) as kit:
+        assert kit.url == str(tmp_path / "data")
+
+
+async def test_what_fails_to_open_lets_go_of_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unreadable(self: object, names: object = None) -> list[TableDescription]:
+        raise StorageError("cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddedTables, "describe_tables", unreadable)
+        with pytest.raises(StorageError, match="cannot be read"):
+            await streamkit.open(tmp_path / "data")
+    async with streamkit.open(tmp_path / "data") as kit:
+        assert await kit.tables() == []
+
+
+async def test_a_cancelled_opening_lets_go_of_its_directory(tmp_path: Path) -> None:
+    async def open_and_close() -> None:
+        async with streamkit.open(tmp_path / "data"):
+            pass
+
+    async def can_be_opened() -> None:
+        async with streamkit.open(tmp_path / "data") as kit:
+            assert await kit.streams() == []
+
+    assert await cancel_at_every_step(open_and_close, can_be_opened) > 0
+    for turns in range(10):
+        opening = asyncio.create_task(open_and_close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+        await can_be_opened()
+
+
+async def test_a_cancelled_opening_that_fails_is_cancelled(tmp_path: Path) -> None:
+    async with streamkit.open(tmp_path / "data"):
+        opening = asyncio.create_task(streamkit.open(tmp_path / "data").__aenter__())
+        await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
 
 
 async def test_durability_is_one_of_three() -> None:
@@ -132,6 +211,15 @@ async def test_exist_ok(kit: Kit) -> None:
     await kit.create_table("items", partition_key="id", exist_ok=True)
     with pytest.raises(AlreadyExistsError, match="with another key"):
         await kit.create_table("items", partition_key="name", exist_ok=True)
+
+
+async def test_a_type_that_cannot_be_stored_creates_nothing(kit: Kit) -> None:
+    no_type: Any = 5
+    with pytest.raises(EncodeError, match="type=5 cannot be stored as JSON"):
+        await kit.create_stream("orders", type=no_type)
+    with pytest.raises(EncodeError, match="type=5 cannot be stored as JSON"):
+        await kit.create_queue("jobs", type=no_type)
+    assert (await kit.streams(), await kit.queues()) == ([], [])
 
 
 async def test_a_dead_letter_queue_must_be_there(kit: Kit) -> None:
@@ -208,6 +296,80 @@ async def test_a_failing_service_stops_only_itself(clock: ManualClock, caplog: p
     assert waits.finished
 
 
+@pytest.mark.parametrize("name", ["überwachung", " ", "x" * 2000])
+async def test_counting_the_failure_of_a_service_of_any_name_is_no_failure_of_others(
+    clock: ManualClock, name: str
+) -> None:
+    """Not every name can be a metric's dimension."""
+    waits = Waits()
+    kit = await streamkit.open("memory:", clock=clock)
+    kit.start(waits)
+    kit.start(Fails(name))
+    await clock_settle()
+    assert kit.health().services == {"waits": "running", name: "failed"}
+    total = kit.metrics.total(Metric.of("streamkit", "ServiceFailures"))
+    assert total is not None
+    assert total.sum == 1
+    with pytest.raises(ServiceFailedError):
+        await kit.close()
+    assert waits.finished
+
+
+async def test_a_service_that_nobody_cancelled_has_failed(clock: ManualClock) -> None:
+    class AwaitsWhatIsCancelled:
+        name = "awaits"
+
+        async def run(self, stop: Stop) -> None:
+            gone = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            await gone
+
+    waits = Waits()
+    kit = await streamkit.open("memory:", clock=clock)
+    kit.start(waits)
+    kit.start(AwaitsWhatIsCancelled())
+    await clock_settle()
+    assert kit.health().services == {"waits": "running", "awaits": "failed"}
+    with pytest.raises(ServiceFailedError, match="service 'awaits' failed: CancelledError"):
+        await kit.close()
+
+
+async def test_starting_it_again_forgets_a_failure(kit: Kit) -> None:
+    kit.start(Fails("jobs"))
+    await clock_settle()
+    assert not kit.health().healthy
+    kit.start(Waits("jobs"))
+    await clock_settle()
+    assert kit.health().healthy
+    await kit.close()
+
+
+async def test_services_start_again_after_every_task_was_cancelled(kit: Kit) -> None:
+    kit.start(Waits("one"))
+    await clock_settle()
+    (supervisor,) = (task for task in asyncio.all_tasks() if task.get_name() == "streamkit supervisor")
+    supervisor.cancel()
+    await asyncio.wait([supervisor])
+    assert kit.health().services == {"one": "stopped"}
+    second = Waits("two")
+    kit.start(second)
+    await clock_settle()
+    await kit.stop(second)
+    assert second.finished
+
+
+async def test_a_handle_stops_only_its_own_service(kit: Kit) -> None:
+    first, second = Waits(), Waits()
+    kit.start(first)
+    await clock_settle()
+    await kit.stop(first)
+    kit.start(second)
+    await clock_settle()
+    with pytest.raises(ValidationError, match="'waits' is the name of another service here"):
+        await kit.stop(first)
+    assert kit.health().services == {"waits": "running"}
+
+
 async def test_several_failures_come_as_a_group(clock: ManualClock) -> None:
     kit = await streamkit.open("memory:", clock=clock)
     kit.start(Fails("one"))
@@ -251,8 +413,147 @@ async def test_closing_is_complete_even_if_it_is_cancelled(clock: ManualClock, t
     closing.cancel()
     await clock.advance(6)
     await asyncio.wait([closing])
+    assert closing.cancelled()
     async with streamkit.open(tmp_path / "data", clock=clock) as again:
         assert await again.streams() == []
+
+
+async def test_closing_within_a_cancelled_scope(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the services as long as ever, and sleeps meanwhile although a scope cancels again and again."""
+    release = asyncio.Event()
+    waits: list[object] = []
+    wait = asyncio.wait
+
+    class Finishes:
+        name = "finishes"
+
+        async def run(self, stop: Stop) -> None:
+            await release.wait()
+
+    async def counted(tasks: list[asyncio.Task[None]]) -> object:
+        waits.append(tasks)
+        return await wait(tasks)
+
+    async def block() -> None:
+        with anyio.CancelScope() as scope:
+            async with streamkit.open(tmp_path / "data", clock=clock) as kit:
+                kit.start(Finishes())
+                opened.set()
+                scope.cancel()
+                await asyncio.Event().wait()
+        assert scope.cancelled_caught
+
+    opened = asyncio.Event()
+    closing = asyncio.create_task(block())
+    await opened.wait()
+    monkeypatch.setattr(asyncio, "wait", counted)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    assert len(waits) <= 2
+    monkeypatch.undo()
+    release.set()
+    await closing
+    async with streamkit.open(tmp_path / "data", clock=clock) as again:
+        assert await again.streams() == []
+
+
+async def test_a_failure_that_a_cancelled_close_could_not_raise_is_raised_by_the_next(clock: ManualClock) -> None:
+    kit = await streamkit.open("memory:", clock=clock)
+    kit.start(Fails())
+    await clock_settle()
+    closing = asyncio.create_task(kit.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    with pytest.raises(ServiceFailedError, match="service 'fails' failed"):
+        await kit.close()
+    await kit.close()
+
+
+async def test_of_two_who_close_both_wait_and_one_is_told(clock: ManualClock, tmp_path: Path) -> None:
+    kit = await streamkit.open(tmp_path / "data", clock=clock)
+    kit.start(Stubborn())
+    kit.start(Fails())
+    await clock_settle()
+    closings = [asyncio.create_task(kit.close()) for _ in range(2)]
+    await clock.advance(4.9)
+    assert not any(closing.done() for closing in closings)
+    await clock.advance(0.2)
+    told = await asyncio.gather(*closings, return_exceptions=True)
+    assert [type(error) for error in told] == [ServiceFailedError, NoneType]
+
+
+async def test_an_engine_that_cannot_close_is_raised_and_masks_nothing(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def disk_full() -> None:
+        raise StorageError("no room for the last snapshot")
+
+    async def block(error: BaseException | None) -> None:
+        async with streamkit.open("memory:", clock=clock) as kit:
+            kit.engine.aclose = disk_full  # type: ignore[method-assign]
+            if error is not None:
+                raise error
+
+    with pytest.raises(StorageError, match="no room"):
+        await block(None)
+    caplog.clear()
+    with pytest.raises(ZeroDivisionError):
+        await block(ZeroDivisionError())
+    assert "no room for the last snapshot" in caplog.text
+
+
+async def test_a_thread_that_hangs_does_not_keep_the_kit_open(clock: ManualClock) -> None:
+    entered, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(value: object) -> None:
+        loop.call_soon_threadsafe(entered.set)
+        release.wait()
+
+    kit = await streamkit.open("memory:", clock=clock)
+    queue = await kit.create_queue("jobs")
+    await queue.send(1)
+    kit.start(queue.worker(hang))
+    try:
+        await entered.wait()
+        closing = asyncio.create_task(kit.close())
+        await clock.advance(9.9)
+        assert not closing.done()
+        await clock.advance(0.2)
+        with pytest.raises(ServiceFailedError, match=r"worker:jobs.*did not end within 5 s of its cancellation"):
+            await closing
+        await kit.stop("worker:jobs")  # It has ended as far as the kit is concerned: this does not hang.
+    finally:
+        release.set()
+        await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == "streamkit supervisor"])
+
+
+async def test_services_can_use_the_kit_while_they_finish(clock: ManualClock) -> None:
+    class Finishes:
+        name = "finishes"
+
+        async def run(self, stop: Stop) -> None:
+            with stop.interruptible():
+                await asyncio.Event().wait()
+            await kit.write(Put({"id": 1}, table="items"))
+            await kit.queue("jobs").send(await kit.table("items").get(1))
+            with pytest.raises(ClosedError):
+                kit.start(Waits())
+            done.append((await kit.queue("jobs").describe()).visible)
+
+    done: list[int] = []
+    kit = await streamkit.open("memory:", clock=clock)
+    await kit.create_table("items", partition_key="id")
+    await kit.create_queue("jobs")
+    kit.start(Finishes())
+    await clock_settle()
+    await kit.close()
+    assert done == [1]
 
 
 async def test_two_services_of_one_name_are_refused(kit: Kit) -> None:
@@ -289,6 +590,35 @@ async def test_an_alarm_shows_in_health_and_its_actions_run(kit: Kit, clock: Man
     assert kit.health().alarms == {"errors": "ALARM"}
     assert not kit.health().healthy
     assert [change.state for change in changes] == ["ALARM"]
+    # Nobody looks at it any more, so nobody knows whether it still is in ALARM.
+    await kit.stop(alarm)
+    assert kit.health().alarms == {}
+    assert kit.health().healthy
+
+
+async def test_stopping_an_alarm_finishes_its_action(kit: Kit, clock: ManualClock) -> None:
+    metric = Metric.of("shop", "Errors")
+    paging, answer = asyncio.Event(), asyncio.Event()
+    paged: list[str] = []
+
+    async def page(change: AlarmTransition) -> None:
+        paging.set()
+        await answer.wait()
+        paged.append(change.alarm)
+
+    alarm = kit.start(
+        Alarm("errors", metric=metric, statistic="Sum", period=60, threshold=2, comparison="GreaterThanThreshold"),
+        on_alarm=page,
+    )
+    kit.metrics.put(metric, 3, clock.now_ms())
+    await clock.advance(61)
+    assert paging.is_set()
+    stopping = asyncio.create_task(kit.stop(alarm))
+    await clock_settle()
+    assert not stopping.done()
+    answer.set()
+    await stopping
+    assert paged == ["errors"]
 
 
 async def test_a_mapping_is_started_and_stopped(kit: Kit) -> None:
@@ -314,6 +644,7 @@ async def test_a_closed_kit_says_so(clock: ManualClock) -> None:
     stream = await kit.create_stream("orders")
     await kit.close()
     assert repr(kit) == "Kit('memory:', durability='memory', closed)"
+    assert not kit.health().healthy
     with pytest.raises(ClosedError, match="the kit is closed: open it again"):
         await kit.create_stream("more")
     with pytest.raises(ClosedError):

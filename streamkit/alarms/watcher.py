@@ -16,6 +16,7 @@ from streamkit.alarms.evaluate import Evaluation, decided_early, evaluate
 from streamkit.clock import Clock, to_datetime
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.service import Stop
 
 logger = logging.getLogger("streamkit.alarms")
 
@@ -97,18 +98,21 @@ class AlarmWatcher:
         """The last 1,000 changes, oldest first."""
         return list(self._history)
 
-    async def run(self) -> None:
-        """Evaluate for ever: at each edge of a period, and at least once a second in between. Ends when cancelled.
+    async def run(self, stop: Stop | None = None) -> None:
+        """Evaluate at each edge of a period, and at least once a second in between, until a stop is requested.
 
-        Cancellation: at any time; an action that is running is cancelled with it. ``run`` may be called again.
+        Stop: an action that is running is finished. Cancellation: at any time; an action that is running is cancelled
+        with it. ``run`` may be called again.
         """
+        stop = stop or Stop()
         period_ms = self.alarm.period * 1000
-        while True:
+        while not stop.requested:
             await self.evaluate_now()
             # From now each time: after a jump of the clock, or a slow action, there is nothing to catch up with.
             now_ms = self._clock.now_ms()
             next_edge_ms = (now_ms // period_ms + 1) * period_ms
-            await self._clock.sleep_until(min(next_edge_ms, now_ms + SAMPLE_EVERY_MS))
+            with stop.interruptible():
+                await self._clock.sleep_until(min(next_edge_ms, now_ms + SAMPLE_EVERY_MS))
 
     async def evaluate_now(self) -> AlarmState:
         """Read the metric's gauge if it has one, evaluate the alarm, and if its state changed await the action.
