@@ -1,6 +1,7 @@
 """A queue with a worker: what fails comes back, and after three receives it is a dead letter."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 import streamkit
@@ -23,6 +24,7 @@ async def send_email(email: Email) -> None:
 
 
 async def main() -> None:
+    logging.getLogger("streamkit").setLevel(logging.ERROR)  # One address fails on purpose; workers log why, each time.
     async with streamkit.open("memory:") as kit:
         dead = await kit.create_queue("emails-dead", type=Email, exist_ok=True)
         emails = await kit.create_queue(
