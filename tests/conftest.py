@@ -28,6 +28,7 @@ MAY_BLOCK: dict[tuple[str, str], str] = {
     ("engines/file/sqlite_items.py", "_select"): "a read by key of a local file costs less than a thread does",
     ("engines/file/engine.py", "_absolute"): "opening: asks for the current directory",
     ("engines/file/engine.py", "_close"): "closing: joins threads that have nothing left to do",
+    ("engines/file/journal.py", "close"): "closing: joins threads that have nothing left to do",
 }
 
 # What blocks beside all that blockbuster knows of.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
@@ -12,12 +11,15 @@ from streamkit.codecs import Codec
 from streamkit.errors import StreamKitError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.queues.handling import Handler
 from streamkit.queues.message import Message
 from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult, VisibilityEntry
-from streamkit.queues.worker import Handler, Worker
+from streamkit.queues.worker import Worker
 from streamkit.service import Stop
 
 T = TypeVar("T")
+
+_LONGEST_SECONDS = 1e9
 
 
 class Queue(Generic[T]):
@@ -88,7 +90,12 @@ class Queue(Generic[T]):
         end of somebody's timeout ends the wait.
 
         Cancellation: nothing was received.
+
+        Raises:
+            ValidationError: ``max_messages`` is not a whole number in the engine's range, or a duration is out of its
+                range; a visibility timeout is 0 to 43,200 s.
         """
+        _check_whole("max_messages", max_messages)
         timeout_ms = None if visibility_timeout is None else milliseconds("visibility_timeout", visibility_timeout)
         wait_ms = None if wait is None else milliseconds("wait", wait)
         received = await self._store.receive_messages(self.name, max_messages, timeout_ms, wait_ms)
@@ -99,7 +106,12 @@ class Queue(Generic[T]):
         return [Message(message, self.codec) for message in received]
 
     async def peek(self, limit: int = 10) -> list[Message[T]]:
-        """The next visible messages, neither hidden nor counted; they have no receipt handle."""
+        """The next visible messages, neither hidden nor counted; they have no receipt handle.
+
+        Raises:
+            ValidationError: ``limit`` is not a whole number, 1 or more.
+        """
+        _check_whole("limit", limit)
         return [Message(message, self.codec) for message in await self._store.peek_messages(self.name, limit)]
 
     # ---- settling
@@ -110,13 +122,20 @@ class Queue(Generic[T]):
         Raises:
             MessageNotInflightError: somebody received it after this delivery's timeout had run out.
             ReceiptHandleInvalidError: it was not received from this queue.
+            ValidationError: it is neither a message nor a receipt handle.
         """
         (error,) = await self.delete_batch([message])
         if error is not None:
             raise error
 
     async def delete_batch(self, messages: Sequence[Message[T] | str]) -> list[StreamKitError | None]:
-        """Delete several; one error or None per message, in order."""
+        """Delete several, given themselves or their receipt handles; one error or None per message, in order.
+
+        Raises:
+            ValidationError: one is neither a message nor a receipt handle, or there are none or too many; nothing was
+                deleted.
+        """
+        _check_several(messages)
         errors = await self._store.delete_messages(self.name, [_handle(message) for message in messages])
         self._count("NumberOfMessagesDeleted", errors.count(None))
         return errors
@@ -127,32 +146,45 @@ class Queue(Generic[T]):
         Raises:
             MessageNotInflightError: it was deleted, or received again by somebody else.
             ReceiptHandleInvalidError: it was not received from this queue.
-            ValidationError: more than 12 hours since it was received.
+            ValidationError: the timeout is not 0 to 43,200 s, or ends later than 12 hours after the receive.
         """
         entry = VisibilityEntry(_handle(message), milliseconds("timeout", timeout))
         (error,) = await self._store.change_visibility(self.name, [entry])
         if error is not None:
             raise error
 
-    async def redrive(self, messages: Iterable[Message[T]], *, to: Queue[T] | str | None = None) -> int:
+    async def redrive(self, messages: Iterable[Message[T] | str], *, to: Queue[Any] | str | None = None) -> int:
         """Move visible messages of this dead-letter queue back, to be received afresh; how many were moved.
 
+        Mirrors StartMessageMoveTask (Amazon SQS API Reference), for chosen messages and at once. Messages that are not
+        visible any more are left alone.
+
         Args:
-            messages: what ``peek`` returned, or some of it.
+            messages: what ``peek`` returned, or some of it; or message ids, which need ``to``.
             to: where to (None: each message's own source queue).
 
         Raises:
-            ValidationError: a message is no dead letter, so it has no source: pass ``to``.
+            ValidationError: a message has no source, because it was sent here or is only an id: pass ``to``. Nothing
+                was moved.
+            NotFoundError: a queue to move to does not exist; nothing was moved.
+
+        Cancellation: what goes to one queue was moved or was not, never in part; not so what goes to several.
         """
+        _check_several(messages)
+        target = to.name if isinstance(to, Queue) else to
         by_target: dict[str, list[str]] = {}
         for message in messages:
-            target = to.name if isinstance(to, Queue) else to or message.dead_letter_source
-            if target is None:
-                raise ValidationError(f"message {message.message_id} was sent to {self.name!r} itself: pass to=")
-            by_target.setdefault(target, []).append(message.message_id)
+            message_id, source = (message, None) if isinstance(message, str) else _letter(message)
+            destination = source if target is None else target
+            if destination is None:
+                reason = "is given by its id alone" if isinstance(message, str) else f"was sent to {self.name!r} itself"
+                raise ValidationError(f"message {message_id:.80} {reason}: pass to=")
+            by_target.setdefault(destination, []).append(message_id)
+        if len(by_target) > 1:
+            await self._store.describe_queues(list(by_target))  # One that is missing is found before anything moves.
         moved = 0
-        for target, ids in by_target.items():
-            moved += await self._store.move_messages(self.name, ids, target)
+        for destination, ids in by_target.items():
+            moved += await self._store.move_messages(self.name, ids, destination)
         return moved
 
     # ---- working
@@ -160,11 +192,20 @@ class Queue(Generic[T]):
     def worker(
         self, handler: Handler, *, concurrency: int = 1, retry: Retry | None = None, name: str | None = None
     ) -> Worker[T]:
-        """A service that calls ``handler`` with every message; start it with ``kit.start``. See ``Worker``."""
+        """A service that calls ``handler`` with every message; start it with ``kit.start``. See ``Worker``.
+
+        Raises:
+            ValidationError: ``concurrency`` is less than 1, or ``retry`` waits longer than a message can be hidden.
+        """
         return Worker(self, handler, self._clock, self._metrics, concurrency=concurrency, retry=retry, name=name)
 
     async def work(self, handler: Handler, *, concurrency: int = 1, retry: Retry | None = None) -> None:
-        """Call ``handler`` with every message until this call is cancelled. See ``Worker``."""
+        """Call ``handler`` with every message until this call is cancelled. See ``Worker``.
+
+        Raises:
+            ValidationError: as of ``worker``.
+            StreamKitError: as of ``Worker.run``.
+        """
         await self.worker(handler, concurrency=concurrency, retry=retry).run(Stop())
 
     # ---- looking
@@ -189,7 +230,7 @@ class Queue(Generic[T]):
 
     async def _send(self, entries: list[SendEntry]) -> list[SendResult]:
         results = await self._store.send_messages(self.name, entries)
-        self._count("NumberOfMessagesSent", len(results))
+        self._count("NumberOfMessagesSent", sum(result.error is None for result in results))
         return results
 
     def _count(self, what: str, count: int) -> None:
@@ -201,12 +242,34 @@ def milliseconds(what: str, seconds: float) -> int:
     """A duration as the store takes it.
 
     Raises:
-        ValidationError: it is negative or not a finite number.
+        ValidationError: it is negative, not a finite number, or more than 30 years.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds) or seconds < 0:
-        raise ValidationError(f"{what} is a number of seconds, 0 or more, not {seconds!r}")
+    # NaN fails every comparison, so this refuses it together with what is too large for milliseconds.
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST_SECONDS:
+        raise ValidationError(f"{what} is a number of seconds, 0 or more and at most 1e9, not {seconds!r:.40}")
     return round(seconds * 1000)
 
 
+def _check_whole(what: str, number: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValidationError(f"{what} is a whole number, 1 or more, not {number!r:.40}")
+
+
+def _check_several(messages: object) -> None:
+    # A str is iterable too, letter by letter.
+    if isinstance(messages, (str, Message)):
+        raise ValidationError(f"one message where several are expected: pass a list, [{messages!r:.80}]")
+
+
 def _handle(message: Message[T] | str) -> str:
-    return message if isinstance(message, str) else message.receipt_handle
+    if isinstance(message, str):
+        return message
+    if isinstance(message, Message):
+        return message.receipt_handle
+    raise ValidationError(f"{message!r:.80} is neither a received message nor a receipt handle")
+
+
+def _letter(message: Message[T]) -> tuple[str, str | None]:
+    if not isinstance(message, Message):
+        raise ValidationError(f"{message!r:.80} is neither a message nor a message id")
+    return message.message_id, message.dead_letter_source

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Protocol, TypeVar, get_origin, get_type_hints
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import anyio
-import anyio.to_thread
+import anyio.abc
 
 from streamkit.backoff import Retry
-from streamkit.clock import Clock, Timer
+from streamkit.clock import Clock
 from streamkit.errors import ClosedError, StreamKitError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.queues.handling import Handler, Handling, Heartbeat, without_text
 from streamkit.queues.message import Message
 from streamkit.queues.store import QueueDescription
 from streamkit.service import Stop
 
 T = TypeVar("T")
-
-Handler = Callable[[Any], Awaitable[object] | object]
-"""Takes a message's value, or the ``Message`` if its first parameter is annotated so."""
+R = TypeVar("R")
 
 logger = logging.getLogger("streamkit.queues")
 
 _WAIT_SECONDS = 20.0
-_RELEASE_SECONDS = 5.0
+# A timeout much shorter would end before anybody could extend it, and the message would be handled twice at a time.
+_SHORTEST_TIMEOUT_SECONDS = 1.0
+_LONGEST_TIMEOUT_SECONDS = 43_200.0
+# How long a cancellation is held up to settle a message. Of the machine's time: a disk that hangs moves no clock.
+_SETTLE_SECONDS = 5.0
+# Between attempts at what failed with a retryable error, such as a full disk. No jitter: there is one worker, and a
+# wait of nothing would never let go of the event loop.
+_AGAIN = Retry(first=1.0, longest=30.0, jitter=False)
 
 
 class Source(Protocol[T]):
@@ -41,7 +46,7 @@ class Source(Protocol[T]):
     ) -> list[Message[T]]:
         """See Queue."""
 
-    async def delete_batch(self, messages: list[Message[T] | str]) -> list[StreamKitError | None]:
+    async def delete_batch(self, messages: Sequence[Message[T] | str]) -> list[StreamKitError | None]:
         """See Queue."""
 
     async def change_visibility(self, message: Message[T] | str, timeout: float) -> None:
@@ -54,12 +59,21 @@ class Source(Protocol[T]):
 class Worker(Generic[T]):
     """A service: receives messages, calls the handler, deletes what it returned from and shows again what it raised on.
 
-    A message whose handler raises is visible again after ``retry.delay(receive_count)``; the queue's redrive policy
-    decides how often, and then it is a dead letter. While a handler runs, its message's timeout is extended at half
-    time. No more is received than there are handlers free. A plain ``def`` handler runs in a thread.
+    The handler takes the decoded value, or the whole ``Message`` if its first parameter is annotated ``Message`` or
+    ``Message[...]``. A plain ``def`` runs in a thread. A body that does not decode is a failure like any other.
 
-    Stop: nothing new is received and what is in hand is finished. Cancellation: handlers are cancelled and their
-    messages are visible again at once. Either way nothing is lost.
+    A message whose handler raises is visible again after ``retry.delay(receive_count)``, by default a random wait of up
+    to 1 s after the first failure, twice as much after each further one, and at most 60 s. The queue's redrive policy
+    decides how often, and then it is a dead letter. No more is received than there are handlers free. While a handler
+    runs, its message's timeout is extended at half time, up to the twelve hours that a message can be hidden; a worker
+    hides messages for at least 1 s, also of a queue with a shorter timeout.
+
+    A failure is logged with message id, receive count and traceback, but without the exception's text, which often
+    quotes the message. What fails with a retryable error, such as a full disk, is tried again until it works.
+
+    Stop: nothing new is received and what is in hand is finished.
+    Cancellation: asynchronous handlers are cancelled, those in threads are waited for. Messages that are not handled
+    are visible again at once; if even that is not possible within 5 s, after their timeout. Nothing is lost.
     """
 
     def __init__(
@@ -75,20 +89,21 @@ class Worker(Generic[T]):
     ) -> None:
         if not isinstance(concurrency, int) or concurrency < 1:
             raise ValidationError(f"a worker has a concurrency of 1 or more, not {concurrency!r}")
+        retry = retry or Retry(first=1.0, longest=60.0)
+        if not (retry.first >= 0 and retry.factor >= 0 and 0 <= retry.longest <= _LONGEST_TIMEOUT_SECONDS):
+            raise ValidationError(f"{retry!r} is no back-off for messages: they can be hidden for 0 to 43,200 s")
         self.name = name or f"worker:{source.name}"
         self.handled = 0
         """Messages whose handler returned and that were deleted."""
         self.failed = 0
         """Times a handler raised."""
         self._source = source
-        self._handler = handler
-        self._takes_message = _takes_message(handler)
+        self._handling: Handling[T] = Handling(handler, concurrency)
         self._clock = clock
         self._metrics = metrics
         self._errors_metric = Metric.of("streamkit", "HandlerErrors", QueueName=source.name)
         self._free = concurrency
-        self._retry = retry or Retry(first=1.0, longest=60.0)
-        self._threads = anyio.CapacityLimiter(concurrency)
+        self._retry = retry
         self._progress = asyncio.Event()
         self._ended = False
         self._failure: Exception | None = None
@@ -101,17 +116,20 @@ class Worker(Generic[T]):
 
         Raises:
             NotFoundError: the queue was deleted.
-            StorageError: the engine cannot receive, delete or hide.
+            StorageError: the engine cannot receive, delete or hide, and trying again would not help.
+            ClosedError: the engine is closed.
         """
-        half_ms = (await self._source.describe()).attributes.visibility_timeout_ms // 2
+        self._ended, self._failure = False, None
         try:
+            queue_timeout_ms = (await self._source.describe()).attributes.visibility_timeout_ms
+            timeout = max(queue_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
             async with anyio.create_task_group() as tasks:
                 try:
                     while not stop.requested:
                         with stop.interruptible():
-                            for message in await self._next():
+                            for message in await self._insist(lambda: self._next(timeout)):
                                 self._free -= 1
-                                tasks.start_soon(self._handle, message, half_ms, tasks)
+                                tasks.start_soon(self._handle, message, timeout, tasks)
                 except Exception as error:
                     self._fail(error, tasks)
         finally:
@@ -124,7 +142,7 @@ class Worker(Generic[T]):
         """Return once the queue is empty: nothing visible, in flight or delayed.
 
         Raises:
-            ClosedError: the worker ended before.
+            ClosedError: the worker ended before; if it failed, with what as its ``__cause__``.
         """
         while True:
             progress = self._progress
@@ -132,52 +150,46 @@ class Worker(Generic[T]):
             if found.visible + found.not_visible + found.delayed == 0:
                 return
             if self._ended:
-                raise ClosedError(f"{self.name}, with messages left in its queue,")
+                raise ClosedError(f"{self.name}, with messages left in its queue,") from self._failure
             await progress.wait()
 
-    async def _next(self) -> list[Message[T]]:
+    async def _next(self, timeout: float) -> list[Message[T]]:
         while self._free == 0:
             await self._progress.wait()
-        messages = await self._source.receive(self._free, wait=_WAIT_SECONDS)
+        messages = await self._source.receive(self._free, visibility_timeout=timeout, wait=_WAIT_SECONDS)
         if not messages:
             self._tell()  # The receive may have moved messages to the dead-letter queue.
         return messages
 
-    async def _handle(self, message: Message[T], half_ms: int, tasks: anyio.abc.TaskGroup) -> None:
-        beat = _Heartbeat(self._clock, half_ms, lambda: tasks.start_soon(self._extend, message, half_ms))
+    async def _handle(self, message: Message[T], timeout: float, tasks: anyio.abc.TaskGroup) -> None:
+        beat = Heartbeat(self._clock, timeout / 2, tasks, lambda: self._extend(message, timeout, tasks))
+        handled = False
         try:
-            try:
-                await self._call(message)
-            except Exception as error:
-                beat.stop()
-                await self._show_again(message, error)
+            failure = await self._handling.call(message)
+            handled = failure is None
+            # INVARIANT: test_an_extension_on_its_way_does_not_outlast_the_handler
+            await beat.stop()
+            if failure is None:
+                await self._insist(lambda: self._delete(message))
             else:
-                beat.stop()
-                await self._delete(message)
-        except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
-                await self._change_visibility(message, 0)
+                await self._show_again(message, failure)
+        except asyncio.CancelledError:
+            # INVARIANT: test_cancelled_anywhere_nothing_is_lost
+            with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
+                await beat.stop()
+                await self._let_go(message, handled)
             raise
         except Exception as error:
             self._fail(error, tasks)
         finally:
-            beat.stop()
+            beat.cancel()
             self._free += 1
             self._tell()
 
-    async def _call(self, message: Message[T]) -> None:
-        argument = message if self._takes_message else message.value
-        if inspect.iscoroutinefunction(self._handler):
-            await self._handler(argument)
-            return
-        answer = await anyio.to_thread.run_sync(self._handler, argument, limiter=self._threads)
-        if inspect.isawaitable(answer):
-            await answer
+    # ---- settling
 
     async def _delete(self, message: Message[T]) -> None:
-        # The work is done: a cancellation that comes now must not undo it by showing the message again.
-        with anyio.CancelScope(shield=True):
-            (error,) = await self._source.delete_batch([message])
+        (error,) = await self._source.delete_batch([message])
         if error is None:
             self.handled += 1
         else:
@@ -188,25 +200,63 @@ class Worker(Generic[T]):
         self._metrics.put(self._errors_metric, 1, self._clock.now_ms())
         delay = self._retry.delay(message.receive_count)
         logger.warning(
-            "message %s of %s failed at receive %d and is visible again in %.2f s: %s: %s",
+            "message %s of %s failed at receive %d and is visible again in %.2f s",
             message.message_id,
             self.name,
             message.receive_count,
             delay,
-            type(error).__name__,
-            error,
+            exc_info=without_text(error),
         )
-        await self._change_visibility(message, delay)
+        try:
+            await self._source.change_visibility(message, delay)
+        except StreamKitError as refusal:
+            if not self._lives_with(message, refusal):
+                raise
 
-    async def _extend(self, message: Message[T], half_ms: int) -> None:
-        await self._change_visibility(message, half_ms * 2 / 1000)
-
-    async def _change_visibility(self, message: Message[T], timeout: float) -> None:
+    async def _extend(self, message: Message[T], timeout: float, tasks: anyio.abc.TaskGroup) -> float | None:
+        """Hide the message for longer. Answers after how many seconds to do so again; None: it would be of no use."""
         try:
             await self._source.change_visibility(message, timeout)
-        except ValidationError as error:
-            # Deleted, received by somebody else, or hidden for twelve hours already: its timeout will show it.
-            logger.warning("message %s of %s: %s", message.message_id, self.name, error)
+        except Exception as error:
+            if not self._lives_with(message, error):
+                self._fail(error, tasks)
+            # Often enough that a disk with room again is found before the timeout ends.
+            return timeout / 8 if _is_retryable(error) else None
+        return timeout / 2
+
+    async def _let_go(self, message: Message[T], handled: bool) -> None:
+        """Settle a message in the little time that a cancellation leaves, and let nothing get in its way."""
+        try:
+            if handled:
+                await self._delete(message)  # The work is done, so it must not be done again; deleting twice is fine.
+            else:
+                await self._source.change_visibility(message, 0)
+        except Exception as error:
+            logger.warning(
+                "message %s of %s is visible again after its timeout: %s", message.message_id, self.name, error
+            )
+
+    def _lives_with(self, message: Message[T], error: Exception) -> bool:
+        """Whether a visibility that could not be changed is no failure, because the message's timeout shows it."""
+        # Refused as invalid: deleted, received by somebody else, or hidden for twelve hours already.
+        if not isinstance(error, ValidationError) and not _is_retryable(error):
+            return False
+        logger.warning("message %s of %s: %s", message.message_id, self.name, error)
+        return True
+
+    async def _insist(self, step: Callable[[], Awaitable[R]]) -> R:
+        """Try again, after a wait, for as long as a step fails with a retryable error."""
+        failures = 0
+        while True:
+            try:
+                return await step()
+            except StreamKitError as error:
+                if not _is_retryable(error):
+                    raise
+                failures += 1
+                delay = _AGAIN.delay(failures) if error.retry_after is None else error.retry_after
+                logger.warning("%s tries again in %.1f s: %s", self.name, delay, error)
+                await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
 
     def _fail(self, error: Exception, tasks: anyio.abc.TaskGroup) -> None:
         self._failure = self._failure or error
@@ -217,36 +267,5 @@ class Worker(Generic[T]):
         self._progress = asyncio.Event()
 
 
-class _Heartbeat:
-    """Calls ``beat`` every ``every_ms`` until it is stopped."""
-
-    def __init__(self, clock: Clock, every_ms: int, beat: Callable[[], object]) -> None:
-        self._clock = clock
-        self._every_ms = every_ms
-        self._beat = beat
-        self._timer: Timer | None = None
-        if every_ms > 0:
-            self._arm()
-
-    def _arm(self) -> None:
-        self._timer = self._clock.call_at(self._clock.now_ms() + self._every_ms, self._due)
-
-    def _due(self) -> None:
-        self._arm()
-        self._beat()
-
-    def stop(self) -> None:
-        """No more beats."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-def _takes_message(handler: Handler) -> bool:
-    try:
-        hints = get_type_hints(handler)
-        first = next(iter(inspect.signature(handler).parameters))
-    except (TypeError, ValueError, NameError, StopIteration):
-        return False
-    hint = hints.get(first)
-    return hint is Message or get_origin(hint) is Message
+def _is_retryable(error: Exception) -> bool:
+    return isinstance(error, StreamKitError) and error.retryable

@@ -25,10 +25,10 @@ class Condition(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
     def __and__(self, other: Condition) -> Condition:
-        return And(self, other)
+        return And(self, _condition(other))
 
     def __or__(self, other: Condition) -> Condition:
-        return Or(self, other)
+        return Or(self, _condition(other))
 
     def __invert__(self) -> Condition:
         return Not(self)
@@ -49,12 +49,12 @@ class Compare(Condition, frozen=True):
         found = _lookup(item, self.path)
         if found is _MISSING:
             return False
-        same_kind = _kind(found) == _kind(self.value)
         if self.operator == "=":
-            return same_kind and bool(found == self.value)
+            return _same(found, self.value)
         if self.operator == "<>":
-            return not (same_kind and bool(found == self.value))
-        if not same_kind or _kind(found) not in ("S", "N", "B"):
+            return not _same(found, self.value)
+        kind = _kind(found)
+        if kind != _kind(self.value) or kind not in ("S", "N", "B"):
             return False
         if self.operator == "<":
             return bool(found < self.value)
@@ -122,36 +122,40 @@ class Not(Condition, frozen=True):
 
 
 class Attribute:
-    """An attribute of an item, to be compared with a value. ``attribute("a.b")`` reaches into a dict."""
+    """An attribute of an item, to be compared with a value. ``attribute("a.b")`` reaches into a dict.
+
+    Raises:
+        ValidationError: the name is no str or empty; or what it is compared with is nothing that an item can hold.
+    """
 
     __slots__ = ("path",)
     __hash__ = None  # type: ignore[assignment]  # `==` makes a condition, so an Attribute cannot be a dict key
 
     def __init__(self, path: str) -> None:
-        if not path:
-            raise ValidationError("an attribute needs a name")
+        if not isinstance(path, str) or not path:
+            raise ValidationError(f"an attribute needs a name, a str, not {path!r:.80}")
         self.path = path
 
     def __repr__(self) -> str:
         return f"attribute({self.path!r})"
 
     def __eq__(self, value: object) -> Condition:  # type: ignore[override]
-        return Compare(self.path, "=", value)
+        return Compare(self.path, "=", _operand(value))
 
     def __ne__(self, value: object) -> Condition:  # type: ignore[override]
-        return Compare(self.path, "<>", value)
+        return Compare(self.path, "<>", _operand(value))
 
     def __lt__(self, value: Any) -> Condition:
-        return Compare(self.path, "<", value)
+        return Compare(self.path, "<", _operand(value))
 
     def __le__(self, value: Any) -> Condition:
-        return Compare(self.path, "<=", value)
+        return Compare(self.path, "<=", _operand(value))
 
     def __gt__(self, value: Any) -> Condition:
-        return Compare(self.path, ">", value)
+        return Compare(self.path, ">", _operand(value))
 
     def __ge__(self, value: Any) -> Condition:
-        return Compare(self.path, ">=", value)
+        return Compare(self.path, ">=", _operand(value))
 
     def exists(self) -> Condition:
         """The attribute is there (attribute_exists)."""
@@ -163,6 +167,8 @@ class Attribute:
 
     def begins_with(self, prefix: str | bytes) -> Condition:
         """The attribute begins so (begins_with)."""
+        if not isinstance(prefix, (str, bytes)):
+            raise ValidationError(f"begins_with takes str or bytes, not {prefix!r:.80}")
         return BeginsWith(self.path, prefix)
 
 
@@ -172,6 +178,20 @@ def attribute(path: str) -> Attribute:
 
 
 _MISSING = object()
+
+
+def _condition(other: object) -> Condition:
+    if not isinstance(other, Condition):
+        raise ValidationError(f"& and | combine conditions, not {other!r:.80}: put each comparison in parentheses")
+    return other
+
+
+def _operand(value: Any) -> Any:
+    if value is not None and not isinstance(value, (str, int, float, bytes, list, dict)):
+        raise ValidationError(
+            f"an attribute is compared with str, int, float, bool, None, bytes, list or dict, not {value!r:.80}"
+        )
+    return value
 
 
 def _lookup(item: Item | None, path: str) -> Any:
@@ -185,6 +205,18 @@ def _lookup(item: Item | None, path: str) -> Any:
     return found
 
 
+def _same(found: Any, value: Any) -> bool:
+    """Equal, and of one kind all the way down: True is not 1, also within a list."""
+    kind = _kind(found)
+    if kind != _kind(value):
+        return False
+    if kind == "L":
+        return len(found) == len(value) and all(map(_same, found, value))
+    if kind == "M":
+        return found.keys() == value.keys() and all(_same(found[name], value[name]) for name in found)
+    return bool(found == value)
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "BOOL"
@@ -196,4 +228,6 @@ def _kind(value: Any) -> str:
         return "B"
     if value is None:
         return "NULL"
-    return "L" if isinstance(value, list) else "M"
+    if isinstance(value, list):
+        return "L"
+    return "M" if isinstance(value, dict) else "nothing that is stored"

@@ -96,6 +96,11 @@ def encode_item(item: Mapping[str, Any], limit: int) -> bytes:
     Raises:
         ValidationError: a value is of a type that cannot be stored, not finite, too deeply nested, or too large.
     """
+    if not isinstance(item, dict):
+        # Any mapping is an item, though only a dict has bytes.
+        if not isinstance(item, Mapping):
+            raise ValidationError(f"an item is a dict, not {item!r:.80}")
+        item = dict(item)
     for name, value in item.items():
         if not isinstance(name, str):
             raise ValidationError(f"the item has an attribute {name!r}: use str names")

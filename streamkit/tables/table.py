@@ -58,7 +58,11 @@ class Table:
         await self._write([Put(item, table=self.name) for item in items])
 
     async def get(self, *key: Any) -> Item | None:
-        """The item of a key; None if there is none. Strongly consistent."""
+        """The item of a key; None if there is none. Strongly consistent.
+
+        Raises:
+            ValidationError: the key has another shape, or a value that cannot be a key.
+        """
         (item,) = await self._store.get(self.name, [self._key(key)])
         return item
 
@@ -76,6 +80,8 @@ class Table:
             ValidationError: the update is malformed.
             ConditionFailedError: the condition is false; nothing was written.
         """
+        if isinstance(remove, str):
+            raise ValidationError(f"remove= takes several attribute names: pass [{remove!r:.80}]")
         update = Update(
             key=self._key(key),
             set=set or {},
@@ -90,6 +96,7 @@ class Table:
         """Remove an item; fine if there is none.
 
         Raises:
+            ValidationError: the key has another shape, or a value that cannot be a key.
             ConditionFailedError: the condition is false; nothing was removed.
         """
         await self._write([Delete(self._key(key), table=self.name, condition=condition)])
@@ -97,7 +104,14 @@ class Table:
     async def query(
         self, partition_key: KeyValue, sort_keys: SortKeyRange | None = None, *, forward: bool = True
     ) -> AsyncIterator[Item]:
-        """Items of one partition in the order of their sort keys, page after page."""
+        """Items of one partition in the order of their sort keys, page after page; ``async for`` over it.
+
+        Raises:
+            ValidationError: the partition key cannot be one; or ``sort_keys`` has a prefix and a bound, or is given
+                although the table has no sort key.
+        """
+        if sort_keys is not None:
+            self._check_range(sort_keys)
         after: Key | None = None
         while True:
             page = await self._store.query(
@@ -119,6 +133,12 @@ class Table:
             if page.last_key is None:
                 return
             after = page.last_key
+
+    def _check_range(self, wanted: SortKeyRange) -> None:
+        if self.schema.sort_key is None:
+            raise ValidationError(f"table {self.name!r} has no sort key: query it by the partition key alone")
+        if wanted.prefix is not None and (wanted.at_least is not None or wanted.at_most is not None):
+            raise ValidationError(f"a range of sort keys has a prefix or bounds, not both: {wanted!r:.200}")
 
     def _key(self, key: tuple[Any, ...]) -> Mapping[str, Any]:
         if len(key) == 1 and isinstance(key[0], Mapping):

@@ -12,6 +12,7 @@ import msgspec
 
 from streamkit.errors import ConditionFailedError, TransactionCanceledError, ValidationError
 from streamkit.limits import Limits
+from streamkit.tables.condition import Condition
 from streamkit.tables.item import Item, Key, TableSchema, encode_item
 from streamkit.tables.write import Check, Delete, Put, Update, Write, updated
 
@@ -47,6 +48,8 @@ def decide(
             raise ValidationError(f"{write!r:.80} is not a write: use Put, Update, Delete or Check")
         if not write.table:
             raise ValidationError(f"a {type(write).__name__} names no table: pass table=")
+        if write.condition is not None and not isinstance(write.condition, Condition):
+            raise ValidationError(f"{write.condition!r:.80} is not a condition: build one with attribute(name)")
         schema = schema_of(write.table)
         key = _key_of(schema, write)
         if (write.table, key) in touched:

@@ -58,9 +58,19 @@ def updated(schema: TableSchema, item: Item | None, update: Update) -> Item:
     """The item after ``update``.
 
     Raises:
-        ValidationError: it touches a key attribute, names one twice, or adds to something that is not a number.
+        ValidationError: it touches a key attribute, names one twice, or adds to something that is not a number; or it
+            is not made of dicts and names.
     """
+    for changes in (update.set, update.add):
+        if not isinstance(changes, (dict, Mapping)):
+            raise ValidationError(f"set= and add= of an update are dicts of attribute names, not {changes!r:.80}")
+    if not isinstance(update.remove, (tuple, list)):
+        # Also a str, which would be read letter by letter.
+        raise ValidationError(f"remove= of an update is several attribute names, not {update.remove!r:.80}")
     touched = [*update.set, *update.add, *update.remove]
+    for name in touched:
+        if not isinstance(name, str):
+            raise ValidationError(f"an update names the attribute {name!r:.80}: use str names")
     if len(touched) != len(set(touched)):
         raise ValidationError(f"an update names an attribute twice: {sorted(touched)}")
     for name in schema.key_names:
@@ -75,7 +85,10 @@ def updated(schema: TableSchema, item: Item | None, update: Update) -> Item:
             raise ValidationError(f"add needs a number in {name!r} of table {schema.name!r}, found {found!r}")
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ValidationError(f"add needs a number for {name!r} of table {schema.name!r}, got {number!r}")
-        after[name] = found + number
+        try:
+            after[name] = found + number
+        except OverflowError:
+            raise ValidationError(f"add to {name!r} of table {schema.name!r}: the sum is out of range") from None
     for name in update.remove:
         after.pop(name, None)
     return after

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -12,10 +13,13 @@ from streamkit.errors import (
     MessageNotInflightError,
     NotFoundError,
     ReceiptHandleInvalidError,
+    ThroughputExceededError,
     ValidationError,
 )
 from streamkit.metrics.window import Metrics
 from streamkit.queues.message import RedrivePolicy
+from streamkit.queues.queue import Queue
+from streamkit.queues.store import SendEntry, SendResult
 from streamkit.testing.clock import ManualClock
 
 from .conftest import MakeQueue
@@ -91,9 +95,13 @@ async def test_delay(make_queue: MakeQueue, clock: ManualClock) -> None:
     assert message.value == "later"
 
 
-@pytest.mark.parametrize("bad", [-1, math.nan, math.inf, True, "1"])
+@pytest.mark.parametrize("bad", [-1, math.nan, math.inf, True, "1", 1e306, 10**400], ids=lambda bad: f"{bad!r:.10}")
 async def test_durations_are_seconds(make_queue: MakeQueue, bad: float) -> None:
     queue = await make_queue()
+    await queue.send("x")
+    (message,) = await queue.receive()
+    with pytest.raises(ValidationError, match="timeout is a number of seconds, 0 or more"):
+        await queue.change_visibility(message, bad)
     with pytest.raises(ValidationError, match="delay is a number of seconds, 0 or more"):
         await queue.send("x", delay=bad)
     with pytest.raises(ValidationError, match="visibility_timeout is a number of seconds"):
@@ -113,7 +121,58 @@ async def test_a_visibility_timeout_is_at_most_twelve_hours(make_queue: MakeQueu
         await queue.change_visibility(message, 43_200)
 
 
-async def test_batches(make_queue: MakeQueue) -> None:
+async def test_a_timeout_of_zero_shows_a_message_at_once(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+    await queue.send("x")
+    waiting = asyncio.create_task(queue.receive(wait=20))
+    (message,) = await waiting
+    waiting = asyncio.create_task(queue.receive(wait=20))
+    await asyncio.sleep(0)
+    await queue.change_visibility(message, 0)
+    (again,) = await waiting
+    assert (again.message_id, again.receive_count) == (message.message_id, 2)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2.5, "3", True, None])
+async def test_how_many_is_a_whole_number(make_queue: MakeQueue, bad: int) -> None:
+    queue = await make_queue()
+    with pytest.raises(ValidationError, match="max_messages is a whole number, 1 or more"):
+        await queue.receive(bad)
+    with pytest.raises(ValidationError, match="limit is a whole number, 1 or more"):
+        await queue.peek(bad)
+
+
+async def test_what_is_no_message_says_what_to_pass(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+    await queue.send("x")
+    (message,) = await queue.peek()
+    with pytest.raises(ReceiptHandleInvalidError):
+        await queue.delete(message)
+    for call in (queue.delete(None), queue.change_visibility(None, 1)):  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match="None is neither a received message nor a receipt handle"):
+            await call
+    with pytest.raises(ValidationError, match="None is neither a message nor a message id"):
+        await queue.redrive([None])  # type: ignore[list-item]
+    for one in (message, message.message_id):
+        with pytest.raises(ValidationError, match="one message where several are expected: pass a list"):
+            await queue.delete_batch(one)  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match="one message where several are expected: pass a list"):
+            await queue.redrive(one, to="other")  # type: ignore[arg-type]
+
+
+async def test_a_cancelled_receive_has_received_nothing(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+    waiting = asyncio.create_task(queue.receive(wait=20))
+    await asyncio.sleep(0)
+    await queue.send("x")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    (message,) = await queue.receive()
+    assert message.receive_count == 1
+
+
+async def test_batches(make_queue: MakeQueue, metrics: Metrics) -> None:
     queue = await make_queue()
     results = await queue.send_batch(range(5))
     assert len({result.message_id for result in results}) == 5
@@ -121,6 +180,9 @@ async def test_batches(make_queue: MakeQueue) -> None:
     assert [message.value for message in messages] == [0, 1, 2, 3, 4]
     errors = await queue.delete_batch([messages[0], "nonsense", messages[1]])
     assert [type(error) for error in errors] == [type(None), ReceiptHandleInvalidError, type(None)]
+    deleted = metrics.total(queue.metric("NumberOfMessagesDeleted"))
+    assert deleted is not None
+    assert (deleted.sum, deleted.sample_count) == (2, 1)
 
 
 async def test_peek_neither_hides_nor_counts(make_queue: MakeQueue) -> None:
@@ -152,6 +214,35 @@ async def test_redrive_goes_back_to_where_a_letter_came_from(make_queue: MakeQue
     assert (back.value, back.receive_count, back.dead_letter_source) == ("from jobs", 1, None)
     assert (await other.describe()).visible == 1
     assert (await dead.describe()).visible == 0
+
+
+async def test_redrive_takes_ids_too_and_leaves_what_is_not_visible(make_queue: MakeQueue) -> None:
+    queue, target = await make_queue("jobs"), await make_queue("target")
+    first, second, _ = [result.message_id for result in await queue.send_batch([1, 2, 3])]
+    await queue.receive()
+    with pytest.raises(ValidationError, match=f"message {second} is given by its id alone: pass to="):
+        await queue.redrive([second])
+    assert await queue.redrive([first, second, "no such id"], to="target") == 1
+    (message,) = await target.receive()
+    assert (message.message_id, message.value, message.receive_count) == (second, 2, 1)
+    assert await queue.redrive([], to=target) == 0
+
+
+async def test_redrive_to_a_queue_that_is_gone_moves_nothing(make_queue: MakeQueue, clock: ManualClock) -> None:
+    dead = await make_queue("dead")
+    sources = [await make_queue(name, dead="dead", tries=1) for name in ("jobs", "gone")]
+    for source in sources:
+        await source.send("x")
+        await source.receive(visibility_timeout=0)
+        assert await source.receive() == []
+    await dead._store.delete_queue("gone")
+    letters = await dead.peek()
+    with pytest.raises(NotFoundError, match="queue 'gone' does not exist"):
+        await dead.redrive(letters)
+    with pytest.raises(NotFoundError, match="queue '' does not exist"):
+        await dead.redrive(letters, to="")
+    assert (await dead.describe()).visible == 2
+    assert await dead.redrive(letters, to="jobs") == 2
 
 
 async def test_redrive_of_what_is_no_dead_letter_needs_a_target(make_queue: MakeQueue) -> None:
@@ -192,6 +283,36 @@ async def test_the_gauges_of_a_deleted_queue_go(make_queue: MakeQueue, metrics: 
     assert list(metrics.gauges()) == []
     with pytest.raises(NotFoundError):
         await queue.describe()
+
+
+async def test_the_gauges_of_a_queue_are_registered_once(
+    make_queue: MakeQueue, metrics: Metrics, clock: ManualClock
+) -> None:
+    queue = await make_queue()
+    again = Queue("jobs", queue.codec, queue._store, clock, metrics)
+    await again.send("now")
+    await again.send("later", delay=60)
+    await metrics.sample(clock.now_ms())
+    assert {metric.name: value for metric, value in metrics.gauges()} == {
+        "ApproximateNumberOfMessagesVisible": 1,
+        "ApproximateNumberOfMessagesNotVisible": 0,
+        "ApproximateNumberOfMessagesDelayed": 1,
+    }
+
+
+async def test_what_was_refused_is_not_counted_as_sent(
+    make_queue: MakeQueue, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send(name: str, entries: Sequence[SendEntry]) -> list[SendResult]:
+        return [SendResult("id"), SendResult("", ThroughputExceededError("too fast"))]
+
+    queue = await make_queue()
+    monkeypatch.setattr(queue._store, "send_messages", send)
+    results = await queue.send_batch([1, 2])
+    assert isinstance(results[1].error, ThroughputExceededError)
+    sent = metrics.total(queue.metric("NumberOfMessagesSent"))
+    assert sent is not None
+    assert sent.sum == 1
 
 
 @pytest.mark.parametrize("count", [0, 1001])

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from typing import Any
 
+import anyio
 import pytest
 
 from streamkit.backoff import Retry
-from streamkit.errors import ClosedError, NotFoundError, ValidationError
+from streamkit.errors import ClosedError, DiskFullError, JournalFailedError, NotFoundError, ValidationError
 from streamkit.metrics.window import Metrics
 from streamkit.queues.message import Message
 from streamkit.queues.worker import Worker
 from streamkit.service import Stop
 from streamkit.testing.clock import ManualClock
 
-from .conftest import MakeQueue
+from .conftest import MakeQueue, Wire
 
 AT_ONCE = Retry(first=0, longest=0)
 
@@ -35,7 +37,11 @@ class Running:
     async def __aenter__(self) -> Running:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.task.cancel()  # A test that failed must not wait for a handler that nobody releases.
+            await asyncio.wait([self.task])
+            return
         self.stop.request()
         await self.task
 
@@ -114,8 +120,8 @@ async def test_a_body_that_does_not_decode_is_a_failure_like_any_other(make_queu
     assert letter.body == b'"not an int"'
 
 
-async def test_no_more_than_concurrency_run_and_none_is_hoarded(make_queue: MakeQueue) -> None:
-    queue = await make_queue()
+async def test_no_more_than_concurrency_run_and_none_is_hoarded(make_queue: MakeQueue, wire: Wire) -> None:
+    queue = await make_queue(over=wire)
     release = asyncio.Event()
     active = most = 0
 
@@ -131,9 +137,26 @@ async def test_no_more_than_concurrency_run_and_none_is_hoarded(make_queue: Make
         await turns()
         found = await queue.describe()
         assert (active, found.not_visible, found.visible) == (4, 4, 6)
+        assert wire.calls["receive_messages"] == 1
         release.set()
         await running.worker.wait_drained()
     assert most == 4
+
+
+async def test_a_worker_without_messages_waits_and_does_not_poll(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire
+) -> None:
+    queue = await make_queue(over=wire)
+    handled = asyncio.Event()
+
+    async def handler(value: int) -> None:
+        handled.set()
+
+    async with Running(queue.worker(handler)):
+        await clock.advance(19)
+        assert wire.calls["receive_messages"] == 1
+        await queue.send(1)
+        await handled.wait()  # The clock stands still: it was the send that woke it.
 
 
 async def test_a_slow_handler_keeps_its_message_hidden(make_queue: MakeQueue, clock: ManualClock) -> None:
@@ -168,18 +191,70 @@ async def test_a_handler_may_take_the_message(make_queue: MakeQueue) -> None:
     assert counts == [1]
 
 
-async def test_a_plain_function_runs_in_a_thread(make_queue: MakeQueue) -> None:
+async def test_a_plain_function_does_not_block_the_loop(make_queue: MakeQueue) -> None:
     queue = await make_queue()
-    threads: list[int] = []
+    loop = asyncio.get_running_loop()
+    entered, release = asyncio.Event(), threading.Event()
+    released: list[bool] = []
 
     def handler(value: int) -> None:
-        threads.append(threading.get_ident())
+        loop.call_soon_threadsafe(entered.set)
+        released.append(release.wait(10))
 
     await queue.send(1)
     async with Running(queue.worker(handler)) as running:
+        await entered.wait()
+        release.set()
         await running.worker.wait_drained()
-    assert threads
-    assert threading.get_ident() not in threads
+    assert released == [True]
+
+
+async def test_as_many_threads_as_handlers(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+    together = threading.Barrier(45, timeout=10)  # More than the 40 that anyio has for everybody.
+
+    def handler(value: int) -> None:
+        together.wait()
+
+    await queue.send_batch(range(45))
+    async with Running(queue.worker(handler, concurrency=45, retry=Retry(first=60, jitter=False))) as running:
+        while running.worker.handled + running.worker.failed < 45:
+            await running.worker._progress.wait()
+    assert running.worker.handled == 45
+
+
+@pytest.mark.parametrize("on_its_way", [False, True])
+async def test_a_cancellation_waits_for_a_thread_and_keeps_its_message_hidden(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire, on_its_way: bool
+) -> None:
+    queue = await make_queue(visibility=10, over=wire)
+    loop = asyncio.get_running_loop()
+    entered, release = asyncio.Event(), threading.Event()
+
+    def handler(value: int) -> None:
+        loop.call_soon_threadsafe(entered.set)
+        release.wait(10)
+
+    await queue.send(1)
+    worker = queue.worker(handler)
+    task = asyncio.create_task(worker.run(Stop()))
+    await entered.wait()
+    if on_its_way:
+        wire.hold["change_visibility"] = asyncio.Event()
+        await clock.advance(5)
+        assert wire.calls["change_visibility"] == 1
+    task.cancel()
+    await turns()
+    if on_its_way:
+        wire.hold.pop("change_visibility").set()
+    await clock.advance(35)
+    found = await queue.describe()
+    assert (task.done(), found.visible, found.not_visible) == (False, 0, 1)
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    found = await queue.describe()
+    assert (worker.handled, found.visible, found.not_visible) == (1, 0, 0)
 
 
 async def test_a_stop_finishes_what_is_in_hand_and_takes_nothing_new(make_queue: MakeQueue) -> None:
@@ -221,27 +296,51 @@ async def test_cancellation_shows_its_messages_again_at_once(make_queue: MakeQue
     assert (found.visible, found.not_visible) == (2, 0)
 
 
-async def test_cancelled_anywhere_nothing_is_lost(make_queue: MakeQueue) -> None:
-    """Cancelled at its n-th step and started again, until one run goes through: every message is handled."""
-    queue = await make_queue()
-    for steps in range(40):
-        handled: list[int] = []
+@pytest.mark.parametrize("by", ["task", "scope"])
+async def test_cancelled_anywhere_nothing_is_lost(make_queue: MakeQueue, wire: Wire, by: str) -> None:
+    """Cancelled one turn of the loop later each time: what was not handled is visible at once, and what was is gone."""
+    queue = await make_queue(over=wire)
+    for steps in range(400):
+        done: list[int] = []
+        stop = Stop()
 
-        async def handler(value: int, handled: list[int] = handled) -> None:
+        async def handler(message: Message[int], done: list[int] = done, stop: Stop = stop) -> None:
             await asyncio.sleep(0)
-            handled.append(value)
+            if message.value == 1 and message.receive_count == 1:
+                raise ArithmeticError
+            done.append(message.value)
+            if len(done) == 3:
+                stop.request()
 
         await queue.send_batch(range(3))
-        task = asyncio.create_task(queue.work(handler, concurrency=2))
-        await turns(steps)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        worker = queue.worker(handler, concurrency=2, retry=AT_ONCE)
+        if by == "task":
+            task = asyncio.create_task(worker.run(stop))
+            await turns(steps)
+            ended = task.done()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        else:
+            returned = asyncio.Event()
+
+            async def run(worker: Worker[Any] = worker, stop: Stop = stop, returned: asyncio.Event = returned) -> None:
+                await worker.run(stop)
+                returned.set()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run)
+                await turns(steps)
+                ended = returned.is_set()
+                tasks.cancel_scope.cancel()
         found = await queue.describe()
-        assert found.not_visible == 0
-        async with Running(queue.worker(handler, concurrency=2)) as running:
-            await running.worker.wait_drained()
-        assert set(handled) == {0, 1, 2}
+        assert (found.not_visible, found.delayed) == (0, 0)
+        left = await queue.receive(10)
+        assert sorted([message.value for message in left] + done) == [0, 1, 2]
+        if ended:
+            break
+        if left:
+            await queue.delete_batch(left)
+    assert 15 <= steps < 399  # It was cancelled in the middle of all of it, and the last time not at all.
 
 
 async def test_a_deleted_queue_ends_the_worker(make_queue: MakeQueue) -> None:
@@ -254,6 +353,516 @@ async def test_a_deleted_queue_ends_the_worker(make_queue: MakeQueue) -> None:
     await queue._store.delete_queue("jobs")
     with pytest.raises(NotFoundError, match="it was deleted while a receive waited"):
         await running.task
+
+
+async def test_a_deleted_queue_ends_the_worker_also_while_it_handles(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+
+    async def handler(value: int) -> None:
+        await asyncio.Event().wait()
+
+    await queue.send(1)
+    running = Running(queue.worker(handler, concurrency=2))
+    await turns()
+    await queue._store.delete_queue("jobs")
+    with pytest.raises(NotFoundError, match="it was deleted while a receive waited"):
+        await running.task
+
+
+async def test_a_handler_that_awaits_something_cancelled_fails_alone(make_queue: MakeQueue, clock: ManualClock) -> None:
+    queue = await make_queue()
+    seen: list[int] = []
+
+    async def handler(message: Message[int]) -> None:
+        seen.append(message.value)
+        if message.receive_count == 1 and message.value == 1:
+            inner = asyncio.create_task(asyncio.Event().wait())
+            inner.cancel()
+            await inner
+
+    await queue.send_batch([1, 2])
+    async with Running(queue.worker(handler, retry=AT_ONCE)) as running:
+        await running.worker.wait_drained()
+    assert seen == [1, 2, 1]
+    assert (running.worker.handled, running.worker.failed) == (2, 1)
+
+
+async def test_what_somebody_else_did_not_finish_is_handled_after_its_timeout(
+    make_queue: MakeQueue, clock: ManualClock
+) -> None:
+    queue = await make_queue(visibility=30)
+    counts: list[int] = []
+
+    async def handler(message: Message[int]) -> None:
+        counts.append(message.receive_count)
+
+    await queue.send(1)
+    assert len(await queue.receive()) == 1
+    async with Running(queue.worker(handler)):
+        await clock.advance(29.9)
+        assert counts == []
+        await clock.advance(0.2)
+        assert counts == [2]
+
+
+async def test_what_was_handled_too_late_is_not_counted(
+    make_queue: MakeQueue, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = await make_queue()
+
+    async def handler(message: Message[int]) -> None:
+        if message.receive_count == 1:
+            await queue.change_visibility(message, 0)
+            assert len(await queue.receive()) == 1
+
+    await queue.send(1)
+    async with Running(queue.worker(handler)) as running:
+        await turns()
+        assert (running.worker.handled, running.worker.failed) == (0, 0)
+        assert "was handled, but not in time" in caplog.text
+        await clock.advance(31)
+        await running.worker.wait_drained()
+    assert running.worker.handled == 1
+
+
+async def test_a_queue_without_a_timeout_is_not_handled_twice_at_a_time(make_queue: MakeQueue) -> None:
+    queue = await make_queue(visibility=0)
+    release = asyncio.Event()
+    calls: list[int] = []
+
+    async def handler(value: int) -> None:
+        calls.append(value)
+        await release.wait()
+
+    await queue.send(1)
+    async with Running(queue.worker(handler, concurrency=3)) as running:
+        await turns()
+        assert calls == [1]
+        release.set()
+        await running.worker.wait_drained()
+    assert calls == [1]
+
+
+# ---- extensions
+
+
+async def test_the_timeout_is_extended_at_half_time(make_queue: MakeQueue, clock: ManualClock, wire: Wire) -> None:
+    queue = await make_queue(visibility=10, over=wire)
+
+    async def handler(value: int) -> None:
+        await clock.sleep_until(clock.now_ms() + 17_000)
+
+    await queue.send(1)
+    async with Running(queue.worker(handler)) as running:
+        for seconds, extensions in ((4.9, 0), (0.2, 1), (4.7, 1), (0.3, 2), (5, 3), (60, 3)):
+            await clock.advance(seconds)
+            assert wire.calls["change_visibility"] == extensions
+    assert running.worker.handled == 1
+
+
+async def test_an_extension_on_its_way_does_not_outlast_the_handler(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire
+) -> None:
+    queue = await make_queue(visibility=100, over=wire)
+    fail = asyncio.Event()
+    tries: list[int] = []
+
+    async def handler(value: int) -> None:
+        tries.append(value)
+        await fail.wait()
+        raise ArithmeticError
+
+    await queue.send(1)
+    async with Running(queue.worker(handler, retry=Retry(first=5, factor=1, jitter=False))):
+        await turns()
+        wire.hold["change_visibility"] = asyncio.Event()
+        await clock.advance(50)
+        held = wire.hold.pop("change_visibility")
+        fail.set()
+        await turns()
+        held.set()
+        await turns()
+        await wire.land()
+        await clock.advance(4.9)
+        assert len(tries) == 1
+        await clock.advance(0.2)
+        assert len(tries) == 2
+
+
+async def test_an_extension_on_its_way_does_not_outlast_a_cancellation(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire
+) -> None:
+    queue = await make_queue(visibility=100, over=wire)
+
+    async def handler(value: int) -> None:
+        await asyncio.Event().wait()
+
+    await queue.send(1)
+    task = asyncio.create_task(queue.work(handler))
+    await turns()
+    wire.hold["change_visibility"] = asyncio.Event()
+    await clock.advance(50)
+    held = wire.hold.pop("change_visibility")
+    task.cancel()
+    await turns()
+    held.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await wire.land()
+    found = await queue.describe()
+    assert (found.visible, found.not_visible) == (1, 0)
+
+
+async def test_an_extension_that_hangs_does_not_hold_up_a_cancellation_for_ever(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamkit.queues.worker._SETTLE_SECONDS", 0.01)
+    queue = await make_queue(visibility=10, over=wire)
+
+    async def handler(value: int) -> None:
+        await asyncio.Event().wait()
+
+    await queue.send(1)
+    task = asyncio.create_task(queue.work(handler))
+    await turns()
+    wire.hold["change_visibility"] = asyncio.Event()
+    await clock.advance(5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await clock.advance(10)
+    assert (await queue.describe()).visible == 1
+
+
+async def test_extensions_do_not_pile_up_on_a_slow_disk_and_are_not_late_after_it(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire
+) -> None:
+    queue = await make_queue(visibility=20, over=wire)
+    release = asyncio.Event()
+
+    async def handler(value: int) -> None:
+        await release.wait()
+
+    await queue.send(1)
+    async with Running(queue.worker(handler)):
+        await turns()
+        held = wire.hold["change_visibility"] = asyncio.Event()
+        await clock.advance(16)
+        assert wire.calls["change_visibility"] == 1
+        held.set()
+        await clock.advance(3.9)
+        assert wire.calls["change_visibility"] == 1
+        await clock.advance(0.2)
+        assert wire.calls["change_visibility"] == 2
+        release.set()
+
+
+async def test_no_extension_follows_the_handler_s_end(make_queue: MakeQueue, clock: ManualClock, wire: Wire) -> None:
+    queue = await make_queue(visibility=10, over=wire)
+    release = asyncio.Event()
+
+    async def handler(value: int) -> None:
+        await release.wait()
+
+    await queue.send(1)
+    async with Running(queue.worker(handler)) as running:
+        await turns()
+        extending = wire.hold["change_visibility"] = asyncio.Event()
+        deleting = wire.hold["delete_messages"] = asyncio.Event()
+        await clock.advance(5)
+        release.set()
+        await turns()
+        extending.set()
+        await clock.advance(60)
+        assert (wire.calls["change_visibility"], wire.calls["delete_messages"]) == (1, 1)
+        deleting.set()
+    assert running.worker.handled == 1
+
+
+async def test_an_extension_that_fails_is_tried_again_in_time(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire
+) -> None:
+    queue = await make_queue(visibility=10, over=wire)
+    release = asyncio.Event()
+    calls: list[int] = []
+
+    async def handler(value: int) -> None:
+        calls.append(value)
+        await release.wait()
+
+    await queue.send(1)
+    async with Running(queue.worker(handler, concurrency=2)):
+        await turns()
+        wire.fail["change_visibility"] = DiskFullError("journal")
+        await clock.advance(8.7)  # At 5, 6.25 and 7.5 s there is no room, at 8.75 s there is.
+        del wire.fail["change_visibility"]
+        await clock.advance(60)
+        assert calls == [1]
+        release.set()
+
+
+async def test_what_is_no_exception_ends_the_worker_and_leaves_no_timer(
+    make_queue: MakeQueue, clock: ManualClock
+) -> None:
+    class Abort(BaseException):
+        pass
+
+    queue = await make_queue()
+
+    async def handler(value: int) -> None:
+        raise Abort
+
+    await queue.send(1)
+    with pytest.raises(BaseExceptionGroup) as aborted:
+        await queue.work(handler)
+    assert aborted.value.subgroup(Abort)
+    await clock.advance(31)
+    assert (await queue.describe()).visible == 1
+
+
+async def test_an_extension_that_is_refused_is_the_last(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after twelve hours, or when the handler deleted its message itself."""
+    queue = await make_queue(visibility=10, over=wire)
+    release = asyncio.Event()
+
+    async def handler(message: Message[int]) -> None:
+        await queue.delete(message)
+        await release.wait()
+
+    await queue.send(1)
+    async with Running(queue.worker(handler)) as running:
+        await clock.advance(60)
+        assert wire.calls["change_visibility"] == 1
+        assert "is not in flight under this receipt handle" in caplog.text
+        release.set()
+        await turns()
+    assert running.worker.handled == 1
+
+
+async def test_an_extension_that_can_never_work_ends_the_worker(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire
+) -> None:
+    queue = await make_queue(visibility=10, over=wire)
+
+    async def handler(value: int) -> None:
+        await asyncio.Event().wait()
+
+    await queue.send(1)
+    running = Running(queue.worker(handler))
+    await turns()
+    wire.fail["change_visibility"] = JournalFailedError("journal", OSError(5, "Input/output error"))
+    await clock.advance(6)
+    with pytest.raises(JournalFailedError):
+        await running.task
+    with pytest.raises(ClosedError) as closed:
+        await running.worker.wait_drained()
+    assert isinstance(closed.value.__cause__, JournalFailedError)
+
+
+# ---- when the store fails
+
+
+async def test_a_back_off_that_can_never_work_ends_the_worker(make_queue: MakeQueue, wire: Wire) -> None:
+    queue = await make_queue(over=wire)
+
+    async def handler(value: int) -> None:
+        raise ArithmeticError
+
+    await queue.send(1)
+    wire.fail["change_visibility"] = JournalFailedError("journal", OSError(5, "Input/output error"))
+    with pytest.raises(JournalFailedError):
+        await queue.work(handler)
+
+
+async def test_a_worker_fails_with_what_failed_first(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = await make_queue()
+    together = asyncio.Event()
+
+    def fail(call: str, name: str) -> None:
+        async def failing(*_: object) -> None:
+            raise JournalFailedError(name, OSError(5, "Input/output error"))
+
+        monkeypatch.setattr(queue._store, call, failing)
+
+    async def handler(value: int) -> None:
+        await together.wait()
+        if value == 2:
+            raise ArithmeticError
+
+    await queue.send_batch([1, 2])
+    running = Running(queue.worker(handler, concurrency=2))
+    await turns()
+    fail("delete_messages", "first")
+    fail("change_visibility", "second")
+    together.set()
+    with pytest.raises(JournalFailedError, match="the journal first failed"):
+        await running.task
+    assert running.worker.failed == 1
+
+
+@pytest.mark.parametrize("call", ["receive_messages", "delete_messages", "change_visibility"])
+async def test_a_full_disk_is_waited_out(make_queue: MakeQueue, clock: ManualClock, wire: Wire, call: str) -> None:
+    queue = await make_queue(visibility=10, over=wire)
+    calls: list[int] = []
+
+    async def handler(value: int) -> None:
+        calls.append(value)
+        if value == 0 and len(calls) == 1:
+            raise ArithmeticError
+        await clock.sleep_until(clock.now_ms() + 6000)
+
+    await queue.send_batch([0, 1])
+    wire.fail[call] = DiskFullError("journal")
+    async with Running(queue.worker(handler, concurrency=2, retry=AT_ONCE)) as running:
+        await clock.advance(8)
+        assert not running.task.done()
+        del wire.fail[call]
+        await clock.advance(60)
+        await running.worker.wait_drained()
+    assert set(calls) == {0, 1}
+    assert running.worker.handled == 2
+
+
+@pytest.mark.parametrize("call", ["delete_messages", "change_visibility"])
+async def test_a_failure_while_letting_go_does_not_replace_the_cancellation(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire, call: str
+) -> None:
+    queue = await make_queue(visibility=10, over=wire)
+
+    async def handler(value: int) -> None:
+        if call == "change_visibility":
+            await asyncio.Event().wait()
+
+    await queue.send(1)
+    held = wire.hold["delete_messages"] = asyncio.Event()
+    task = asyncio.create_task(queue.work(handler))
+    await turns()
+    wire.fail[call] = JournalFailedError("journal", OSError(5, "Input/output error"))
+    task.cancel()
+    held.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await clock.advance(10)
+    assert (await queue.describe()).visible == 1
+
+
+async def test_a_store_that_hangs_does_not_hold_up_a_cancellation_for_ever(
+    make_queue: MakeQueue, clock: ManualClock, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamkit.queues.worker._SETTLE_SECONDS", 0.01)
+    queue = await make_queue(visibility=10, over=wire)
+
+    async def handler(value: int) -> None: ...
+
+    await queue.send(1)
+    wire.hold["delete_messages"] = asyncio.Event()
+    task = asyncio.create_task(queue.work(handler))
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await clock.advance(10)
+    assert (await queue.describe()).visible == 1
+
+
+async def test_a_delete_that_is_cancelled_happens_all_the_same(make_queue: MakeQueue, wire: Wire) -> None:
+    queue = await make_queue(over=wire)
+
+    async def handler(value: int) -> None: ...
+
+    await queue.send(1)
+    held = wire.hold["delete_messages"] = asyncio.Event()
+    worker = queue.worker(handler)
+    task = asyncio.create_task(worker.run(Stop()))
+    await turns()
+    task.cancel()
+    await turns()
+    assert not task.done()
+    held.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    found = await queue.describe()
+    assert (worker.handled, found.visible, found.not_visible) == (1, 0, 0)
+
+
+# ---- again, and not at all
+
+
+async def test_a_worker_runs_again_after_a_stop(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+
+    async def handler(value: int) -> None: ...
+
+    worker = queue.worker(handler)
+    for _ in range(2):
+        async with Running(worker):
+            await turns()
+            await queue.send(1, delay=0)
+            await worker.wait_drained()
+    assert worker.handled == 2
+
+
+async def test_nobody_waits_for_a_worker_that_ends(make_queue: MakeQueue) -> None:
+    queue = await make_queue()
+
+    async def handler(value: int) -> None: ...
+
+    await queue.send(1, delay=60)
+    async with Running(queue.worker(handler)) as running:
+        waiting = asyncio.create_task(running.worker.wait_drained())
+        await turns()
+        assert not waiting.done()
+    with pytest.raises(ClosedError, match="with messages left in its queue"):
+        await waiting
+
+
+async def test_nobody_waits_for_a_worker_that_could_not_begin(make_queue: MakeQueue, wire: Wire) -> None:
+    queue = await make_queue(over=wire)
+
+    async def handler(value: int) -> None: ...
+
+    await queue.send(1)
+    held = wire.hold["describe_queues"] = asyncio.Event()
+    worker = queue.worker(handler)
+    task = asyncio.create_task(worker.run(Stop()))
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    held.set()
+    with pytest.raises(ClosedError, match="with messages left in its queue"):
+        await worker.wait_drained()
+
+
+async def test_the_log_tells_which_and_where_and_not_what(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = await make_queue()
+
+    async def handler(value: str) -> None:
+        if value == "a-secret":
+            await queue.send("done")
+            raise ArithmeticError(f"cannot mail {value}")
+
+    with caplog.at_level(logging.DEBUG, logger="streamkit"):
+        message_id = await queue.send("a-secret")
+        async with Running(queue.worker(handler, retry=Retry(first=60, jitter=False))):
+            await turns()
+    assert f"message {message_id} of worker:jobs failed at receive 1 and is visible again in 60.00 s" in caplog.text
+    assert "ArithmeticError" in caplog.text
+    assert "in handler" in caplog.text
+    assert "a-secret" not in caplog.text.replace('"a-secret"', "")
+
+
+@pytest.mark.parametrize(
+    "retry", [Retry(first=-1), Retry(factor=-1), Retry(longest=43_201), Retry(longest=float("nan"))]
+)
+async def test_a_back_off_fits_what_a_message_can_be_hidden(make_queue: MakeQueue, retry: Retry) -> None:
+    queue = await make_queue()
+    with pytest.raises(ValidationError, match=r"is no back-off for messages: they can be hidden for 0 to 43,200 s"):
+        queue.worker(print, retry=retry)
 
 
 async def test_concurrency_is_at_least_one(make_queue: MakeQueue) -> None:

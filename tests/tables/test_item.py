@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from streamkit.errors import ValidationError
+from streamkit.errors import DecodeError, ValidationError
 from streamkit.tables.item import TableSchema, decode_item, encode_item
 
 
@@ -21,6 +23,40 @@ def test_an_item_comes_back_as_it_was_and_is_a_copy() -> None:
     data = encode_item(item, 1000)
     item["a"] = 2
     assert decode_item(data) == {"a": 1, "b": [1.5, None, {"c": b"x"}], "big": 2**63 - 1}
+
+
+def test_an_item_may_be_any_mapping() -> None:
+    assert decode_item(encode_item(MappingProxyType({"id": 1}), 1000)) == {"id": 1}
+    assert decode_item(encode_item(OrderedDict(id=1, deep=OrderedDict(a=1)), 1000)) == {"id": 1, "deep": {"a": 1}}
+    with pytest.raises(ValidationError, match=r"an item is a dict, not \['id'\]"):
+        encode_item(["id"], 1000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("levels", [31, 32])
+def test_nesting_ends_at_32_levels(levels: int) -> None:
+    item = {"a": nested(levels)}
+    if levels < 32:
+        assert decode_item(encode_item(item, 1000)) == item
+    else:
+        with pytest.raises(ValidationError, match="nested more than 32 levels"):
+            encode_item(item, 1000)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x81", b"\xc1", b"\x01"])
+def test_damaged_bytes_do_not_decode(data: bytes) -> None:
+    with pytest.raises(DecodeError, match="stored item does not decode"):
+        decode_item(data)
+
+
+def test_what_cannot_be_a_partition() -> None:
+    schema = TableSchema("items", "id", "at")
+    schema.check_partition("x")
+    with pytest.raises(ValidationError, match="key attribute 'id' of table 'items' must be str, int or bytes"):
+        schema.check_partition(1.5)
+    with pytest.raises(ValidationError, match="takes items and keys as dicts, not 'x'"):
+        schema.key_of("x")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="needs the key attribute 'at': it is missing"):
+        schema.key_of({"id": 1})
 
 
 @pytest.mark.parametrize(

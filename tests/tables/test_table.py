@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from streamkit.engines.memory import MemoryEngine
-from streamkit.errors import ConditionFailedError, ValidationError
+from streamkit.errors import ConditionFailedError, NotFoundError, ValidationError
 from streamkit.limits import Limits
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.tables.condition import attribute
-from streamkit.tables.item import TableSchema
+from streamkit.tables.item import Item, TableSchema
 from streamkit.tables.store import SortKeyRange
 from streamkit.tables.table import Table
 from streamkit.testing.clock import ManualClock
@@ -95,6 +95,65 @@ async def test_a_prefix_of_the_sort_key(make_table: MakeTable) -> None:
     await table.put_batch({"carrier": "UA", "day": day} for day in ("2013-01-01", "2013-01-02", "2013-02-01"))
     found = [item["day"] async for item in table.query("UA", SortKeyRange(prefix="2013-01"))]
     assert found == ["2013-01-01", "2013-01-02"]
+
+
+async def test_a_range_of_sort_keys_fits_the_table(make_table: MakeTable) -> None:
+    table = await make_table("carrier", "day")
+    with pytest.raises(ValidationError, match="has a prefix or bounds, not both"):
+        _ = [item async for item in table.query("UA", SortKeyRange(prefix="2013", at_most="2014"))]
+    with pytest.raises(ValidationError, match="key attribute 'carrier' of table 'items' must be str, int or bytes"):
+        _ = [item async for item in table.query(1.5)]  # type: ignore[arg-type]
+
+
+async def test_a_table_without_a_sort_key_has_no_range(make_table: MakeTable) -> None:
+    table = await make_table()
+    await table.put({"id": 1})
+    assert [item async for item in table.query(1)] == [{"id": 1}]
+    with pytest.raises(ValidationError, match="has no sort key: query it by the partition key alone"):
+        _ = [item async for item in table.query(1, SortKeyRange(at_least=1))]
+
+
+async def test_what_is_read_is_the_reader_s_own(make_table: MakeTable) -> None:
+    table = await make_table()
+    written: Item = {"id": 1, "list": [1]}
+    await table.put(written)
+    written["list"].append(2)
+    read = await table.get(1)
+    assert read == {"id": 1, "list": [1]}
+    read["list"].append(3)
+    async for item in table.scan():
+        item["list"].append(4)
+    assert await table.get(1) == {"id": 1, "list": [1]}
+
+
+async def test_items_written_has_one_sample_per_call(make_table: MakeTable, metrics: Metrics) -> None:
+    table = await make_table()
+    await table.put_batch({"id": n} for n in range(5))
+    await table.delete(1)
+    with pytest.raises(ValidationError):
+        await table.put_batch([])
+    written = metrics.total(Metric.of("streamkit", "ItemsWritten", TableName="items"))
+    assert written is not None
+    assert (written.sum, written.sample_count) == (6, 2)
+
+
+async def test_names_to_remove_are_several(make_table: MakeTable) -> None:
+    table = await make_table()
+    await table.put({"id": 1, "n": 1, "name": "x"})
+    with pytest.raises(ValidationError, match=r"remove= takes several attribute names: pass \['name'\]"):
+        await table.update(1, remove="name")
+    await table.update(1, remove=["name"])
+    assert await table.get(1) == {"id": 1, "n": 1}
+
+
+async def test_a_table_that_is_gone(make_table: MakeTable) -> None:
+    table = await make_table()
+    await table._store.delete_table("items")
+    for call in (table.put({"id": 1}), table.get(1), table.update(1, add={"n": 1}), table.delete(1)):
+        with pytest.raises(NotFoundError, match="table 'items' does not exist"):
+            await call
+    with pytest.raises(NotFoundError):
+        _ = [item async for item in table.scan()]
 
 
 async def test_a_key_of_the_wrong_shape_says_what_is_needed(make_table: MakeTable) -> None:

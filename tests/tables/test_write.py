@@ -37,11 +37,19 @@ def test_updates_read_the_item_as_it_was() -> None:
         (Update(key={"id": 1}, remove=("id",)), "'id' is a key attribute"),
         (Update(key={"id": 1}, add={"text": 1}), "add needs a number in 'text' of table 'items', found 'x'"),
         (Update(key={"id": 1}, add={"n": "1"}), "add needs a number for 'n'"),  # type: ignore[dict-item]
+        (Update(key={"id": 1}, add={"n": True}), "add needs a number for 'n'"),
+        (Update(key={"id": 1}, add={"yes": 1}), "add needs a number in 'yes' of table 'items', found True"),
+        (Update(key={"id": 1}, add={"f": 10**400}), "add to 'f' of table 'items': the sum is out of range"),
+        (Update(key={"id": 1}, set=[("a", 1)]), "set= and add= of an update are dicts"),  # type: ignore[arg-type]
+        (Update(key={"id": 1}, add="n"), "set= and add= of an update are dicts"),  # type: ignore[arg-type]
+        (Update(key={"id": 1}, remove="text"), "remove= of an update is several"),  # type: ignore[arg-type]
+        (Update(key={"id": 1}, remove=(3,)), "names the attribute 3: use str names"),  # type: ignore[arg-type]
+        (Update(key={"id": 1}, set={1: 1}, remove=("a",)), "the attribute 1: use str"),  # type: ignore[dict-item]
     ],
 )
 def test_updates_that_make_no_sense(update: Update, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
-        updated(SCHEMA, {"id": 1, "text": "x"}, update)
+        updated(SCHEMA, {"id": 1, "text": "x", "f": 1.5, "yes": True}, update)
 
 
 def test_all_conditions_are_of_the_items_before() -> None:
@@ -75,6 +83,8 @@ def test_one_false_condition_cancels_all() -> None:
         ([Put({"id": 1})], "a Put names no table: pass table="),
         ([Put({"id": 1}, table="items"), Delete({"id": 1}, table="items")], "is written twice in a call"),
         ([{"id": 1}], "is not a write: use Put, Update, Delete or Check"),
+        ([Put({"id": 1}, table="items", condition=True)], "True is not a condition"),  # type: ignore[arg-type]
+        ([Delete({"id": 1}, "items", attribute("a").exists)], "is not a condition"),  # type: ignore[arg-type]
     ],
 )
 def test_calls_that_make_no_sense(writes: list[Any], says: str) -> None:

@@ -8,10 +8,11 @@ The field order of these structs is the storage format (they are arrays on disk)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from streamkit.errors import ValidationError
 from streamkit.queues.message import QueueAttributes
 from streamkit.tables.item import TableSchema
 
@@ -136,6 +137,35 @@ class ItemsWritten(msgspec.Struct, tag="i", array_like=True, gc=False):
     sort_keys: list[Any]
     """The same, or None."""
     items: list[bytes | None]
+
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+def plain(value: object) -> object:
+    """An ``enc_hook``: a value of a subclass of str, bytes or int, which users may pass, as the plain one it is."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes(memoryview(value))
+    if isinstance(value, int):
+        return int.__int__(value)
+    raise TypeError(f"a {type(value).__name__} cannot be stored")
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
+
+
+def storable(change: C) -> C:
+    """The change as it will be read back: what cannot be read back must never reach a log.
+
+    Raises:
+        ValidationError: says what does not fit.
+    """
+    try:
+        return msgspec.msgpack.decode(_encode(change), type=type(change))
+    except (msgspec.DecodeError, TypeError, ValueError, OverflowError) as error:
+        raise ValidationError(f"it cannot be stored: {error}") from None
 
 
 Change = (

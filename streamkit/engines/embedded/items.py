@@ -24,8 +24,11 @@ class ColdItems(Protocol):
     def partition(self, partition: KeyValue) -> Iterator[tuple[SortKey, bytes]]:
         """Items of one partition in the order of their sort keys."""
 
-    def partitions(self) -> Iterator[KeyValue]:
-        """Every partition key, in order."""
+    def partitions(self, start: KeyValue | None = None) -> Iterator[KeyValue]:
+        """Every partition key, in order, from ``start`` on."""
+
+    def close(self) -> None:
+        """Let go of what it holds; nothing is read after this."""
 
 
 class Layer:
@@ -68,9 +71,10 @@ class Layer:
             sort_key = None if sort == _NO_SORT_KEY else sort
             yield sort_key, items[sort_key]
 
-    def partitions(self) -> list[KeyValue]:
-        """Every partition key this layer knows, in order."""
-        return sorted(self._partitions, key=place)
+    def partitions(self, start: KeyValue | None = None) -> list[KeyValue]:
+        """Every partition key this layer knows, in order, from ``start`` on."""
+        known = self._partitions if start is None else [key for key in self._partitions if place(key) >= place(start)]
+        return sorted(known, key=place)
 
     def entries(self) -> Iterator[tuple[Key, bytes | None]]:
         """Everything, in no particular order."""
@@ -134,18 +138,23 @@ class Items:
                     merged.append((sort, item))
         return merged
 
-    def partitions(self) -> Iterator[KeyValue]:
-        """Every partition key that may have items, in order."""
-        sources: list[Iterator[KeyValue]] = [iter(self.newest.partitions())]
+    def partitions(self, start: KeyValue | None = None) -> Iterator[KeyValue]:
+        """Every partition key that may have items, in order, from ``start`` on."""
+        sources: list[Iterator[KeyValue]] = [iter(self.newest.partitions(start))]
         if self.moving is not None:
-            sources.append(iter(self.moving.partitions()))
+            sources.append(iter(self.moving.partitions(start)))
         if self.base is not None:
-            sources.append(self.base.partitions())
+            sources.append(self.base.partitions(start))
         previous: object = None
         for partition in heapq.merge(*sources, key=place):
             if partition != previous or type(partition) is not type(previous):
                 previous = partition
                 yield partition
+
+    def close(self) -> None:
+        """Let go of the base."""
+        if self.base is not None:
+            self.base.close()
 
 
 def within_range(entries: list[tuple[SortKey, bytes]], sort_keys: SortKeyRange | None) -> list[tuple[SortKey, bytes]]:

@@ -19,6 +19,7 @@ from streamkit.engines.embedded.changes import (
     QueueCreated,
     QueueDeleted,
     VisibilityChanged,
+    storable,
 )
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.queue_waits import QueueWaits
@@ -60,12 +61,12 @@ class EmbeddedQueues:
             raise AlreadyExistsError("queue", name)
         self._check_timeout(attributes.visibility_timeout_ms)
         self._check_delay(attributes.delay_ms)
-        if attributes.receive_wait_ms < 0:
-            raise ValidationError("a receive cannot wait less than 0 s")
+        if not _is_whole(attributes.receive_wait_ms) or attributes.receive_wait_ms < 0:
+            raise ValidationError(f"a receive waits 0 ms or more, not {attributes.receive_wait_ms!r}")
         if attributes.redrive_policy is not None:
             self._queue(attributes.redrive_policy.dead_letter_queue)
         self._log.check()
-        change = QueueCreated(self._next_id(), name, self._clock.now_ms(), attributes)
+        change = storable(QueueCreated(self._next_id(), name, self._clock.now_ms(), attributes))
         group = self._append(change)
         state = self.queue_created(change)
         await self._log.durable(group)
@@ -238,6 +239,11 @@ class EmbeddedQueues:
             elif isinstance(message, StreamKitError):
                 results.append(message)
             else:
+                try:
+                    self._check_timeout(entry.timeout_ms)
+                except ValidationError as error:
+                    results.append(error)
+                    continue
                 results.append(queue.check_extension(message, entry.timeout_ms, now_ms))
                 if results[-1] is None:
                     change.numbers.append(message.number)
@@ -292,10 +298,14 @@ class EmbeddedQueues:
             raise ValidationError(f"a batch has 1 to {self._limits.send_messages:,} entries, not {len(entries):,}")
 
     def _check_timeout(self, timeout_ms: int) -> None:
+        if not _is_whole(timeout_ms):
+            raise ValidationError(f"a visibility timeout is a whole number of milliseconds, not {timeout_ms!r}")
         if not 0 <= timeout_ms <= MAX_VISIBILITY_MS:
             raise ValidationError(f"a visibility timeout is 0 to 43,200 s, not {timeout_ms / 1000:g} s")
 
     def _check_delay(self, delay_ms: int) -> None:
+        if not _is_whole(delay_ms):
+            raise ValidationError(f"a delay is a whole number of milliseconds, not {delay_ms!r}")
         if not 0 <= delay_ms <= self._limits.delay_seconds * 1000:
             raise ValidationError(f"a delay is 0 to {self._limits.delay_seconds:g} s, not {delay_ms / 1000:g} s")
 
@@ -377,6 +387,11 @@ class EmbeddedQueues:
             # AWS: a redriven message is a new one: count and time start again.
             moved = StoredMessage(new_number, message.message_id, message.body, change.now_ms, "ready", change.now_ms)
             target.add(moved)
+
+
+def _is_whole(number: object) -> bool:
+    # What is logged must be read back as an int: 1.5 and True would be refused when the store is opened again.
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _message_id() -> str:

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
 from streamkit.clock import Clock, wait_until, wake
-from streamkit.engines.embedded.changes import RecordsPut, StreamCreated, StreamDeleted
+from streamkit.engines.embedded.changes import RecordsPut, StreamCreated, StreamDeleted, storable
 from streamkit.engines.embedded.log import Log
-from streamkit.errors import AlreadyExistsError, ClosedError, ExpiredIteratorError, NotFoundError, ValidationError
+from streamkit.errors import (
+    AlreadyExistsError,
+    ClosedError,
+    ExpiredIteratorError,
+    NotFoundError,
+    StorageError,
+    ValidationError,
+)
 from streamkit.limits import Limits
 from streamkit.streams.record import StoredRecord
 from streamkit.streams.shard import Shard, StreamState
@@ -61,12 +69,12 @@ class EmbeddedStreams:
         """See StreamStore."""
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValidationError(f"stream name {name!r} is not valid: use 1 to 128 letters, digits, '_', '.' or '-'")
-        if not 1 <= shard_count <= MAX_SHARDS:
+        if not isinstance(shard_count, int) or not 1 <= shard_count <= MAX_SHARDS:
             raise ValidationError(f"a stream has 1 to {MAX_SHARDS:,} shards, not {shard_count}")
         if name in self._by_name:
             raise AlreadyExistsError("stream", name)
         self._log.check()
-        change = StreamCreated(self._next_id(), name, self._clock.now_ms(), shard_count)
+        change = storable(StreamCreated(self._next_id(), name, self._clock.now_ms(), shard_count))
         group = self._log.append(change)
         state = self.stream_created(change)
         await self._log.durable(group)
@@ -208,21 +216,37 @@ class EmbeddedStreams:
         return RecordBatch(records, self._token(stream, shard, after), behind_ms)
 
     async def _read(self, stream: StreamState, shard: Shard, after: int, limit: int) -> list[StoredRecord]:
-        if after < shard.moved_to and self._cold is not None:
-            up_to = min(shard.moved_to, shard.readable)
-            records = await self._cold.read(stream.stream_id, shard.index, after, up_to, limit, self._limits.get_bytes)
+        # Records may leave memory while a thread looks for older ones, so where to look is asked again each time.
+        while after < shard.moved_to and self._cold is not None:
+            up_to = shard.moved_to
+            with self._still_there(stream):
+                records = await self._cold.read(
+                    stream.stream_id, shard.index, after, up_to, limit, self._limits.get_bytes
+                )
             if records:
                 return records
-            # Nothing of this shard is cold between these two numbers: go on in memory.
-            after = max(after, up_to)
+            after = up_to
         return shard.read(after, limit, self._limits.get_bytes)
 
     async def _first_at(self, stream: StreamState, shard: Shard, instant_ms: int) -> int | None:
-        if self._cold is not None and shard.moved_to > shard.starting_number:
-            first = await self._cold.first_at(stream.stream_id, shard.index, instant_ms)
+        looked_to = shard.starting_number
+        while looked_to < shard.moved_to and self._cold is not None:
+            looked_to = shard.moved_to
+            with self._still_there(stream):
+                first = await self._cold.first_at(stream.stream_id, shard.index, instant_ms)
             if first is not None:
                 return first
         return shard.first_at(instant_ms)
+
+    @contextmanager
+    def _still_there(self, stream: StreamState) -> Iterator[None]:
+        """A read whose stream is deleted meanwhile may find its files gone, and that is no damage."""
+        try:
+            yield
+        except StorageError:
+            if self.by_id.get(stream.stream_id) is not stream:
+                raise NotFoundError("stream", stream.name, "it was deleted while it was read") from None
+            raise
 
     def _token(self, stream: StreamState, shard: Shard, after: int) -> str:
         return f"{stream.stream_id}:{shard.index}:{after}:{self._clock.now_ms()}"

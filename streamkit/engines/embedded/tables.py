@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streamkit.clock import Clock
-from streamkit.engines.embedded.changes import ItemsWritten, TableCreated, TableDeleted
+from streamkit.engines.embedded.changes import ItemsWritten, TableCreated, TableDeleted, storable
 from streamkit.engines.embedded.items import Items, SortKey, place, within_range
 from streamkit.engines.embedded.log import Log
 from streamkit.errors import AlreadyExistsError, NotFoundError, ValidationError
@@ -45,7 +45,7 @@ class EmbeddedTables:
         if schema.name in self._by_name:
             raise AlreadyExistsError("table", schema.name)
         self._log.check()
-        change = TableCreated(self._next_id(), schema, self._clock.now_ms())
+        change = storable(TableCreated(self._next_id(), schema, self._clock.now_ms()))
         group = self._log.append(change)
         table = self.table_created(change)
         await self._log.durable(group)
@@ -139,9 +139,7 @@ class EmbeddedTables:
         table = self._table(name)
         _check_limit(limit)
         items: list[Item] = []
-        for partition in table.items.partitions():
-            if after is not None and place(partition) < place(after[0]):
-                continue
+        for partition in table.items.partitions(None if after is None else after[0]):
             entries = table.items.partition(partition)
             if after is not None and place(partition) == place(after[0]):
                 entries = [entry for entry in entries if place(entry[0]) > place(after[1])]
@@ -176,6 +174,7 @@ class EmbeddedTables:
         """A table is gone."""
         table = self.by_id.pop(change.table_id)
         del self._by_name[table.schema.name]
+        table.items.close()
 
     def items_written(self, change: ItemsWritten) -> None:
         """Items are as they are afterwards."""

@@ -2,35 +2,40 @@
 
 ::
 
-    block    magic "SKBK" · count · payload length · first number · last number · latest arrival · header checksum
-             payload checksum · payload: numbers, arrivals, keys, data as columns (msgpack)
+    block    magic "SKBK" · count · payload length · file serial · first number · last number · latest arrival
+             header checksum · payload checksum · payload: numbers, arrivals, keys, data as columns (msgpack)
+
+A serial is of one file of the store alone, so a file in the place of another is noticed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from struct import Struct
 
 import msgspec
 
+from streamkit.engines.embedded.changes import plain
 from streamkit.engines.file import offload
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.frame import checksum
 from streamkit.engines.file.manifest import ColdFile
-from streamkit.errors import CorruptLogError, StorageError
+from streamkit.errors import ClosedError, CorruptLogError, StorageError
 from streamkit.limits import KIB, MIB
 from streamkit.streams.record import StoredRecord
 from streamkit.streams.shard import within
 
 BLOCK_BYTES = 256 * KIB
 FILE_BYTES = 64 * MIB
-_BLOCKS_KEPT = 64
-_header = Struct("<4sIIQQQII")
+_BYTES_KEPT = 64 * BLOCK_BYTES
+_header = Struct("<4sIIQQQQII")
 _MAGIC = b"SKBK"
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 
 
 class _Columns(msgspec.Struct, array_like=True, gc=False):
@@ -68,7 +73,10 @@ class ColdStore:
         self._directory = directory
         self._executor = executor
         self._shards: dict[tuple[int, int], _ShardIndex] = {}
-        self._decoded: OrderedDict[tuple[int, int, int, int], list[StoredRecord]] = OrderedDict()
+        self._decoded: OrderedDict[tuple[int, int], tuple[list[StoredRecord], int]] = OrderedDict()
+        self._decoded_bytes = 0
+        self._decoded_lock = threading.Lock()
+        self._closed = False
 
     def adopt(self, stream_id: int, shard: int, files: Sequence[ColdFile], added: Sequence[Block] = ()) -> None:
         """These are the shard's files now, with blocks added since the last call."""
@@ -82,32 +90,43 @@ class ColdStore:
         index = self._shards.get((stream_id, shard))
         return () if index is None else tuple(index.files)
 
-    def drop(self, stream_id: int) -> None:
-        """The stream is gone."""
-        for key in [key for key in self._shards if key[0] == stream_id]:
+    def keep(self, stream_ids: Container[int]) -> None:
+        """All other streams are gone."""
+        for key in [key for key in self._shards if key[0] not in stream_ids]:
             del self._shards[key]
+
+    def close(self) -> None:
+        """Read no more: the engine closes."""
+        self._closed = True
 
     # ---- writing (in the settling thread; nothing is visible before ``adopt``)
 
     def write(
-        self, stream_id: int, shard: int, files: tuple[ColdFile, ...], records: list[StoredRecord], serial: int
+        self,
+        stream_id: int,
+        shard: int,
+        files: tuple[ColdFile, ...],
+        records: list[StoredRecord],
+        serial: int,
+        *,
+        extend: bool,
     ) -> tuple[tuple[ColdFile, ...], list[Block]]:
         """Append records to the shard's last file, or to a new one with that serial; synced when it returns."""
-        current = files[-1] if files and files[-1].size < FILE_BYTES else None
+        current = files[-1] if extend and files and files[-1].size < FILE_BYTES else None
         directory = self._stream_directory(stream_id)
         self._files.make_directory(directory)
-        path = self._path(stream_id, shard, serial if current is None else current.serial)
+        file_serial = serial if current is None else current.serial
+        path = self._path(stream_id, shard, file_serial)
         fd = self._files.open(path, create=True)
         added: list[Block] = []
         try:
             offset = 0 if current is None else current.size
             self._files.truncate(fd, offset)
             for block in _blocks(records):
-                data = _pack(block)
+                data = _pack(block, file_serial)
                 self._files.write(fd, data, offset)
                 first_number, last_number = block[0].sequence_number, block[-1].sequence_number
                 latest_ms = max(record.arrival_ms for record in block)
-                file_serial = serial if current is None else current.serial
                 added.append(Block(file_serial, offset, len(data), first_number, last_number, latest_ms))
                 offset += len(data)
             self._files.sync(fd)
@@ -123,8 +142,10 @@ class ColdStore:
     def remove_strangers(self, known: dict[int, set[str]]) -> None:
         """Remove the files of streams that are gone, and those that a crash left unnamed."""
         for stream in self._files.names(self._directory):
+            if not (stream.isascii() and stream.isdigit()):
+                continue
             for name in self._files.names(os.path.join(self._directory, stream)):
-                if name not in known.get(int(stream), set()):
+                if name.endswith(".blk") and name not in known.get(int(stream), set()):
                     self._files.remove(os.path.join(self._directory, stream, name))
 
     # ---- reading
@@ -136,6 +157,8 @@ class ColdStore:
         index = self._shards.get((stream_id, shard))
         if index is None:
             return []
+        if self._closed:
+            raise ClosedError("the engine")
         found = await offload.start(self._executor, lambda: self._find(stream_id, shard, index, after, up_to, limit))
         return within(found, max_bytes)
 
@@ -144,11 +167,13 @@ class ColdStore:
         index = self._shards.get((stream_id, shard))
         if index is None:
             return None
+        if self._closed:
+            raise ClosedError("the engine")
 
         def find() -> int | None:
             for block in self._index(stream_id, shard, index):
                 if block.latest_arrival_ms >= instant_ms:
-                    records = self._records(stream_id, shard, block)
+                    records = self._records(self._path(stream_id, shard, block.serial), block)
                     return next(r.sequence_number for r in records if r.arrival_ms >= instant_ms)
             return None
 
@@ -163,7 +188,7 @@ class ColdStore:
                 continue
             if block.first_number > up_to or len(found) >= limit:
                 break
-            records = self._records(stream_id, shard, block)
+            records = self._records(self._path(stream_id, shard, block.serial), block)
             found.extend(r for r in records if after < r.sequence_number <= up_to)
             if sum(len(r.data) for r in found) > 16 * BLOCK_BYTES:
                 break
@@ -177,48 +202,56 @@ class ColdStore:
         return index.blocks
 
     def _scan(self, path: str, file: ColdFile) -> Iterator[Block]:
-        fd = self._open(path)
-        try:
-            offset = 0
+        offset = found = 0
+        first_number = last_number = 0
+        with self._opened(path) as fd:
             while offset < file.size:
                 header = self._files.read(fd, _header.size, offset)
                 if len(header) < _header.size:
                     raise CorruptLogError(path, offset, "the file is shorter than the manifest says")
-                magic, _, length, first, last, arrival, header_sum, _ = _header.unpack(header)
+                magic, count, length, serial, first, last, arrival, header_sum, _ = _header.unpack(header)
                 if magic != _MAGIC or checksum(header[:-8]) != header_sum:
                     raise CorruptLogError(path, offset, "a block header does not match its checksum")
-                yield Block(file.serial, offset, _header.size + length, first, last, arrival)
+                if serial != file.serial:
+                    raise CorruptLogError(path, offset, f"this is file {serial} of this store: it was misplaced")
+                yield Block(serial, offset, _header.size + length, first, last, arrival)
+                first_number, last_number = first_number or first, last
                 offset += _header.size + length
-        except OSError as error:
-            raise StorageError(f"reading {path} failed: {error}") from error
-        finally:
-            self._files.close(fd)
+                found += count
+        if (offset, found, first_number, last_number) != (file.size, file.count, file.first_number, file.last_number):
+            raise CorruptLogError(path, file.size, "the file does not hold what the manifest says")
 
-    def _records(self, stream_id: int, shard: int, block: Block) -> list[StoredRecord]:
-        key = (stream_id, shard, block.serial, block.offset)
-        records = self._decoded.get(key)
-        if records is None:
-            path = self._path(stream_id, shard, block.serial)
-            fd = self._open(path)
-            try:
-                data = self._files.read(fd, block.size, block.offset)
-            except OSError as error:
-                raise StorageError(f"reading {path} at byte {block.offset} failed: {error}") from error
-            finally:
-                self._files.close(fd)
-            records = _unpack(data, path, block.offset)
-            self._decoded[key] = records
-            while len(self._decoded) > _BLOCKS_KEPT:
-                self._decoded.popitem(last=False)
+    def _records(self, path: str, block: Block) -> list[StoredRecord]:
+        key = (block.serial, block.offset)
+        kept = self._decoded.get(key)
+        if kept is not None:
+            return kept[0]
+        with self._opened(path) as fd:
+            data = self._files.read(fd, block.size, block.offset)
+        records = _unpack(data, path, block.offset)
+        with self._decoded_lock:
+            if key not in self._decoded:
+                self._decoded[key] = records, block.size
+                self._decoded_bytes += block.size
+            while self._decoded_bytes > _BYTES_KEPT:
+                self._decoded_bytes -= self._decoded.popitem(last=False)[1][1]
         return records
 
-    def _open(self, path: str) -> int:
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[int]:
         try:
-            return self._files.open(path)
+            fd = self._files.open(path)
         except FileNotFoundError:
             raise CorruptLogError(path, 0, "the file is missing") from None
         except OSError as error:
             raise StorageError(f"opening {path} failed: {error}") from error
+        try:
+            yield fd
+        except OSError as error:
+            raise StorageError(f"reading {path} failed: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                self._files.close(fd)
 
     def _stream_directory(self, stream_id: int) -> str:
         return os.path.join(self._directory, str(stream_id))
@@ -245,7 +278,7 @@ def _blocks(records: list[StoredRecord]) -> Iterator[list[StoredRecord]]:
         yield block
 
 
-def _pack(records: list[StoredRecord]) -> bytes:
+def _pack(records: list[StoredRecord], serial: int) -> bytes:
     payload = _encode(
         _Columns(
             [r.sequence_number for r in records],
@@ -256,7 +289,7 @@ def _pack(records: list[StoredRecord]) -> bytes:
     )
     latest = max(r.arrival_ms for r in records)
     first, last = records[0].sequence_number, records[-1].sequence_number
-    checked = _header.pack(_MAGIC, len(records), len(payload), first, last, latest, 0, 0)[:-8]
+    checked = _header.pack(_MAGIC, len(records), len(payload), serial, first, last, latest, 0, 0)[:-8]
     return b"".join(
         (checked, checksum(checked).to_bytes(4, "little"), checksum(payload).to_bytes(4, "little"), payload)
     )
@@ -266,5 +299,8 @@ def _unpack(data: bytes, path: str, offset: int) -> list[StoredRecord]:
     payload = data[_header.size :]
     if len(data) < _header.size or checksum(payload) != _header.unpack_from(data)[-1]:
         raise CorruptLogError(path, offset, "a block does not match its checksum")
-    columns = _decode(payload)
+    try:
+        columns = _decode(payload)
+    except msgspec.DecodeError as error:
+        raise CorruptLogError(path, offset, f"a block does not decode: {error}") from None
     return list(map(StoredRecord, columns.numbers, columns.arrivals_ms, columns.keys, columns.data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -14,14 +15,15 @@ from streamkit.engines.base import Durability
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.file import manifest, offload, recovery
 from streamkit.engines.file.cold import ColdStore
-from streamkit.engines.file.files import DiskFiles, Files
+from streamkit.engines.file.files import DiskFiles, Files, read_file
 from streamkit.engines.file.frame import FORMAT, SEGMENT_HEADER_SIZE
-from streamkit.engines.file.journal import FIRST_SEGMENT_BYTES, Journal, Position, create_segment
+from streamkit.engines.file.journal import Journal
 from streamkit.engines.file.lock import NAME as LOCK_NAME
 from streamkit.engines.file.lock import DirectoryLock
+from streamkit.engines.file.segment import Position, create_segment, segment_numbers, segment_path, segment_size
 from streamkit.engines.file.settle import Settler
 from streamkit.engines.file.sqlite_items import SqliteItems
-from streamkit.errors import DirectoryInUseError, StorageError
+from streamkit.errors import ClosedError, CorruptLogError, DirectoryInUseError, StorageError
 from streamkit.functions.effects import Effects
 from streamkit.limits import MIB, Limits
 
@@ -39,6 +41,7 @@ class FileEngine:
         lock: DirectoryLock,
         stores: EmbeddedStores,
         journal: Journal,
+        cold: ColdStore,
         settler: Settler,
         readers: ThreadPoolExecutor,
     ) -> None:
@@ -50,6 +53,7 @@ class FileEngine:
         self._lock = lock
         self._stores = stores
         self._journal = journal
+        self._cold = cold
         self._settler = settler
         self._readers = readers
         self._closing: asyncio.Task[None] | None = None
@@ -76,10 +80,13 @@ class FileEngine:
         directory = _absolute(path)
         files = files or DiskFiles()
         readers = ThreadPoolExecutor(2, thread_name_prefix="streamkit-read")
-        lock: DirectoryLock | None = None
+        # What threads take they note here at once, so that it is let go of also if nobody waits for them any more.
+        held = contextlib.ExitStack()
         try:
-            lock = await offload.start(readers, lambda: _own(files, directory))
-            known, tail = await offload.start(readers, lambda: _read(files, directory))
+            lock = await offload.whole(offload.start(readers, lambda: _own(files, directory, held)))
+            known, tail = await offload.whole(offload.start(readers, lambda: _read(files, directory, held)))
+            held.pop_all()
+            held.callback(lock.release)
             journal = Journal(
                 files,
                 os.path.join(directory, "journal"),
@@ -100,14 +107,13 @@ class FileEngine:
                     stores.replay(change)
 
             try:
-                await offload.start(readers, fill)
+                await offload.whole(offload.start(readers, fill))
             except BaseException:
                 await journal.close()
                 raise
         except BaseException as error:
             readers.shutdown(wait=False)
-            if lock is not None:
-                lock.release()
+            held.close()
             if isinstance(error, OSError):
                 raise StorageError(f"{directory} cannot be opened: {error}") from error
             raise
@@ -125,7 +131,7 @@ class FileEngine:
                 recovery.table_path(directory, table_id), stores.tables.by_id[table_id].schema
             ),
         )
-        return cls(directory, durability, lock, stores, journal, settler, readers)
+        return cls(directory, durability, lock, stores, journal, cold, settler, readers)
 
     async def commit(self, effects: Effects) -> None:
         """See EffectStore."""
@@ -134,13 +140,23 @@ class FileEngine:
     async def settle(self) -> None:
         """Move what the journal holds to where it stays, now; it happens by itself every 64 MiB and at the close.
 
+        Cancellation: it goes on.
+
         Raises:
             StorageError: it could not be moved; the journal still has it.
         """
+        if self._closing is not None:
+            raise ClosedError("the engine")
         await self._settler.settle()
 
     async def aclose(self) -> None:
-        """See Engine."""
+        """See Engine.
+
+        Raises:
+            DirectoryInUseError: this is a forked child, which has nothing to close.
+            JournalFailedError: something that was taken, and not yet acknowledged, is not durable.
+        """
+        self._lock.check_process()
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
         # Closing goes on to its end even if whoever waits for it is cancelled.
@@ -149,17 +165,17 @@ class FileEngine:
     async def _close(self) -> None:
         self._journal.refuse()
         self._stores.close()
+        self._cold.close()
         try:
             await self._settler.close()
-        except (OSError, StorageError) as error:
+        except StorageError as error:
             _log.warning("%s was closed with its journal unsettled: %s", self.url, error)
         finally:
             try:
                 await self._journal.close()
             finally:
                 for table in self._stores.tables.by_id.values():
-                    if isinstance(table.items.base, SqliteItems):
-                        table.items.base.close()
+                    table.items.close()
                 self._readers.shutdown()
                 self._lock.release()
 
@@ -179,7 +195,7 @@ def _absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.fspath(path))
 
 
-def _own(files: Files, directory: str) -> DirectoryLock:
+def _own(files: Files, directory: str, held: contextlib.ExitStack) -> DirectoryLock:
     """Make the directory and take it."""
     missing = directory
     parents = []
@@ -188,36 +204,57 @@ def _own(files: Files, directory: str) -> DirectoryLock:
         missing = os.path.dirname(missing)
     for parent in reversed(parents):
         files.make_directory(parent)
-    lock = DirectoryLock(directory)
-    strangers = set(files.names(directory)) - {*_FOLDERS, LOCK_NAME, manifest.NAME, manifest.NAME + ".new"}
-    if strangers and manifest.NAME not in files.names(directory):
-        lock.release()
-        if files.names(directory) == sorted([*strangers, LOCK_NAME]):
-            files.remove(os.path.join(directory, LOCK_NAME))
+    names = set(files.names(directory))
+    strangers = sorted(names - {*_FOLDERS, LOCK_NAME, manifest.NAME, manifest.NAME + ".new"})
+    if strangers and manifest.NAME not in names:
         raise StorageError(
-            f"{directory} holds other files ({', '.join(sorted(strangers)[:3])}) and no streamkit data: "
+            f"{directory} holds other files ({', '.join(strangers[:3])}) and no streamkit data: "
             "choose an empty directory or one that does not exist yet"
         )
+    lock = DirectoryLock(directory)
+    held.callback(lock.release)
     return lock
 
 
-def _read(files: Files, directory: str) -> tuple[manifest.Manifest, recovery.Recovered]:
+def _read(files: Files, directory: str, held: contextlib.ExitStack) -> tuple[manifest.Manifest, recovery.Recovered]:
     known = manifest.load(files, directory)
     if known is None:
         known = _create(files, directory)
-    return known, recovery.read_journal(files, directory, known)
+    else:
+        # The one who replaced it may have failed before its name was durable.
+        files.sync_directory(directory)
+    tail = recovery.read_journal(files, directory, known)
+    held.callback(files.close, tail.segment.fd)
+    return known, tail
 
 
 def _create(files: Files, directory: str) -> manifest.Manifest:
-    """A new store. The manifest comes last: without it the directory counts as new, whatever a crash left."""
+    """A new store. The manifest comes last: nothing was acknowledged before it was there.
+
+    Raises:
+        CorruptLogError: there was a store, and its manifest is gone.
+    """
+    _refuse_data(files, directory)
+    # An earlier attempt may have made the directory and crashed before its name was durable.
+    files.sync_directory(os.path.dirname(directory))
     for folder in _FOLDERS:
         files.make_directory(os.path.join(directory, folder))
-    journal = os.path.join(directory, "journal")
-    for name in files.names(journal):
-        files.remove(os.path.join(journal, name))
     store_id = secrets.randbits(63)
-    segment = create_segment(files, journal, 1, FIRST_SEGMENT_BYTES, store_id)
+    segment = create_segment(files, os.path.join(directory, "journal"), 1, segment_size(1), store_id)
     files.close(segment.fd)
     known = manifest.Manifest(FORMAT, store_id, Position(1, SEGMENT_HEADER_SIZE, 1))
     manifest.save(files, directory, known)
     return known
+
+
+def _refuse_data(files: Files, directory: str) -> None:
+    journal = os.path.join(directory, "journal")
+    held = [folder for folder in _FOLDERS[1:] if files.names(os.path.join(directory, folder))]
+    for number in segment_numbers(files, journal):
+        # What a crash leaves of an attempt to make a store is one segment with a header and nothing in it.
+        if number > 1 or read_file(files, segment_path(journal, number))[SEGMENT_HEADER_SIZE:].strip(b"\0"):
+            held.append("journal")
+            break
+    if held:
+        path = os.path.join(directory, manifest.NAME)
+        raise CorruptLogError(path, 0, f"the manifest is missing, but there is data in {' and '.join(held)}")

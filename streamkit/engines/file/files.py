@@ -138,12 +138,17 @@ def replace_file(files: Files, path: str, data: bytes) -> None:
     temporary = path + ".new"
     fd = files.open(temporary, create=True)
     try:
-        files.truncate(fd, 0)
-        files.write(fd, data, 0)
-        files.sync(fd)
-    finally:
-        files.close(fd)
-    files.rename(temporary, path)
+        try:
+            files.truncate(fd, 0)
+            files.write(fd, data, 0)
+            files.sync(fd)
+        finally:
+            files.close(fd)
+        files.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.remove(temporary)
+        raise
     files.sync_directory(os.path.dirname(path))
 
 

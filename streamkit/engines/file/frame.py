@@ -2,13 +2,17 @@
 
 ::
 
-    segment  magic "SKJL" · format · segment number · store id · checksum        (64 bytes, the rest zero)
-    frame    magic "SKFR" · format · kind · 0 · segment · length · number · header checksum · payload checksum
+    segment  magic "SKJL" · format · segment number · store id · size · checksum        (64 bytes, the rest zero)
+    frame    magic "SKFR" · format · kind · unsynced · segment · length · number · header checksum · payload checksum
              payload · zeros up to a multiple of 8
 
 The header has a checksum of its own, so a flipped length cannot swallow what follows. The payload's checksum goes on
-from the header's, so it covers the number and the place as well. Frames are numbered without a gap through all
+from the header's, so it covers the number and the place as well; the header's begins with the store id, so a record
+that holds a frame of another store's journal is not mistaken for one. Frames are numbered without a gap through all
 segments. Checksums are CRC-32C.
+
+``unsynced`` is how many of the frames just before were not known to be on disk when this one was written: none with
+durability "fsync". Where fewer are synced a power loss may take a frame and leave a later one, and that is no damage.
 """
 
 from __future__ import annotations
@@ -27,7 +31,10 @@ DATA = 0
 SEAL = 1
 """The last frame of a segment that has a successor."""
 
-_segment = Struct("<4sIQQI")
+MOST_UNSYNCED = 65535
+"""Stands for all of them."""
+
+_segment = Struct("<4sIQQQI")
 _frame = Struct("<4sBBHIIQII")
 _MAGIC_SEGMENT = b"SKJL"
 _MAGIC_FRAME = b"SKFR"
@@ -41,20 +48,21 @@ class Frame(msgspec.Struct, frozen=True):
 
     kind: int
     number: int
+    unsynced: int
     offset: int
     payload: bytes
     end: int
     """Where the next frame begins."""
 
 
-def checksum(data: bytes) -> int:
-    """CRC-32C."""
-    return int(google_crc32c.value(data))
+def checksum(data: bytes, start: int = 0) -> int:
+    """CRC-32C, going on from ``start``."""
+    return int(google_crc32c.extend(start, data))
 
 
-def segment_header(number: int, store_id: int) -> bytes:
-    """The first bytes of a segment."""
-    checked = _segment.pack(_MAGIC_SEGMENT, FORMAT, number, store_id, 0)[:-4]
+def segment_header(number: int, store_id: int, size: int) -> bytes:
+    """The first bytes of a segment; ``size`` is that of the whole file, which is there before its name is."""
+    checked = _segment.pack(_MAGIC_SEGMENT, FORMAT, number, store_id, size, 0)[:-4]
     return (checked + checksum(checked).to_bytes(4, "little")).ljust(SEGMENT_HEADER_SIZE, b"\0")
 
 
@@ -67,19 +75,22 @@ def check_segment_header(data: bytes, path: str, number: int, store_id: int) -> 
     """
     if len(data) < SEGMENT_HEADER_SIZE:
         raise CorruptLogError(path, len(data), "the segment is shorter than its header")
-    magic, format_, found_number, found_store, stored = _segment.unpack_from(data)
+    magic, format_, found_number, found_store, size, stored = _segment.unpack_from(data)
     if magic != _MAGIC_SEGMENT or checksum(data[: _segment.size - 4]) != stored:
         raise CorruptLogError(path, 0, "the segment header does not match its checksum")
     if format_ != FORMAT:
         raise UnknownFormatError(path, format_, FORMAT)
     if (found_number, found_store) != (number, store_id):
         raise CorruptLogError(path, 0, f"this is segment {found_number} of store {found_store:x}: a file was misplaced")
+    if len(data) < size:
+        raise CorruptLogError(path, len(data), f"the segment was made with {size:,} bytes: its end is missing")
 
 
-def frame(kind: int, segment: int, number: int, payload: bytes) -> bytes:
+def frame(kind: int, segment: int, number: int, payload: bytes, *, store_id: int, unsynced: int = 0) -> bytes:
     """The bytes of a frame. HOT: `python -m benchmarks --only append`."""
-    checked = _frame.pack(_MAGIC_FRAME, FORMAT, kind, 0, segment, len(payload), number, 0, 0)[:_CHECKED]
-    header_checksum = google_crc32c.value(checked)
+    unsynced = min(unsynced, MOST_UNSYNCED)
+    checked = _frame.pack(_MAGIC_FRAME, FORMAT, kind, unsynced, segment, len(payload), number, 0, 0)[:_CHECKED]
+    header_checksum = google_crc32c.extend(store_id & 0xFFFFFFFF, checked)
     payload_checksum = google_crc32c.extend(header_checksum, payload)
     sums = header_checksum.to_bytes(4, "little") + payload_checksum.to_bytes(4, "little")
     return b"".join((checked, sums, payload, bytes(-len(payload) % 8)))
@@ -96,7 +107,9 @@ class Tail(msgspec.Struct, frozen=True):
     """Something other than zeros follows, but no whole frame."""
 
 
-def frames(data: bytes, path: str, segment: int, number: int, offset: int) -> Generator[Frame, None, Tail]:
+def frames(
+    data: bytes, path: str, segment: int, number: int, offset: int, store_id: int
+) -> Generator[Frame, None, Tail]:
     """The data frames of a segment from ``offset`` on, the first numbered ``number``; returns where they end.
 
     Raises:
@@ -104,7 +117,7 @@ def frames(data: bytes, path: str, segment: int, number: int, offset: int) -> Ge
     """
     sealed = False
     while not sealed:
-        found = frame_at(data, offset, segment)
+        found = frame_at(data, offset, segment, store_id)
         if found is None or found.number != number:
             break
         offset = found.end
@@ -113,31 +126,37 @@ def frames(data: bytes, path: str, segment: int, number: int, offset: int) -> Ge
         if not sealed:
             number += 1
             yield found
-    _refuse_damage(data, path, segment, offset, number)
+    refuse_damage(data, path, segment, offset, number, store_id)
     return Tail(offset, number, sealed, bool(data[offset:].strip(b"\0")))
 
 
-def frame_at(data: bytes, offset: int, segment: int) -> Frame | None:
+def frame_at(data: bytes, offset: int, segment: int, store_id: int) -> Frame | None:
     """The valid frame of this segment at ``offset``, if there is one."""
     if offset + FRAME_HEADER_SIZE > len(data):
         return None
-    magic, format_, kind, _, found_segment, length, number, header_sum, payload_sum = _frame.unpack_from(data, offset)
+    fields = _frame.unpack_from(data, offset)
+    magic, format_, kind, unsynced, found_segment, length, number, header_sum, payload_sum = fields
     if magic != _MAGIC_FRAME or format_ != FORMAT or found_segment != segment:
         return None
-    if google_crc32c.value(data[offset : offset + _CHECKED]) != header_sum:
+    if google_crc32c.extend(store_id & 0xFFFFFFFF, data[offset : offset + _CHECKED]) != header_sum:
         return None
     start = offset + FRAME_HEADER_SIZE
     payload = data[start : start + length]
     if len(payload) != length or google_crc32c.extend(header_sum, payload) != payload_sum:
         return None
-    return Frame(kind, number, offset, payload, start + length + -length % 8)
+    return Frame(kind, number, unsynced, offset, payload, start + length + -length % 8)
 
 
-def _refuse_damage(data: bytes, path: str, segment: int, end: int, number: int) -> None:
+def refuse_damage(data: bytes, path: str, segment: int, end: int, number: int, store_id: int) -> None:
+    """See that no crash can have taken frame ``number``, which should be at ``end``.
+
+    Raises:
+        CorruptLogError: a whole frame follows that was written when frame ``number`` was on disk.
+    """
     offset = data.find(_MAGIC_FRAME, end)
     while offset != -1:
-        found = frame_at(data, offset, segment)
+        found = frame_at(data, offset, segment, store_id)
         # A frame's payload may itself hold the bytes of a frame, but only of a number that was written before.
-        if found is not None and found.number >= number:
+        if found is not None and found.unsynced < MOST_UNSYNCED and found.number - found.unsynced > number:
             raise CorruptLogError(path, end, f"frame {number} is damaged, but frame {found.number} after it is whole")
         offset = data.find(_MAGIC_FRAME, offset + 1)

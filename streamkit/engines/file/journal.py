@@ -10,85 +10,49 @@ HOT: `python -m benchmarks --only append`, `--only puts`, `--only queue`, `--onl
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 
 from streamkit.engines.base import Durability
-from streamkit.engines.embedded.changes import Change
+from streamkit.engines.embedded.changes import Change, plain
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file import offload
-from streamkit.engines.file.files import Files, fill_with_zeros
-from streamkit.errors import ClosedError, DiskFullError, JournalFailedError, StorageError
+from streamkit.engines.file.files import Files
+from streamkit.engines.file.segment import (
+    NextSegment,
+    Position,
+    Segment,
+    close_quietly,
+    segment_numbers,
+    segment_path,
+)
+from streamkit.errors import ClosedError, DiskFullError, JournalFailedError
 from streamkit.limits import MIB
 
-FIRST_SEGMENT_BYTES = 4 * MIB
-LARGEST_SEGMENT_BYTES = 64 * MIB
-_FRAME_OVERHEAD = framing.FRAME_HEADER_SIZE + 8 + framing.FRAME_HEADER_SIZE
+_log = logging.getLogger("streamkit.engine")
+_FRAME_OVERHEAD = framing.FRAME_HEADER_SIZE + 8 + framing.SEAL_SIZE
 """Header and padding, and room for the seal that may have to follow."""
 _SLOW_SYNC_SECONDS = 0.0005
 _INLINE_BYTES = MIB
 _INTERVAL_SECONDS = 0.05
-_RETRY_SECONDS = 1.0
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def segment_path(directory: str, number: int) -> str:
-    """Where a segment is."""
-    return os.path.join(directory, f"{number:012d}.log")
-
-
-class Segment(msgspec.Struct):
-    """A journal file that is open for writing."""
-
-    number: int
-    path: str
-    fd: int
-    size: int
-    end: int = framing.SEGMENT_HEADER_SIZE
-
-
-def create_segment(files: Files, directory: str, number: int, size: int, store_id: int) -> Segment:
-    """A new segment, filled with zeros, whole and durable before its name exists."""
-    path = segment_path(directory, number)
-    temporary = path + ".new"
-    fd = files.open(temporary, create=True)
-    try:
-        fill_with_zeros(files, fd, size)
-        files.write(fd, framing.segment_header(number, store_id), 0)
-        files.sync(fd)
-        files.rename(temporary, path)
-        files.sync_directory(directory)
-    except BaseException:
-        files.close(fd)
-        files.remove(temporary)
-        raise
-    return Segment(number, path, fd, size)
-
-
-class Position(msgspec.Struct, frozen=True):
-    """A place between two frames of the journal."""
-
-    segment: int
-    offset: int
-    number: int
-    """Of the frame that begins here."""
+_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 
 
 class _Group:
     """Changes that commit as one frame."""
 
-    __slots__ = ("callbacks", "changes", "cut", "waiters")
+    __slots__ = ("callbacks", "changes", "cuts", "waiters")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.callbacks: list[Callable[[], None]] = []
         self.waiters: list[asyncio.Future[None]] = []
-        self.cut: asyncio.Future[Position] | None = None
+        self.cuts: list[asyncio.Future[Position]] = []
 
 
 class Journal:
@@ -115,25 +79,26 @@ class Journal:
         self.room = asyncio.Event()
         """Clear while so much waits to be settled that writers must wait too."""
         self.room.set()
+        self.check_owner = check_owner
         self._files = files
         self._directory = directory
         self._store_id = store_id
         self._segment = segment
-        self._spare: Segment | None = None
-        self._spare_task: asyncio.Future[Segment] | None = None
-        self._no_room_since: float | None = None
         self._durability = durability
-        self._check_owner = check_owner
         self._loop = asyncio.get_running_loop()
         self._gathering = _Group()
         self._waiting: list[_Group] = []
         self._in_flight = False
         self._scheduled = False
-        self._error: StorageError | None = None
+        self._failure: BaseException | None = None
         self._closed = False
-        self._unsynced = False
+        self._synced_group = next_number - 1
+        self._sync_timer: asyncio.TimerHandle | None = None
+        self._sync_waiters: list[asyncio.Future[None]] = []
+        self._sync_wanted = False
         self._sync_seconds = sync_seconds
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="streamkit-journal")
+        self._next = NextSegment(files, directory, store_id, self._executor)
 
     # ---- the log
 
@@ -141,15 +106,13 @@ class Journal:
         """See Log. Refuses early when the disk is full, while nothing has changed yet."""
         if self._closed:
             raise ClosedError("the engine")
-        if self._error is not None:
-            raise self._error
-        self._check_owner()
-        if self._no_room_since is not None:
-            if time.monotonic() - self._no_room_since > _RETRY_SECONDS:
-                self._prepare_spare()
-            # The rest of the segment is kept for what is being taken now; its blocks exist, so it cannot run out.
-            if self._segment.size - self._segment.end < self._segment.size // 4:
-                raise DiskFullError(self._directory)
+        if self._failure is not None:
+            raise self._failed()
+        self.check_owner()
+        segment = self._segment
+        # The rest of the segment is kept for what is being taken now; its blocks exist, so it cannot run out.
+        if self._next.lacks_room(segment.number + 1) and segment.size - segment.end < segment.size // 4:
+            raise DiskFullError(self._directory)
 
     def append(self, change: Change, on_durable: Callable[[], None] | None = None) -> int:
         """See Log."""
@@ -162,58 +125,81 @@ class Journal:
 
     async def durable(self, group: int) -> None:
         """See Log."""
-        if group > self.durable_group:
-            if self._error is not None:
-                raise self._error
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._group_of(group).waiters.append(waiter)
-            await waiter
-        if group and not self.room.is_set():
+        if group <= self.durable_group:
+            return
+        if self._failure is not None:
+            raise self._failed()
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._group_of(group).waiters.append(waiter)
+        await waiter
+        if not self.room.is_set():
             await self.room.wait()
 
     def cut(self) -> asyncio.Future[Position]:
         """End the gathering group. The future gets the place between what was appended before and after this call."""
         cut: asyncio.Future[Position] = self._loop.create_future()
+        if self._failure is not None:
+            cut.set_exception(self._failed())
+            return cut
         self.bytes_since_cut = 0
         if self._gathering.changes:
             self._end_group()
         if self._waiting:
-            self._waiting[-1].cut = cut
-        elif self._error is not None:
-            cut.set_exception(self._error)
+            self._waiting[-1].cuts.append(cut)
         else:
             cut.set_result(self._position())
         return cut
+
+    async def synced(self) -> None:
+        """Return once all that is durable now is on disk, whatever the durability.
+
+        Raises:
+            JournalFailedError: it is not, and nothing is taken any more.
+        """
+        if self._failure is not None:
+            raise self._failed()
+        if self._synced_group >= self.durable_group:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._sync_waiters.append(waiter)
+        self._want_sync()
+        await waiter
 
     async def drop_before(self, position: Position) -> None:
         """Remove the segments that end before a position: everything in them is settled elsewhere."""
 
         def remove() -> None:
-            for name in self._files.names(self._directory):
-                if name.endswith(".log") and int(name.removesuffix(".log")) < position.segment:
-                    self._files.remove(os.path.join(self._directory, name))
+            for number in segment_numbers(self._files, self._directory):
+                if number < position.segment:
+                    self._files.remove(segment_path(self._directory, number))
 
-        await offload.start(self._executor, remove, background=True)
+        await offload.whole(offload.start(self._executor, remove, background=True))
 
     def refuse(self) -> None:
         """Take nothing more: the engine closes."""
         self._closed = True
 
     async def close(self) -> None:
-        """Make durable what was taken, and let go of the files."""
+        """Make durable what was taken, and let go of the files.
+
+        Raises:
+            JournalFailedError: not all of it is durable.
+        """
         self._closed = True
         try:
-            if self._error is None and (self._gathering.changes or self._waiting):
+            if self._failure is None and (self._gathering.changes or self._waiting):
                 await self.durable(self.group if self._gathering.changes else self.group - 1)
-            if self._unsynced and self._error is None:
-                await offload.start(self._executor, lambda: self._files.sync(self._segment.fd))
+            if self._failure is None:
+                await self.synced()
         finally:
-            if self._spare_task is not None:
-                await asyncio.wait([self._spare_task])
-            self._executor.shutdown()
-            for segment in (self._segment, self._spare):
-                if segment is not None:
-                    self._files.close(segment.fd)
+            if self._sync_timer is not None:
+                self._sync_timer.cancel()
+            self._sync_wanted = False
+            try:
+                await self._next.close()
+            finally:
+                self._executor.shutdown()
+                close_quietly(self._files, self._segment)
 
     # ---- commits
 
@@ -230,14 +216,16 @@ class Journal:
         self.group += 1
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._in_flight and self._error is None:
+        if not self._scheduled and not self._in_flight and self._failure is None:
             self._scheduled = True
             self._loop.call_soon(self._commit)
 
     def _commit(self) -> None:
         self._scheduled = False
-        if self._in_flight or self._error is not None:
+        if self._in_flight or self._failure is not None:
             return None
+        if self._sync_wanted:
+            return self._sync_written()
         if not self._waiting:
             if not self._gathering.changes:
                 return None
@@ -245,7 +233,7 @@ class Journal:
         group = self._waiting[0]
         try:
             payload = _encode(group.changes)
-        except (TypeError, ValueError, OverflowError) as error:
+        except Exception as error:
             return self._fail(error)
         size = len(payload) + _FRAME_OVERHEAD
         self._in_flight = True
@@ -253,144 +241,143 @@ class Journal:
             self._commit_in_next(payload, size)
         elif size <= _INLINE_BYTES and self._sync_seconds < _SLOW_SYNC_SECONDS:
             try:
-                self._write(self._segment, payload)
-            except OSError as error:
+                written = self._write(self._segment, payload)
+            except Exception as error:
                 self._fail(error)
             else:
-                self._committed()
+                self._committed(written)
         else:
             segment = self._segment
             self._finish(offload.start(self._executor, lambda: self._write(segment, payload)))
         return None
 
     def _commit_in_next(self, payload: bytes, size: int) -> None:
-        if self._spare_task is not None:
-            # It makes the very segment that is needed.
-            self._spare_task.add_done_callback(lambda _: self._commit_in_next(payload, size))
+        if self._next.making is not None:
+            # It is the very segment that is needed.
+            self._next.making.add_done_callback(lambda _: self._commit_in_next(payload, size))
             return
-        full, spare = self._segment, self._spare
-        self._spare = None
+        self._next.claim(self._segment.number + 1)
 
-        def write() -> None:
-            following = spare
-            if following is None or following.size < size + framing.SEGMENT_HEADER_SIZE:
-                if following is not None:
-                    self._files.close(following.fd)
-                room = max(_segment_size(full.number + 1), size + framing.SEGMENT_HEADER_SIZE)
-                following = create_segment(self._files, self._directory, full.number + 1, room, self._store_id)
-            seal = framing.frame(framing.SEAL, full.number, self.durable_group + 1, b"")
-            self._files.write(full.fd, seal, full.end)
-            self._files.sync(full.fd)
-            self._files.close(full.fd)
-            self._segment = following
-            self._write(following, payload)
+        def write() -> int:
+            self._roll(size)
+            return self._write(self._segment, payload)
 
         self._finish(offload.start(self._executor, write))
 
-    def _write(self, segment: Segment, payload: bytes) -> None:
-        data = framing.frame(framing.DATA, segment.number, self.durable_group + 1, payload)
+    def _roll(self, size: int) -> None:
+        """Go on in the next segment, which gets room for ``size`` bytes."""
+        full = self._segment
+        following = self._next.take(full.number + 1, size)
+        try:
+            self._files.write(full.fd, self._frame(framing.SEAL, full, b""), full.end)
+            # No frame is in a segment before all of the segment before it is on disk, whatever the durability.
+            self._files.sync(full.fd)
+        except BaseException:
+            self._next.give_back(following)
+            raise
+        self._synced_group = self.durable_group
+        self._segment = following
+        close_quietly(self._files, full)
+
+    def _frame(self, kind: int, segment: Segment, payload: bytes) -> bytes:
+        unsynced = self.durable_group - self._synced_group
+        number = self.durable_group + 1
+        return framing.frame(kind, segment.number, number, payload, store_id=self._store_id, unsynced=unsynced)
+
+    def _write(self, segment: Segment, payload: bytes) -> int:
+        data = self._frame(framing.DATA, segment, payload)
         self._files.write(segment.fd, data, segment.end)
         if self._durability == "fsync":
             # INVARIANT: test_acknowledged_only_after_a_sync_that_began_after_the_write
             before = time.perf_counter()
             self._files.sync(segment.fd)
             self._sync_seconds += (time.perf_counter() - before - self._sync_seconds) / 8
+            self._synced_group = self.durable_group + 1
         else:
-            self._unsynced = True
             self._sync_seconds = 0.0
         segment.end += len(data)
-        self.bytes_since_cut += len(data)
+        return len(data)
 
-    def _finish(self, work: asyncio.Future[None]) -> None:
-        def done(finished: asyncio.Future[None]) -> None:
+    def _finish(self, work: asyncio.Future[int]) -> None:
+        def done(finished: asyncio.Future[int]) -> None:
             error = finished.exception()
             if error is None:
-                self._committed()
+                self._committed(finished.result())
             else:
                 self._fail(error)
 
         work.add_done_callback(done)
 
-    def _committed(self) -> None:
+    def _committed(self, size: int) -> None:
         group = self._waiting.pop(0)
         self.durable_group += 1
+        self.bytes_since_cut += size
         self._in_flight = False
         for callback in group.callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:
+                # It is durable all the same, and whoever waits for it must hear so.
+                _log.exception("a callback of a durable change failed")
         for waiter in group.waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if group.cut is not None:
-            group.cut.set_result(self._position())
-        if self._waiting or self._gathering.changes:
+        for cut in group.cuts:
+            if not cut.done():
+                cut.set_result(self._position())
+        if self._waiting or self._gathering.changes or self._sync_wanted:
             self._schedule()
-        if self._segment.end > self._segment.size // 2 and self._no_room_since is None:
-            self._prepare_spare()
-        if self._unsynced and self._durability == "interval" and not self._closed:
-            self._unsynced = False
-            self._loop.call_later(_INTERVAL_SECONDS, self._sync_written)
+        if self._segment.end > self._segment.size // 2 and not self._closed:
+            self._next.prepare(self._segment.number + 1)
+        if self._durability == "interval" and self._sync_timer is None and not self._closed:
+            self._sync_timer = self._loop.call_later(_INTERVAL_SECONDS, self._sync_due)
         self.on_growth()
 
+    def _sync_due(self) -> None:
+        self._sync_timer = None
+        self._want_sync()
+
+    def _want_sync(self) -> None:
+        self._sync_wanted = True
+        self._schedule()
+
     def _sync_written(self) -> None:
-        if self._closed or self._error is not None:
-            return
-        if self._in_flight:
-            self._loop.call_later(_INTERVAL_SECONDS / 10, self._sync_written)
-            return
+        self._sync_wanted = False
         self._in_flight = True
-        segment = self._segment
+        waiters, self._sync_waiters = self._sync_waiters, []
+        number, segment = self.durable_group, self._segment
 
         def done(finished: asyncio.Future[None]) -> None:
             self._in_flight = False
             error = finished.exception()
             if error is not None:
+                self._sync_waiters.extend(waiters)
                 self._fail(error)
-            else:
-                self._schedule()
+                return
+            self._synced_group = number
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._schedule()
 
         offload.start(self._executor, lambda: self._files.sync(segment.fd)).add_done_callback(done)
 
     def _fail(self, error: BaseException) -> None:
         """A failed write or sync is never retried: what the disk holds now is unknown until it is read again."""
-        failed = JournalFailedError(self._segment.path, error)
-        failed.__cause__ = error
-        self._error = failed
+        self._failure = error
         self._in_flight = False
         self.room.set()
-        for group in (*self._waiting, self._gathering):
-            for waiter in group.waiters:
-                if not waiter.done():
-                    waiter.set_exception(failed)
-            if group.cut is not None:
-                group.cut.set_exception(failed)
+        groups = (*self._waiting, self._gathering)
+        waiters: list[asyncio.Future[Any]] = [*self._sync_waiters]
+        for group in groups:
+            waiters += [*group.waiters, *group.cuts]
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(self._failed())
 
-    # ---- room
-
-    def _prepare_spare(self) -> None:
-        """Have the next segment ready, so that no commit waits for zeros."""
-        if self._spare is not None or self._spare_task is not None or self._closed:
-            return
-        number = self._segment.number + 1
-        task = offload.start(
-            self._executor,
-            lambda: create_segment(self._files, self._directory, number, _segment_size(number), self._store_id),
-            background=True,
-        )
-
-        def done(finished: asyncio.Future[Segment]) -> None:
-            self._spare_task = None
-            error = finished.exception()
-            if error is None:
-                self._spare = finished.result()
-                self._no_room_since = None
-            elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._no_room_since = time.monotonic()
-            # Any other error comes again, and is reported, when a commit needs the segment.
-
-        self._spare_task = task
-        task.add_done_callback(done)
-
-
-def _segment_size(number: int) -> int:
-    """Small stores stay small: each segment is twice the one before, up to 64 MiB."""
-    return min(LARGEST_SEGMENT_BYTES, FIRST_SEGMENT_BYTES << min(number - 1, 16))
+    def _failed(self) -> JournalFailedError:
+        # Each a new one: an error that is raised again and again collects tracebacks.
+        assert self._failure is not None
+        failed = JournalFailedError(self._segment.path, self._failure)
+        failed.__cause__ = self._failure
+        return failed

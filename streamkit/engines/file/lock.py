@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import platform
@@ -11,6 +12,17 @@ import msgspec
 from streamkit.errors import DirectoryInUseError
 
 NAME = "streamkit.lock"
+_held: set[int] = set()
+
+
+def _let_go_in_child() -> None:
+    # A child that lives on must not keep the directory from whoever comes after its dead parent.
+    for fd in _held:
+        os.close(fd)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 class Holder(msgspec.Struct):
@@ -24,8 +36,8 @@ class Holder(msgspec.Struct):
 class DirectoryLock:
     """Holds the directory from construction to ``release``.
 
-    The lock belongs to the open file, so a second kit of the same process is refused as well; a forked child inherits
-    it and must not use it (``check_process``).
+    The lock belongs to the open file, so a second kit of the same process is refused as well. A forked child does not
+    own the directory (``check_process``).
     """
 
     def __init__(self, directory: str) -> None:
@@ -33,6 +45,7 @@ class DirectoryLock:
 
         Raises:
             DirectoryInUseError: somebody has it; the message says who.
+            OSError: the file cannot be opened or locked.
         """
         self._directory = directory
         self._pid = os.getpid()
@@ -40,12 +53,17 @@ class DirectoryLock:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             holder = _describe(os.pread(self._fd, 4096, 0))
             os.close(self._fd)
+            if not isinstance(error, BlockingIOError):
+                raise
             raise DirectoryInUseError(directory, holder) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, msgspec.json.encode(Holder(self._pid, platform.node(), _boot_id())), 0)
+        _held.add(self._fd)
+        # Who holds it is a courtesy, for which a full disk may have no room.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, msgspec.json.encode(Holder(self._pid, platform.node(), _boot_id())), 0)
 
     def check_process(self) -> None:
         """Refuse to go on in a forked child.
@@ -57,8 +75,10 @@ class DirectoryLock:
             raise DirectoryInUseError(self._directory, f"process {self._pid}, of which this one is a forked child")
 
     def release(self) -> None:
-        """Let go. In a forked child this closes only the child's copy."""
-        os.close(self._fd)
+        """Let go. In a forked child, which never had it, nothing happens."""
+        if self._fd in _held and os.getpid() == self._pid:
+            _held.discard(self._fd)
+            os.close(self._fd)
 
 
 def _describe(stored: bytes) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from streamkit.engines.file.files import Files, read_file, replace_file
 from streamkit.engines.file.frame import FORMAT, checksum
-from streamkit.engines.file.journal import Position
+from streamkit.engines.file.segment import Position
 from streamkit.errors import CorruptLogError, UnknownFormatError
 from streamkit.queues.message import QueueAttributes
 from streamkit.tables.item import TableSchema
@@ -104,7 +104,10 @@ def load(files: Files, directory: str) -> Manifest | None:
     body, _, stored = data.partition(b"\n")
     if stored.strip() != b"%08x" % checksum(body):
         raise CorruptLogError(path, 0, "the manifest does not match its checksum")
-    found = msgspec.json.decode(body, type=_Version).format
-    if found != FORMAT:
-        raise UnknownFormatError(directory, found, FORMAT)
-    return msgspec.json.decode(body, type=Manifest)
+    try:
+        found = msgspec.json.decode(body, type=_Version).format
+        if found != FORMAT:
+            raise UnknownFormatError(directory, found, FORMAT)
+        return msgspec.json.decode(body, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise CorruptLogError(path, 0, f"the manifest does not decode: {error}") from None

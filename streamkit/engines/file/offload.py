@@ -8,6 +8,7 @@ that somebody waits for, and every now and then for work in the background.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,9 @@ _BACKGROUND_INTERVAL_SECONDS = 0.02
 
 
 def start(executor: ThreadPoolExecutor, work: Callable[[], T], *, background: bool = False) -> asyncio.Future[T]:
-    """Run ``work`` in the executor; the future gets its result or its exception.
+    """Run ``work`` in the executor; the future gets its result or its exception, also that no thread could be had.
 
-    Cancelling the future does not stop the work.
+    Cancelling the future does not stop the work: see ``whole``.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -53,6 +54,23 @@ def start(executor: ThreadPoolExecutor, work: Callable[[], T], *, background: bo
         else:
             future.set_result(result)  # type: ignore[arg-type]
 
-    executor.submit(run)
-    hand_over()
+    try:
+        executor.submit(run)
+    except RuntimeError as error:
+        future.set_exception(error)
+    else:
+        hand_over()
     return future
+
+
+async def whole(work: asyncio.Future[T]) -> T:
+    """The result of work in a thread. A cancellation, which cannot stop a thread, is let through once it has ended."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # Nobody else will look at it.
+        raise

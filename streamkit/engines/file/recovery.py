@@ -5,6 +5,7 @@ Recovery changes nothing before it has understood the journal, and may itself cr
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -18,7 +19,7 @@ from streamkit.engines.file import frame as framing
 from streamkit.engines.file import manifest, snapshot
 from streamkit.engines.file.cold import ColdStore
 from streamkit.engines.file.files import Files, read_file, replace_file
-from streamkit.engines.file.journal import Segment, segment_path
+from streamkit.engines.file.segment import Segment, segment_numbers, segment_path
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import CorruptLogError
 from streamkit.queues.visibility import QueueState
@@ -80,8 +81,9 @@ def read_journal(files: Files, directory: str, known: manifest.Manifest) -> Reco
     """
     folder = os.path.join(directory, "journal")
     number, offset, following = known.position.number, known.position.offset, known.position.segment
-    present = [int(name.removesuffix(".log")) for name in files.names(folder) if name.endswith(".log")]
+    present = segment_numbers(files, folder)
     changes: list[Change] = []
+    read: list[_Read] = []
     size = 0
     while True:
         path = segment_path(folder, following)
@@ -89,62 +91,103 @@ def read_journal(files: Files, directory: str, known: manifest.Manifest) -> Reco
             raise CorruptLogError(path, 0, "the segment is missing")
         data = read_file(files, path)
         framing.check_segment_header(data, path, following, known.store_id)
-        tail, read = _read_segment(data, path, following, number, offset, changes)
-        size += read
+        tail = _read_segment(data, path, following, number, offset, known.store_id, changes)
+        # Of all but the last two, the segment that follows says by its frames that they are on disk.
+        read = [*read[-1:], _Read(path, data, offset, tail)]
         number = tail.number
+        size += tail.offset - offset
         if not tail.sealed:
             break
         following, offset = following + 1, framing.SEGMENT_HEADER_SIZE
-    for later in (segment for segment in present if segment > following):
-        _refuse_frames(files, segment_path(folder, later), later)
-    fd = files.open(path)
+    spares = [segment for segment in present if segment > following]
+    for spare in spares:
+        # A segment after the last one has no frames yet; if it has, the last one lost its end.
+        spare_path = segment_path(folder, spare)
+        framing.refuse_damage(
+            read_file(files, spare_path), spare_path, spare, framing.SEGMENT_HEADER_SIZE, number - 1, known.store_id
+        )
     if tail.torn:
-        _cut(files, folder, fd, following, tail, data)
-    # Zeros after the end are what is there anyway; writing them tells what a sync costs.
-    before = time.perf_counter()
-    files.write(fd, bytes(8), tail.offset)
-    files.sync(fd)
-    sync_seconds = time.perf_counter() - before
-    for later in (segment for segment in present if segment > following):
-        files.remove(segment_path(folder, later))
+        _keep_aside(files, folder, following, tail, data)
+    fd = files.open(path)
+    try:
+        sync_seconds = _make_safe(files, fd, read)
+        for spare in spares:
+            files.remove(segment_path(folder, spare))
+    except BaseException:
+        files.close(fd)
+        raise
     segment = Segment(following, path, fd, max(len(data), tail.offset + 8), tail.offset)
     return Recovered(segment, number, changes, size, sync_seconds)
 
 
 def _read_segment(
-    data: bytes, path: str, segment: int, number: int, offset: int, changes: list[Change]
-) -> tuple[framing.Tail, int]:
-    found = framing.frames(data, path, segment, number, offset)
-    size = 0
+    data: bytes, path: str, segment: int, number: int, offset: int, store_id: int, changes: list[Change]
+) -> framing.Tail:
+    found = framing.frames(data, path, segment, number, offset, store_id)
     while True:
         try:
             frame = next(found)
         except StopIteration as stopped:
             tail: framing.Tail = stopped.value
-            return tail, size
+            return tail
         try:
             changes.extend(_decode(frame.payload))
         except msgspec.DecodeError as error:
             raise CorruptLogError(path, frame.offset, f"frame {frame.number} does not decode: {error}") from None
-        size += len(frame.payload)
 
 
-def _refuse_frames(files: Files, path: str, segment: int) -> None:
-    """A segment after the last one is a spare; frames in it mean that the last one lost its end."""
-    data = read_file(files, path)
-    if framing.frame_at(data, framing.SEGMENT_HEADER_SIZE, segment) is not None:
-        raise CorruptLogError(
-            path, framing.SEGMENT_HEADER_SIZE, "this segment has frames, but the one before has no seal"
-        )
-
-
-def _cut(files: Files, folder: str, fd: int, segment: int, tail: framing.Tail, data: bytes) -> None:
+def _keep_aside(files: Files, folder: str, segment: int, tail: framing.Tail, data: bytes) -> None:
     torn = data[tail.offset :].rstrip(b"\0")
     kept = os.path.join(folder, f"torn-{segment:012d}-{tail.offset}")
-    replace_file(files, kept, torn)
-    files.write(fd, bytes(len(torn)), tail.offset)
+    try:
+        replace_file(files, kept, torn)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Nobody was told that it is stored, and a store that opens on a full disk is worth more.
+        _log.warning("cut %d bytes of a commit that a crash interrupted; there was no room to keep them", len(torn))
+    else:
+        _log.warning("cut %d bytes of a commit that a crash interrupted; they are kept in %s", len(torn), kept)
+
+
+def _make_safe(files: Files, fd: int, read: list[_Read]) -> float:
+    """See that what was read is on disk and what was torn is gone. Returns how many seconds one sync takes.
+
+    What was read may be in the page cache alone: after a failed sync the kernel calls pages clean that never came to
+    the disk, and a later sync does not write them. So what nothing proves to be on disk is written again.
+    """
+    last = read[-1]
+    if last.is_empty and len(read) > 1:
+        before = files.open(read[0].path)
+        try:
+            read[0].write_again(files, before)
+        finally:
+            files.close(before)
+    last.write_again(files, fd)
+    # Zeros after the end are what is there anyway; writing them tells what a sync costs.
+    files.write(fd, bytes(8), last.tail.offset)
+    begun = time.perf_counter()
     files.sync(fd)
-    _log.warning("cut %d bytes of a commit that a crash interrupted; they are kept in %s", len(torn), kept)
+    return time.perf_counter() - begun
+
+
+class _Read(msgspec.Struct):
+    """A segment that was read, from an offset to its tail."""
+
+    path: str
+    data: bytes
+    offset: int
+    tail: framing.Tail
+
+    @property
+    def is_empty(self) -> bool:
+        return self.tail.offset == self.offset
+
+    def write_again(self, files: Files, fd: int) -> None:
+        torn = len(self.data[self.tail.offset :].rstrip(b"\0")) if self.tail.torn else 0
+        if not self.is_empty or torn:
+            files.write(fd, self.data[self.offset : self.tail.offset] + bytes(torn), self.offset)
+            files.sync(fd)
 
 
 def table_path(directory: str, table_id: int) -> str:

@@ -20,6 +20,7 @@ from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.file import cold, manifest, offload, snapshot
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.journal import Journal
+from streamkit.engines.file.segment import Position
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import StorageError
 from streamkit.streams.record import StoredRecord
@@ -37,6 +38,7 @@ class _ShardMove(msgspec.Struct):
     moved_to: int
     records: list[StoredRecord]
     files: tuple[manifest.ColdFile, ...]
+    serial: int
     blocks: list[cold.Block] = []
 
 
@@ -44,16 +46,18 @@ class _TableMove(msgspec.Struct):
     table_id: int
     layer: Layer
     base: SqliteItems
+    afresh: bool
 
 
 class _Plan(msgspec.Struct):
     """What was taken aside at the cut."""
 
-    shards: list[_ShardMove]
-    changed_queues: list[int]
-    snapshots: list[tuple[int, int, bytes]]
-    tables: list[_TableMove]
     manifest: manifest.Manifest
+    extend: bool
+    shards: list[_ShardMove] = []
+    changed_queues: list[int] = []
+    snapshots: list[tuple[int, int, bytes]] = []
+    tables: list[_TableMove] = []
 
 
 class Settler:
@@ -77,38 +81,41 @@ class Settler:
         self._files = files
         self._directory = directory
         self._manifest = current
+        # A settling that failed may still have replaced the manifest. So the next one gives no serial again, and
+        # extends no file, that either of the two manifests may name.
+        self._serial = current.serial
+        self._extend = True
         self._threshold = threshold_bytes
         self._open_base = open_base
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
         self._not_before = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="streamkit-settle")
         journal.on_growth = self._grown
 
     def _grown(self) -> None:
         unsettled = self._journal.bytes_since_cut
-        if unsettled < self._threshold:
+        if unsettled < self._threshold or self._closing:
             return
-        loop = asyncio.get_running_loop()
-        if self._task is None and loop.time() >= self._not_before:
-            self._task = loop.create_task(self._settle_in_background())
-        elif unsettled > _MOST_UNSETTLED * self._threshold and self._task is not None:
-            self._journal.room.clear()
+        if self._task is not None:
+            if unsettled > _MOST_UNSETTLED * self._threshold:
+                self._journal.room.clear()
+        elif asyncio.get_running_loop().time() >= self._not_before:
+            self._start().add_done_callback(self._report)
 
-    async def _settle_in_background(self) -> None:
-        try:
-            await self.settle()
-        except (OSError, StorageError) as error:
+    def _report(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             # The journal still has everything; only its old segments cannot go yet.
-            self._not_before = asyncio.get_running_loop().time() + _RETRY_SECONDS
-            _log.warning("settling %s failed and will be tried again: %s", self._directory, error)
-        finally:
-            self._task = None
-            self._journal.room.set()
+            unforeseen = None if isinstance(error, StorageError) else error
+            _log.warning("settling %s failed and will be tried again: %s", self._directory, error, exc_info=unforeseen)
 
     async def close(self) -> None:
-        """Settle what there is, so that the next opening has nothing to replay."""
-        if self._task is not None:
-            await self._task
+        """Settle what there is, so that the next opening has nothing to replay.
+
+        Raises:
+            StorageError: it could not be settled; the journal still has it.
+        """
+        self._closing = True
         try:
             await self.settle()
         finally:
@@ -117,31 +124,77 @@ class Settler:
     async def settle(self) -> None:
         """Move everything that was appended before this call.
 
+        Cancellation: the settling goes on.
+
         Raises:
-            OSError, StorageError: nothing counts as moved; the journal still has everything.
+            StorageError: nothing counts as moved; the journal still has everything.
         """
-        # ATOMIC: what is taken aside is exactly what was appended before the cut
-        cut = self._journal.cut()
-        plan = self._take_aside()
-        # end ATOMIC
+        while self._task is not None:
+            # It may have begun before what the caller means was appended.
+            await asyncio.wait([self._task])
+        await asyncio.shield(self._start())
+
+    def _start(self) -> asyncio.Task[None]:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        return self._task
+
+    async def _run(self) -> None:
+        unsettled = self._journal.bytes_since_cut
         try:
+            position = await self._settle()
+        except BaseException as error:
+            self._extend = False
+            self._journal.bytes_since_cut += unsettled
+            self._not_before = asyncio.get_running_loop().time() + _RETRY_SECONDS
+            if isinstance(error, OSError):
+                raise StorageError(f"settling {self._directory} failed: {error}") from error
+            raise
+        else:
+            self._extend = True
+            await self._clean_up(position)
+        finally:
+            self._task = None
+            self._journal.room.set()
+
+    async def _settle(self) -> Position:
+        self._journal.check_owner()
+        plan = _Plan(self._manifest, self._extend)
+        try:
+            # ATOMIC: what is taken aside is exactly what was appended before the cut
+            cut = self._journal.cut()
+            self._take_aside(plan)
+            # end ATOMIC
             position = await cut
+            # SQLite's files may be ahead of the manifest, but nothing may be ahead of the journal.
+            await self._journal.synced()
             if position == self._manifest.position:
-                return
+                self._put_back(plan)
+                return position
             plan.manifest = msgspec.structs.replace(plan.manifest, position=position)
-            self._manifest = await offload.start(self._executor, lambda: self._write(plan), background=True)
+            work = offload.start(self._executor, lambda: self._write(plan), background=True)
+            self._manifest = await offload.whole(work)
         except BaseException:
             self._put_back(plan)
             raise
         self._adopt(plan)
-        await self._journal.drop_before(position)
+        return position
+
+    async def _clean_up(self, position: Position) -> None:
+        """Remove what nobody needs any more. What stays because of an error goes with the next settling."""
+
+        def remove() -> None:
+            _remove_strangers(self._files, self._directory, self._cold, self._manifest)
+
+        try:
+            await offload.whole(offload.start(self._executor, remove, background=True))
+            await self._journal.drop_before(position)
+        except OSError as error:
+            _log.warning("%s keeps files that are not needed any more: %s", self._directory, error)
 
     # ---- on the loop
 
-    def _take_aside(self) -> _Plan:
+    def _take_aside(self, plan: _Plan) -> None:
         stores, old = self._stores, self._manifest
-        serial = old.serial
-        plan = _Plan([], [], [], [], old)
         streams, queues, tables = [], [], []
         for stream in stores.streams.by_id.values():
             entries = []
@@ -149,8 +202,8 @@ class Settler:
                 files = self._cold.files_of(stream.stream_id, shard.index)
                 moved_to = shard.records[-1].sequence_number if shard.records else shard.moved_to
                 if shard.records:
-                    move = _ShardMove(stream.stream_id, shard.index, moved_to, shard.records.copy(), files)
-                    plan.shards.append(move)
+                    records, serial = shard.records.copy(), self._next_serial()
+                    plan.shards.append(_ShardMove(stream.stream_id, shard.index, moved_to, records, files, serial))
                 entries.append(manifest.ShardEntry(moved_to, files))
             streams.append(
                 manifest.StreamEntry(
@@ -165,8 +218,7 @@ class Settler:
                 plan.changed_queues.append(queue.queue_id)
                 number = 0
                 if queue.messages:
-                    serial += 1
-                    number = serial
+                    number = self._next_serial()
                     plan.snapshots.append((queue.queue_id, number, snapshot.encode(queue)))
             queues.append(
                 manifest.QueueEntry(
@@ -176,20 +228,24 @@ class Settler:
         for table_id, table in stores.tables.by_id.items():
             items = table.items
             if items.newest:
+                settled = isinstance(items.base, SqliteItems)
                 base = items.base if isinstance(items.base, SqliteItems) else self._open_base(table_id)
-                plan.tables.append(_TableMove(table_id, items.newest, base))
+                plan.tables.append(_TableMove(table_id, items.newest, base, afresh=not settled))
                 items.moving, items.newest = items.newest, Layer()
             settled = items.base is not None or items.moving is not None
             tables.append(manifest.TableEntry(table_id, table.schema, table.description.created_ms, settled))
         plan.manifest = msgspec.structs.replace(
             old,
             last_id=stores.last_id,
-            serial=serial,
+            serial=self._serial,
             streams=tuple(streams),
             queues=tuple(queues),
             tables=tuple(tables),
         )
-        return plan
+
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
 
     def _put_back(self, plan: _Plan) -> None:
         for move in plan.tables:
@@ -212,18 +268,19 @@ class Settler:
             if table is not None:
                 table.items.base = settled.base
                 table.items.moving = None
+        self._cold.keep(self._stores.streams.by_id)
 
     # ---- in the thread
 
     def _write(self, plan: _Plan) -> manifest.Manifest:
-        serial = plan.manifest.serial
         for move in plan.shards:
-            serial += 1
-            move.files, move.blocks = self._cold.write(move.stream_id, move.shard, move.files, move.records, serial)
+            move.files, move.blocks = self._cold.write(
+                move.stream_id, move.shard, move.files, move.records, move.serial, extend=plan.extend
+            )
         for queue_id, number, body in plan.snapshots:
             snapshot.save(self._files, os.path.join(self._directory, "queues"), queue_id, number, body)
         for table in plan.tables:
-            table.base.apply(table.layer.entries())
+            table.base.apply(table.layer.entries(), afresh=table.afresh)
         moved = {(move.stream_id, move.shard): move.files for move in plan.shards}
         streams = tuple(
             msgspec.structs.replace(
@@ -235,9 +292,8 @@ class Settler:
             )
             for stream in plan.manifest.streams
         )
-        written = msgspec.structs.replace(plan.manifest, serial=serial, streams=streams)
+        written = msgspec.structs.replace(plan.manifest, streams=streams)
         manifest.save(self._files, self._directory, written)
-        _remove_strangers(self._files, self._directory, self._cold, written)
         return written
 
 

@@ -2,6 +2,9 @@
 
 ``items(pk, sk, item)``: key values as SQLite's own integers, texts and blobs, which it orders as DynamoDB does; the
 item as msgpack. ``about(name, value)``: the table's name and key attributes.
+
+SQLite does its own input and output, past the seam of ``files``: faults that tests inject there do not reach it. That
+is sound because a file counts only once the manifest names it, and replay brings an older or newer one to the same end.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from streamkit.engines.embedded.items import SortKey
-from streamkit.errors import StorageError
+from streamkit.errors import ClosedError, CorruptLogError, StorageError
 from streamkit.tables.item import Key, KeyValue, TableSchema
 
+_PARTITIONS_AT_A_TIME = 256
 _NO_SORT_KEY = ""  # A real sort key is never empty, and a key column cannot be NULL.
 
 _CREATE = """
@@ -30,6 +34,7 @@ class SqliteItems:
         self._path = path
         self._schema = schema
         self._reader: sqlite3.Connection | None = None
+        self._closed = False
 
     # ---- reading
 
@@ -45,23 +50,38 @@ class SqliteItems:
         for sort, item in self._select("SELECT sk, item FROM items WHERE pk = ? ORDER BY sk", (partition,)):
             yield (None if sort == _NO_SORT_KEY else sort), item
 
-    def partitions(self) -> Iterator[KeyValue]:
+    def partitions(self, start: KeyValue | None = None) -> Iterator[KeyValue]:
         """See ColdItems."""
-        for (partition,) in self._select("SELECT DISTINCT pk FROM items ORDER BY pk", ()):
-            yield partition
+        query = "SELECT DISTINCT pk FROM items WHERE pk {} ? ORDER BY pk LIMIT ?"
+        if start is None:
+            found = self._select("SELECT DISTINCT pk FROM items ORDER BY pk LIMIT ?", (_PARTITIONS_AT_A_TIME,))
+        else:
+            found = self._select(query.format(">="), (start, _PARTITIONS_AT_A_TIME))
+        while found:
+            for (partition,) in found:
+                yield partition
+            found = self._select(query.format(">"), (found[-1][0], _PARTITIONS_AT_A_TIME))
 
-    def _select(self, query: str, values: tuple[object, ...]) -> Iterator[Any]:
-        if self._reader is None:
-            self._reader = self._connect()
+    def _select(self, query: str, values: tuple[object, ...]) -> list[Any]:
+        """All rows: a query that stays open would show the others on this connection the items of its own time."""
+        if self._closed:
+            raise ClosedError("the engine")
         try:
-            yield from self._reader.execute(query, values)
-        except sqlite3.Error as error:
+            if self._reader is None:
+                self._reader = self._connect()
+                self._check_owner(self._reader)
+            return self._reader.execute(query, values).fetchall()
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(f"reading {self._path} failed: {error}") from error
 
     # ---- writing
 
-    def apply(self, entries: Iterable[tuple[Key, bytes | None]]) -> None:
-        """Store and remove items in one synced transaction."""
+    def apply(self, entries: Iterable[tuple[Key, bytes | None]], *, afresh: bool) -> None:
+        """Store and remove items in one synced transaction; ``afresh``: these are all the items there are.
+
+        Raises:
+            StorageError: nothing was stored.
+        """
         puts: list[tuple[KeyValue, KeyValue, bytes]] = []
         deletes: list[tuple[KeyValue, KeyValue]] = []
         for (partition, sort), item in entries:
@@ -74,16 +94,20 @@ class SqliteItems:
             try:
                 connection.executescript(_CREATE)
                 with connection:
+                    if afresh:
+                        # A crash, or a settling that failed later on, may have left items of a time before.
+                        connection.execute("DELETE FROM items")
                     connection.executemany("DELETE FROM items WHERE pk = ? AND sk = ?", deletes)
                     connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", puts)
                     connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", self._about())
             finally:
                 connection.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(f"writing {self._path} failed: {error}") from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """See ColdItems. Reading ends; ``apply`` has a connection of its own."""
+        self._closed = True
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -92,12 +116,21 @@ class SqliteItems:
         schema = self._schema
         return [("table", schema.name), ("partition_key", schema.partition_key), ("sort_key", schema.sort_key)]
 
+    def _check_owner(self, connection: sqlite3.Connection) -> None:
+        found = dict(connection.execute("SELECT name, value FROM about"))
+        if found != dict(self._about()):
+            raise CorruptLogError(self._path, 0, f"this is the file of table {found.get('table')!r}: it was misplaced")
+
     def _connect(self) -> sqlite3.Connection:
         # The reader is opened on the event loop and closed there; the settling thread opens its own.
         connection = sqlite3.connect(self._path, check_same_thread=False)
-        os.chmod(self._path, 0o600)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            os.chmod(self._path, 0o600)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
