@@ -1,0 +1,164 @@
+"""Random calls to an engine, none of which may fail otherwise than a caller could foresee."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from random import Random
+
+from streamkit.engines.file.engine import FileEngine
+from streamkit.errors import (
+    AlreadyExistsError,
+    ConditionFailedError,
+    NotFoundError,
+    TransactionCanceledError,
+    ValidationError,
+)
+from streamkit.functions.effects import Effects
+from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
+from streamkit.queues.store import SendEntry, VisibilityEntry
+from streamkit.streams.store import PutEntry
+from streamkit.tables.condition import attribute
+from streamkit.tables.item import TableSchema
+from streamkit.tables.write import Delete, Put, Update
+from streamkit.testing.clock import ManualClock
+
+NAMES = ("one", "two", "three")
+_FORESEEN = (AlreadyExistsError, NotFoundError, ConditionFailedError, TransactionCanceledError, ValidationError)
+
+
+class RandomWork:
+    """One random call after the other, over few names, so that they meet."""
+
+    def __init__(self, engine: FileEngine, clock: ManualClock, random: Random) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.random = random
+        self.done: Counter[str] = Counter()
+        """How often each kind of work succeeded."""
+        self._calls = [name for name in dir(self) if name.startswith("do_")]
+        self._received: list[tuple[str, ReceivedMessage]] = []
+
+    async def step(self) -> None:
+        rare = self.random.random() < 0.1
+        chosen = self.random.choice([name for name in self._calls if ("create" in name or "delete_" in name) == rare])
+        if sum(self.done.values()) < 6:
+            chosen = self.random.choice(["do_create_stream", "do_create_queue", "do_create_table"])
+        try:
+            await getattr(self, chosen)()
+        except _FORESEEN:
+            return
+        self.done[chosen] += 1
+
+    def _name(self) -> str:
+        return self.random.choice(NAMES)
+
+    def _bytes(self) -> bytes:
+        return self.random.randbytes(self.random.choice([1, 20, 300, 3_000]))
+
+    def _entries(self) -> list[PutEntry]:
+        return [PutEntry(f"key-{self.random.randrange(9)}", self._bytes()) for _ in range(self.random.randint(1, 5))]
+
+    def _sends(self) -> list[SendEntry]:
+        delays = [None, 0, 1_000, 50_000]
+        return [SendEntry(self._bytes(), self.random.choice(delays)) for _ in range(self.random.randint(1, 5))]
+
+    def _writes(self) -> list[Put | Update | Delete]:
+        writes: list[Put | Update | Delete] = []
+        for key in self.random.sample([1, 2, 3, "1", "2", b"1", b"2"], self.random.randint(1, 3)):
+            table = self._name()
+            absent = self.random.choice([None, None, attribute("n").absent()])
+            chosen = self.random.randrange(3)
+            if chosen == 0:
+                writes.append(Put({"id": key, "data": self._bytes()}, table, absent))
+            elif chosen == 1:
+                writes.append(Update(key={"id": key}, add={"n": 1}, table=table, condition=absent))
+            else:
+                writes.append(Delete({"id": key}, table))
+        return writes
+
+    # ---- what can be done
+
+    async def do_create_stream(self) -> None:
+        await self.engine.streams.create_stream(self._name(), self.random.randint(1, 3))
+
+    async def do_create_queue(self) -> None:
+        redrive = RedrivePolicy(dead_letter_queue=self._name(), max_receive_count=self.random.randint(1, 2))
+        policy = self.random.choice([None, redrive])
+        attributes = QueueAttributes(
+            visibility_timeout_ms=self.random.choice([0, 5_000, 60_000]), redrive_policy=policy
+        )
+        await self.engine.queues.create_queue(self._name(), attributes)
+
+    async def do_create_table(self) -> None:
+        await self.engine.tables.create_table(TableSchema(self._name(), "id"))
+
+    async def do_delete_stream(self) -> None:
+        await self.engine.streams.delete_stream(self._name())
+
+    async def do_delete_queue(self) -> None:
+        await self.engine.queues.delete_queue(self._name())
+
+    async def do_delete_table(self) -> None:
+        await self.engine.tables.delete_table(self._name())
+
+    async def do_put(self) -> None:
+        await self.engine.streams.put_records(self._name(), self._entries())
+
+    async def do_put_at_once(self) -> None:
+        puts = [self.engine.streams.put_records(self._name(), self._entries()) for _ in range(5)]
+        for result in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def do_send(self) -> None:
+        await self.engine.queues.send_messages(self._name(), self._sends())
+
+    async def do_receive(self) -> None:
+        name = self._name()
+        timeout_ms = self.random.choice([None, None, 0, 1_000])
+        messages = await self.engine.queues.receive_messages(name, self.random.randint(1, 4), timeout_ms, 0)
+        self._received += [(name, message) for message in messages]
+
+    async def do_receive_and_be_cancelled(self) -> None:
+        receiving = asyncio.create_task(self.engine.queues.receive_messages(self._name(), 4, None, 0))
+        for _ in range(self.random.randint(0, 3)):
+            await asyncio.sleep(0)
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        if not receiving.cancelled():
+            receiving.result()
+
+    async def do_remove_messages(self) -> None:
+        name, message = self.random.choice(self._received or [("one", None)])
+        if message is not None:
+            await self.engine.queues.delete_messages(name, [message.receipt_handle])
+
+    async def do_change_visibility(self) -> None:
+        name, message = self.random.choice(self._received or [("one", None)])
+        if message is not None:
+            timeout_ms = self.random.choice([0, 1_000, 100_000])
+            await self.engine.queues.change_visibility(name, [VisibilityEntry(message.receipt_handle, timeout_ms)])
+
+    async def do_move(self) -> None:
+        source, destination = self.random.sample(NAMES, 2)
+        visible = await self.engine.queues.peek_messages(source, 3)
+        await self.engine.queues.move_messages(source, [message.message_id for message in visible], destination)
+
+    async def do_write(self) -> None:
+        await self.engine.tables.write(self._writes())
+
+    async def do_commit(self) -> None:
+        await self.engine.commit(
+            Effects(
+                writes=tuple(self._writes()),
+                sends=((self._name(), tuple(self._sends())),),
+                puts=((self._name(), tuple(self._entries())),),
+            )
+        )
+
+    async def do_pass_time(self) -> None:
+        await self.clock.advance(self.random.choice([0.5, 10, 100]))
+
+    async def do_settle(self) -> None:
+        await self.engine.settle()
