@@ -16,6 +16,7 @@ from streamkit.errors import (
     EncodeError,
     FunctionError,
     LeaseLostError,
+    StorageError,
     TransactionCanceledError,
     ValidationError,
 )
@@ -95,6 +96,7 @@ class Lane:
         self._clock = clock
         self._tally = tally
         self._codec: Codec[Any] = mapping.source.codec
+        self._stop = Stop()
         self._invoker = Invoker(mapping.function)
         self.checkpoint = lease.checkpoint or 0
         """Everything up to this number is settled, durably."""
@@ -112,6 +114,7 @@ class Lane:
 
     async def run(self, stop: Stop) -> None:
         """Work until a stop is requested, or the shard is closed and done; see MappingPoller."""
+        self._stop = stop
         while not stop.requested:
             batch = await self._form_batch(stop)
             if batch:
@@ -292,15 +295,28 @@ class Lane:
         """
         writes = coalesce(outcome.writes, self._sink.schema_of)
         writes.append(self._lease.checkpoint_write(sequence_number))
-        try:
-            await self._ports.effects.commit(
-                Effects(writes=tuple(writes), sends=outcome.grouped_sends(), puts=outcome.grouped_puts())
-            )
-        except ConditionFailedError:
-            await self._check_lease()
-            raise
+        effects = Effects(writes=tuple(writes), sends=outcome.grouped_sends(), puts=outcome.grouped_puts())
+        failures = 0
+        while True:
+            try:
+                await self._ports.effects.commit(effects)
+                break
+            except ConditionFailedError:
+                await self._check_lease()
+                raise
+            except StorageError as error:
+                # A full disk takes nothing and changes nothing, and the work is done: wait until there is room.
+                if not error.retryable or self._stop.requested:
+                    raise
+                failures += 1
+                await self._wait(self._mapping.retry.delay(failures), error)
         self.checkpoint = sequence_number
         self._tally.moved()
+
+    async def _wait(self, delay: float, error: StorageError) -> None:
+        logger.warning("mapping %s tries its commit again in %.1f s: %s", self._mapping.name, delay, error)
+        with self._stop.interruptible():
+            await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
 
     def _checkpoint_of(self, batch: list[Record[Any]], done: int, position: int) -> int:
         # The end of the batch covers what was filtered out behind its last record.

@@ -11,7 +11,8 @@ import pytest
 
 import streamkit
 from streamkit import EventSourceMapping, Kit, Record, Retry, Stop, Update, each
-from streamkit.errors import LeaseLostError
+from streamkit.errors import DiskFullError, LeaseLostError
+from streamkit.functions.effects import Effects, EffectStore
 from streamkit.functions.poller import MappingPoller
 from streamkit.testing.clock import ManualClock
 
@@ -212,3 +213,40 @@ async def test_what_a_function_may_not_return_is_said(kit: Kit, caplog: pytest.L
     await mapping.wait_caught_up()
     assert mapping.counts.dropped == 1
     assert "the function returned 42: return None, a list" in caplog.text
+
+
+class Full:
+    """Effects on a disk that is full for the first commits."""
+
+    def __init__(self, effects: EffectStore, refusals: int) -> None:
+        self._effects = effects
+        self.refusals = refusals
+
+    async def commit(self, effects: Effects) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise DiskFullError("/data")
+        await self._effects.commit(effects)
+
+
+async def test_a_full_disk_is_waited_for(kit: Kit, clock: ManualClock) -> None:
+    expected = await fill(kit, 20)
+    full = Full(kit.engine, refusals=5)
+    engine = kit.engine
+    mapping = MappingPoller(
+        counting(kit, retry=Retry(first=10, jitter=False)),
+        streams=engine.streams,
+        tables=engine.tables,
+        effects=full,
+        clock=clock,
+        metrics=kit.metrics,
+    )
+    kit.start(mapping)
+    caught_up = asyncio.create_task(mapping.wait_caught_up())
+    await clock.advance(5)
+    assert not caught_up.done()
+    while not caught_up.done():
+        await clock.advance(10)
+    assert full.refusals == 0
+    assert await totals(kit) == expected
+    assert kit.health().healthy
