@@ -81,9 +81,11 @@ class FaultyFiles:
         before: Callable[[Call], object] = lambda call: None,
     ) -> None:
         self.calls: list[Call] = []
-        self._fail = dict(fail or {})
-        self._crash_at = crash_at
-        self._before = before
+        self.fail = dict(fail or {})
+        """May be added to at any time: ``files.fail[len(files.calls)] = errno.ENOSPC`` is for the very next call."""
+        self.crash_at = crash_at
+        """May be set at any time."""
+        self.before = before
         self._disk = _UnsyncedDisk()
         self._lock = threading.RLock()
         self._open: dict[int, tuple[str, _File]] = {}
@@ -96,7 +98,7 @@ class FaultyFiles:
     @property
     def crashed(self) -> bool:
         """The crash has come."""
-        return self._crash_at is not None and len(self.calls) > self._crash_at
+        return self.crash_at is not None and len(self.calls) > self.crash_at
 
     def counts(self) -> Counter[str]:
         """How many calls there were of each operation."""
@@ -244,10 +246,10 @@ class FaultyFiles:
             call = Call(len(self.calls), operation, path)
             self.calls.append(call)
             if self.crashed:
-                raise CrashedError(interrupted=call.number == self._crash_at)
-        self._before(call)
-        if call.number in self._fail:
-            code = self._fail[call.number]
+                raise CrashedError(interrupted=call.number == self.crash_at)
+        self.before(call)
+        if call.number in self.fail:
+            code = self.fail[call.number]
             raise OSError(code, os.strerror(code), path)
 
     @contextlib.contextmanager

@@ -10,13 +10,15 @@ A serial is of one file of the store alone, so a file in the place of another is
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from struct import Struct
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,6 +31,8 @@ from streamkit.errors import ClosedError, CorruptLogError, StorageError
 from streamkit.limits import KIB, MIB
 from streamkit.streams.record import StoredRecord
 from streamkit.streams.shard import within
+
+T = TypeVar("T")
 
 BLOCK_BYTES = 256 * KIB
 FILE_BYTES = 64 * MIB
@@ -77,6 +81,7 @@ class ColdStore:
         self._decoded_bytes = 0
         self._decoded_lock = threading.Lock()
         self._closed = False
+        self._reads: set[asyncio.Future[Any]] = set()
 
     def adopt(self, stream_id: int, shard: int, files: Sequence[ColdFile], added: Sequence[Block] = ()) -> None:
         """These are the shard's files now, with blocks added since the last call."""
@@ -95,9 +100,11 @@ class ColdStore:
         for key in [key for key in self._shards if key[0] not in stream_ids]:
             del self._shards[key]
 
-    def close(self) -> None:
-        """Read no more: the engine closes."""
+    async def close(self) -> None:
+        """Begin no more reads, and wait for those under way."""
         self._closed = True
+        if self._reads:
+            await asyncio.wait(self._reads)
 
     # ---- writing (in the settling thread; nothing is visible before ``adopt``)
 
@@ -157,9 +164,7 @@ class ColdStore:
         index = self._shards.get((stream_id, shard))
         if index is None:
             return []
-        if self._closed:
-            raise ClosedError("the engine")
-        found = await offload.start(self._executor, lambda: self._find(stream_id, shard, index, after, up_to, limit))
+        found = await self._read(lambda: self._find(stream_id, shard, index, after, up_to, limit))
         return within(found, max_bytes)
 
     async def first_at(self, stream_id: int, shard: int, instant_ms: int) -> int | None:
@@ -167,8 +172,6 @@ class ColdStore:
         index = self._shards.get((stream_id, shard))
         if index is None:
             return None
-        if self._closed:
-            raise ClosedError("the engine")
 
         def find() -> int | None:
             for block in self._index(stream_id, shard, index):
@@ -177,7 +180,16 @@ class ColdStore:
                     return next(r.sequence_number for r in records if r.arrival_ms >= instant_ms)
             return None
 
-        return await offload.start(self._executor, find)
+        return await self._read(find)
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise ClosedError("the engine")
+        read = offload.start(self._executor, work)
+        self._reads.add(read)
+        read.add_done_callback(self._reads.discard)
+        # Whoever is cancelled does not wait, but the close waits for the thread.
+        return await asyncio.shield(read)
 
     def _find(
         self, stream_id: int, shard: int, index: _ShardIndex, after: int, up_to: int, limit: int

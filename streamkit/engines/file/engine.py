@@ -165,19 +165,20 @@ class FileEngine:
     async def _close(self) -> None:
         self._journal.refuse()
         self._stores.close()
-        self._cold.close()
-        try:
-            await self._settler.close()
-        except StorageError as error:
-            _log.warning("%s was closed with its journal unsettled: %s", self.url, error)
-        finally:
+        with contextlib.ExitStack() as held:
+            held.callback(self._lock.release)
+            held.callback(self._readers.shutdown)
+            for table in self._stores.tables.by_id.values():
+                held.callback(table.items.close)
             try:
-                await self._journal.close()
+                await self._settler.close()
+            except StorageError as error:
+                _log.warning("%s was closed with its journal unsettled: %s", self.url, error)
             finally:
-                for table in self._stores.tables.by_id.values():
-                    table.items.close()
-                self._readers.shutdown()
-                self._lock.release()
+                try:
+                    await self._journal.close()
+                finally:
+                    await self._cold.close()
 
 
 def _owner_check(lock: DirectoryLock, directory: str) -> Callable[[], None]:

@@ -20,7 +20,7 @@ def _small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments that fill up soon, and work in the background that is looked after at once."""
     monkeypatch.setattr(segment, "FIRST_SEGMENT_BYTES", 16 * KIB)
     monkeypatch.setattr(segment, "LARGEST_SEGMENT_BYTES", 32 * KIB)
-    monkeypatch.setattr(offload, "_BACKGROUND_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(offload, "_BACKGROUND_INTERVAL_SECONDS", 0.001)
     connect = SqliteItems._connect
 
     def connect_unsynced(items: SqliteItems) -> sqlite3.Connection:

@@ -25,25 +25,34 @@ from streamkit.testing.clock import ManualClock
 
 NAMES = ("one", "two", "three")
 _FORESEEN = (AlreadyExistsError, NotFoundError, ConditionFailedError, TransactionCanceledError, ValidationError)
+_RARE = (
+    "do_create_stream",
+    "do_create_queue",
+    "do_create_table",
+    "do_delete_stream",
+    "do_delete_queue",
+    "do_delete_table",
+)
 
 
 class RandomWork:
     """One random call after the other, over few names, so that they meet."""
 
-    def __init__(self, engine: FileEngine, clock: ManualClock, random: Random) -> None:
+    def __init__(self, engine: FileEngine, clock: ManualClock, random: Random, *, only: tuple[str, ...] = ()) -> None:
         self.engine = engine
         self.clock = clock
         self.random = random
         self.done: Counter[str] = Counter()
         """How often each kind of work succeeded."""
-        self._calls = [name for name in dir(self) if name.startswith("do_")]
+        kinds = [name for name in dir(self) if name.startswith("do_")]
+        self.usual = list(only) or [name for name in kinds if name not in _RARE]
+        self.rare = list(only) or list(_RARE)
         self._received: list[tuple[str, ReceivedMessage]] = []
 
     async def step(self) -> None:
-        rare = self.random.random() < 0.1
-        chosen = self.random.choice([name for name in self._calls if ("create" in name or "delete_" in name) == rare])
-        if sum(self.done.values()) < 6:
-            chosen = self.random.choice(["do_create_stream", "do_create_queue", "do_create_table"])
+        chosen = self.random.choice(self.rare if self.random.random() < 0.1 else self.usual)
+        if sum(self.done.values()) < 6 and self.rare == list(_RARE):
+            chosen = self.random.choice(_RARE[:3])
         try:
             await getattr(self, chosen)()
         except _FORESEEN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
@@ -29,7 +30,7 @@ from streamkit.tables.item import TableSchema
 from streamkit.tables.write import Delete, Put, Update
 from streamkit.testing.clock import ManualClock
 from streamkit.testing.contract import contents
-from streamkit.testing.faults import FaultyFiles
+from streamkit.testing.faults import Call, FaultyFiles
 
 LIMITS = Limits.relaxed()
 A_DAY = 86_400
@@ -119,6 +120,36 @@ def torn(seed: int) -> Callable[[], bool]:
     """What lies between."""
     random = Random(seed)
     return lambda: random.random() < 0.5
+
+
+class Held:
+    """Holds every call of one kind of thread back until the test lets it through."""
+
+    def __init__(self, thread: str) -> None:
+        self.thread = thread
+        self.holding = False
+        self.arrived = threading.Semaphore(0)
+        self.opened = threading.Semaphore(0)
+
+    def __call__(self, call: Call) -> None:
+        if self.holding and threading.current_thread().name.startswith(self.thread):
+            self.arrived.release()
+            assert self.opened.acquire(timeout=30)
+
+    async def reached(self, task: asyncio.Task[object]) -> bool:
+        """Whether a call is held; False once the task is done."""
+        while not self.arrived.acquire(blocking=False):
+            if task.done():
+                return False
+            await asyncio.sleep(0)
+        return True
+
+    def let_through(self) -> None:
+        self.opened.release()
+
+    def let_go(self) -> None:
+        self.holding = False
+        self.opened.release()
 
 
 class Script:
