@@ -145,6 +145,7 @@ class FileEngine:
         Raises:
             StorageError: it could not be moved; the journal still has it.
         """
+        self._lock.check_process()
         if self._closing is not None:
             raise ClosedError("the engine")
         await self._settler.settle()

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,23 +24,16 @@ from streamkit.engines.embedded.changes import Change, plain
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file import offload
 from streamkit.engines.file.files import Files
-from streamkit.engines.file.segment import (
-    NextSegment,
-    Position,
-    Segment,
-    close_quietly,
-    segment_numbers,
-    segment_path,
-)
+from streamkit.engines.file.segment import NextSegment, NoRoomError, Position, Segment, close_quietly, remove_segments
 from streamkit.errors import ClosedError, DiskFullError, JournalFailedError
 from streamkit.limits import MIB
 
 _log = logging.getLogger("streamkit.engine")
-_FRAME_OVERHEAD = framing.FRAME_HEADER_SIZE + 8 + framing.SEAL_SIZE
-"""Header and padding, and room for the seal that may have to follow."""
+_FRAME_OVERHEAD = framing.FRAME_HEADER_SIZE + 8 + framing.SEAL_SIZE  # With padding, and the seal that may follow.
 _SLOW_SYNC_SECONDS = 0.0005
 _INLINE_BYTES = MIB
 _INTERVAL_SECONDS = 0.05
+_RETRY_SECONDS = 1.0
 _encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 
 
@@ -90,6 +84,8 @@ class Journal:
         self._waiting: list[_Group] = []
         self._in_flight = False
         self._scheduled = False
+        self._parked: asyncio.TimerHandle | None = None
+        """Set while a group waits for room that its segment, and the disk, did not have."""
         self._failure: BaseException | None = None
         self._closed = False
         self._synced_group = next_number - 1
@@ -109,9 +105,8 @@ class Journal:
         if self._failure is not None:
             raise self._failed()
         self.check_owner()
-        segment = self._segment
         # The rest of the segment is kept for what is being taken now; its blocks exist, so it cannot run out.
-        if self._next.lacks_room(segment.number + 1) and segment.size - segment.end < segment.size // 4:
+        if self._next.lacks_room(self._segment.number + 1) and (self._parked or self._segment.is_nearly_full):
             raise DiskFullError(self._directory)
 
     def append(self, change: Change, on_durable: Callable[[], None] | None = None) -> int:
@@ -167,17 +162,13 @@ class Journal:
 
     async def drop_before(self, position: Position) -> None:
         """Remove the segments that end before a position: everything in them is settled elsewhere."""
-
-        def remove() -> None:
-            for number in segment_numbers(self._files, self._directory):
-                if number < position.segment:
-                    self._files.remove(segment_path(self._directory, number))
-
+        remove = partial(remove_segments, self._files, self._directory, position.segment)
         await offload.whole(offload.start(self._executor, remove, background=True))
 
     def refuse(self) -> None:
-        """Take nothing more: the engine closes."""
+        """Take nothing more: the engine closes. What waits for room gets a last chance."""
         self._closed = True
+        self._unpark()
 
     async def close(self) -> None:
         """Make durable what was taken, and let go of the files.
@@ -226,9 +217,13 @@ class Journal:
             return None
         if self._sync_wanted:
             return self._sync_written()
+        if self._parked or not (self._waiting or self._gathering.changes):
+            return None
+        if self._next.making is not None and self._segment.is_nearly_full:
+            # Whether the next segment has room must be known while this one has.
+            self._in_flight = True
+            return self._next.making.add_done_callback(self._resume)
         if not self._waiting:
-            if not self._gathering.changes:
-                return None
             self._end_group()
         group = self._waiting[0]
         try:
@@ -251,6 +246,10 @@ class Journal:
             self._finish(offload.start(self._executor, lambda: self._write(segment, payload)))
         return None
 
+    def _resume(self, _: object) -> None:
+        self._in_flight = False
+        self._schedule()
+
     def _commit_in_next(self, payload: bytes, size: int) -> None:
         if self._next.making is not None:
             # It is the very segment that is needed.
@@ -263,6 +262,21 @@ class Journal:
             return self._write(self._segment, payload)
 
         self._finish(offload.start(self._executor, write))
+
+    def _park(self, error: NoRoomError) -> None:
+        """Nothing was written, so nothing is lost: who waits goes on waiting, and who comes is refused."""
+        self._in_flight = False
+        if self._closed:
+            self._fail(error.__cause__ or error)
+        else:
+            self._next.refused(self._segment.number + 1)
+            self._parked = self._loop.call_later(_RETRY_SECONDS, self._unpark)
+
+    def _unpark(self) -> None:
+        if self._parked is not None:
+            self._parked.cancel()
+            self._parked = None
+        self._schedule()
 
     def _roll(self, size: int) -> None:
         """Go on in the next segment, which gets room for ``size`` bytes."""
@@ -303,6 +317,8 @@ class Journal:
             error = finished.exception()
             if error is None:
                 self._committed(finished.result())
+            elif isinstance(error, NoRoomError):
+                self._park(error)
             else:
                 self._fail(error)
 
@@ -327,7 +343,7 @@ class Journal:
                 cut.set_result(self._position())
         if self._waiting or self._gathering.changes or self._sync_wanted:
             self._schedule()
-        if self._segment.end > self._segment.size // 2 and not self._closed:
+        if self._segment.is_half_full and not self._closed:
             self._next.prepare(self._segment.number + 1)
         if self._durability == "interval" and self._sync_timer is None and not self._closed:
             self._sync_timer = self._loop.call_later(_INTERVAL_SECONDS, self._sync_due)
@@ -366,6 +382,7 @@ class Journal:
         """A failed write or sync is never retried: what the disk holds now is unknown until it is read again."""
         self._failure = error
         self._in_flight = False
+        self._unpark()
         self.room.set()
         groups = (*self._waiting, self._gathering)
         waiters: list[asyncio.Future[Any]] = [*self._sync_waiters]

@@ -21,6 +21,10 @@ LARGEST_SEGMENT_BYTES = 64 * MIB
 _RETRY_SECONDS = 1.0
 
 
+class NoRoomError(Exception):
+    """The disk was too full for the next segment. Nothing has changed."""
+
+
 class Segment(msgspec.Struct):
     """A journal file that is open for writing."""
 
@@ -29,6 +33,16 @@ class Segment(msgspec.Struct):
     fd: int
     size: int
     end: int = framing.SEGMENT_HEADER_SIZE
+
+    @property
+    def is_half_full(self) -> bool:
+        """Time to make the next one."""
+        return self.end > self.size // 2
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Three quarters of it are used."""
+        return self.size - self.end < self.size // 4
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -49,6 +63,13 @@ def segment_numbers(files: Files, directory: str) -> list[int]:
     """The segments that are there, in order. Files of other names are nobody's business here."""
     stems = [name.removesuffix(".log") for name in files.names(directory) if name.endswith(".log")]
     return sorted(int(stem) for stem in stems if len(stem) >= 12 and stem.isascii() and stem.isdigit())
+
+
+def remove_segments(files: Files, directory: str, before: int) -> None:
+    """Remove the segments whose numbers are less than ``before``."""
+    for number in segment_numbers(files, directory):
+        if number < before:
+            files.remove(segment_path(directory, number))
 
 
 def segment_size(number: int) -> int:
@@ -118,7 +139,7 @@ class NextSegment:
             self._no_room_since = None
             return
         self._claimed -= 1
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if _is_full(error):
             self._no_room_since = time.monotonic()
         # Any other error comes again, and is reported, when a commit needs the segment.
 
@@ -133,14 +154,29 @@ class NextSegment:
         """A commit is about to ``take`` segment ``number``: nobody else may begin to make it."""
         self._claimed = max(self._claimed, number)
 
+    def refused(self, number: int) -> None:
+        """The commit that claimed segment ``number`` found no room for it."""
+        self._claimed = number - 1
+        self._no_room_since = time.monotonic()
+
     def take(self, number: int, size: int) -> Segment:
-        """Segment ``number`` with room for ``size`` bytes of frames, made now if need be; in the thread of a commit."""
+        """Segment ``number`` with room for ``size`` bytes of frames, made now if need be; in the thread of a commit.
+
+        Raises:
+            NoRoomError: the disk is full.
+            OSError: it cannot be made.
+        """
         size += framing.SEGMENT_HEADER_SIZE
         ready, self._ready = self._ready, None
         if ready is not None and ready.size < size:
             close_quietly(self._files, ready)
             ready = None
-        return ready or self._create(number, max(segment_size(number), size))
+        try:
+            return ready or self._create(number, max(segment_size(number), size))
+        except OSError as error:
+            if _is_full(error):
+                raise NoRoomError from error
+            raise
 
     def give_back(self, segment: Segment) -> None:
         """It is not needed after all."""
@@ -155,3 +191,7 @@ class NextSegment:
 
     def _create(self, number: int, size: int) -> Segment:
         return create_segment(self._files, self._directory, number, size, self._store_id)
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

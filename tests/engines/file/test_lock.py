@@ -1,15 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import streamkit
-from streamkit.errors import DirectoryInUseError
+from streamkit.engines.file.engine import FileEngine
+from streamkit.engines.file.lock import DirectoryLock
+from streamkit.errors import DirectoryInUseError, StorageError
+from streamkit.limits import Limits
+from streamkit.testing.clock import ManualClock
 
 HOLDER = """
 import asyncio, sys, streamkit
@@ -39,10 +47,13 @@ asyncio.run(main())
 """
 
 
+def start(script: str, directory: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", script, str(directory)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 def holder(directory: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = start(HOLDER, directory)
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
     return process
@@ -82,3 +93,102 @@ def test_a_forked_child_is_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "of which this one is a forked child" in done.stdout
+
+
+LIVING_CHILD = """
+import asyncio, os, signal, sys, streamkit
+async def main():
+    kit = await streamkit.open(sys.argv[1])
+    await kit.create_stream("orders")
+    if os.fork() == 0:
+        # Such are the workers of multiprocessing: they run no other program, and inherit every descriptor.
+        for call in (kit.engine.settle(), kit.engine.aclose()):
+            try:
+                call.send(None)
+            except streamkit.errors.DirectoryInUseError as error:
+                print("refused", flush=True)
+        print("child", os.getpid(), flush=True)
+        signal.pause()
+    print("forked", flush=True)
+    sys.stdin.readline()
+    await kit.close()
+    print("closed", flush=True)
+    sys.stdin.readline()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("ending", ["close", "die"])
+async def test_a_forked_child_that_lives_on_holds_nothing(ending: str, tmp_path: Path) -> None:
+    """Neither once its parent closed the directory, nor when the parent died and left it behind."""
+    child = 0
+    with start(LIVING_CHILD, tmp_path / "data") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            lines = Counter(process.stdout.readline().rstrip() for _ in range(4))
+            child = next(int(line.removeprefix("child ")) for line in lines if line.startswith("child "))
+            assert lines == {"refused": 2, f"child {child}": 1, "forked": 1}
+            with pytest.raises(DirectoryInUseError, match=f"process {process.pid}"):
+                await streamkit.open(tmp_path / "data")
+            if ending == "die":
+                process.kill()
+                process.wait()
+            else:
+                process.stdin.write("\n")
+                process.stdin.flush()
+                assert process.stdout.readline() == "closed\n"
+            async with streamkit.open(tmp_path / "data") as kit:
+                assert await kit.streams() == ["orders"]
+            os.kill(child, 0)  # It is still there.
+        finally:
+            if child:
+                os.kill(child, signal.SIGKILL)
+            process.kill()
+
+
+async def test_another_event_loop_of_the_owner_is_refused(tmp_path: Path) -> None:
+    """Also with the very engine in its hands."""
+    async with streamkit.open(tmp_path / "data") as kit:
+        await kit.create_stream("orders")
+
+        def put() -> None:
+            asyncio.run(kit.engine.streams.create_stream("other", 1))
+
+        with pytest.raises(DirectoryInUseError, match="another event loop of this process"):
+            await asyncio.to_thread(put)
+        assert await kit.streams() == ["orders"]
+
+
+def test_a_lock_file_that_cannot_be_written_still_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds it is a courtesy, for which a full disk has no room."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = DirectoryLock(str(tmp_path))
+    with pytest.raises(DirectoryInUseError, match="in use by another process"):
+        DirectoryLock(str(tmp_path))
+    lock.release()
+    lock.release()
+    DirectoryLock(str(tmp_path)).release()
+
+
+def test_a_file_system_without_locks_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that somebody else has the directory."""
+
+    def flock(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="No locks available"):
+        DirectoryLock(str(tmp_path))
+
+
+async def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "streamkit.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        await FileEngine.open(tmp_path / "data", clock=ManualClock(), limits=Limits.relaxed())
+    assert not (tmp_path / "elsewhere").exists()
