@@ -152,9 +152,16 @@ class LeaseLostError(StreamKitError):
 
 
 class ThroughputExceededError(StreamKitError):
-    """A shard's throughput limit refused this entry; try it again."""
+    """A shard's throughput limit refused an entry or a read. Nothing of it happened; try it again."""
 
     retryable = True
+
+    def __init__(self, what: str, limit: str = "throughput", retry_after: float | None = None) -> None:
+        self.what = what
+        self.limit = limit
+        self.retry_after = retry_after
+        when = "" if retry_after is None else f" in {retry_after:.2f} s"
+        super().__init__(f"{what} is over its limit ({limit}): try again{when}, or more slowly")
 
 
 class FunctionError(StreamKitError):

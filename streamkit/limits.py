@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 KIB = 1024
@@ -21,6 +23,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Records of one ``get_records`` call."""
     get_bytes: int
     """Bytes of one ``get_records`` answer; a single larger record is still returned."""
+    shard_put_records: int | None
+    """Records a shard takes in a second; None: as many as come. So with the next three."""
+    shard_put_bytes: int | None
+    """Bytes a shard takes in a second, partition keys included."""
+    shard_get_calls: int | None
+    """Reads of a shard in a second by those who poll; reads that wait are pushed to, and not counted."""
+    shard_get_bytes: int | None
+    """Bytes those may read of a shard in a second."""
+    open_shards: int
+    """Open shards of one stream."""
+    on_demand_shard_records: int
+    """Records a second that a shard of an ON_DEMAND stream is made for: it splits while it takes over half of them."""
+    on_demand_shard_bytes: int
+    """The same in bytes."""
+    on_demand_shards: int
+    """Open shards that an ON_DEMAND stream makes by itself."""
+    retention_seconds: tuple[float, float]
+    """The shortest and the longest retention of a stream."""
     message_bytes: int
     """Body of one message."""
     send_messages: int
@@ -43,6 +63,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             put_bytes=10 * MIB,
             get_records=10_000,
             get_bytes=10 * MIB,
+            shard_put_records=1_000,
+            shard_put_bytes=MIB,
+            shard_get_calls=5,
+            shard_get_bytes=2 * MIB,
+            open_shards=10_000,
+            on_demand_shard_records=1_000,
+            on_demand_shard_bytes=MIB,
+            on_demand_shards=200,
+            retention_seconds=(24 * 3600, 8760 * 3600),
             message_bytes=MIB,
             send_messages=10,
             receive_messages=10,
@@ -60,6 +89,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             put_bytes=256 * MIB,
             get_records=100_000,
             get_bytes=64 * MIB,
+            shard_put_records=None,
+            shard_put_bytes=None,
+            shard_get_calls=None,
+            shard_get_bytes=None,
+            open_shards=10_000,
+            on_demand_shard_records=1_000,
+            on_demand_shard_bytes=MIB,
+            on_demand_shards=200,
+            retention_seconds=(0.001, math.inf),
             message_bytes=64 * MIB,
             send_messages=100_000,
             receive_messages=10_000,

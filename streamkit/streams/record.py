@@ -24,19 +24,19 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
-class Record(Generic[T]):
+class Record(msgspec.Struct, Generic[T], eq=False, gc=False, weakref=False):
     """A record as a consumer sees it.
 
     ``value`` decodes when it is first asked for, so that one record that does not decode fails alone, and a consumer
-    that only wants keys pays for nothing.
+    that only wants keys pays for nothing. HOT: `python -m benchmarks --only read`.
     """
 
-    __slots__ = ("_codec", "_stored", "_value", "shard_id")
-
-    def __init__(self, stored: StoredRecord, shard_id: str, codec: Codec[T]) -> None:
-        self._stored = stored
-        self._codec = codec
-        self.shard_id = shard_id
+    stored: StoredRecord
+    shard_id: str
+    codec: Codec[T]
+    subsequence_number: int | None = None
+    """The place among the user records that an aggregated record packs, from 0; None: it is not of one."""
+    _value: T | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def value(self) -> T:
@@ -45,40 +45,41 @@ class Record(Generic[T]):
         Raises:
             DecodeError: the bytes are not of that type; ``data`` still has them.
         """
-        try:
-            return self._value
-        except AttributeError:
-            self._value: T = self._codec.decode(self._stored.data)
-            return self._value
+        if self._value is msgspec.UNSET:
+            self._value = self.codec.decode(self.stored.data)
+        return self._value
 
     @property
     def data(self) -> bytes:
         """The stored bytes."""
-        return self._stored.data
+        return self.stored.data
 
     @property
     def partition_key(self) -> str:
         """What chose the shard; records of one key keep their order."""
-        return self._stored.partition_key
+        return self.stored.partition_key
 
     @property
     def sequence_number(self) -> int:
         """Strictly increasing within the shard."""
-        return self._stored.sequence_number
+        return self.stored.sequence_number
 
     @property
     def arrival_ms(self) -> int:
         """When the stream took it, milliseconds since the epoch."""
-        return self._stored.arrival_ms
+        return self.stored.arrival_ms
 
     @property
     def arrival(self) -> datetime:
         """When the stream took it (UTC)."""
-        return to_datetime(self._stored.arrival_ms)
+        return to_datetime(self.stored.arrival_ms)
 
     def __repr__(self) -> str:
+        number = f"{self.sequence_number}"
+        if self.subsequence_number is not None:
+            number += f", subsequence_number={self.subsequence_number}"
         return (
-            f"Record({self.shard_id}, sequence_number={self.sequence_number}, "
+            f"Record({self.shard_id}, sequence_number={number}, "
             f"partition_key={self.partition_key!r}, {len(self.data)} bytes)"
         )
 
@@ -86,12 +87,16 @@ class Record(Generic[T]):
 class Batch(Generic[T], Sequence[Record[T]]):
     """Records of one shard, in order. Never empty."""
 
-    __slots__ = ("millis_behind_latest", "records", "shard_id")
+    __slots__ = ("millis_behind_latest", "records", "shard_id", "trimmed")
 
-    def __init__(self, shard_id: str, records: Sequence[Record[T]], millis_behind_latest: int = 0) -> None:
+    def __init__(
+        self, shard_id: str, records: Sequence[Record[T]], millis_behind_latest: int = 0, trimmed: int = 0
+    ) -> None:
         self.shard_id = shard_id
         self.records = records
         self.millis_behind_latest = millis_behind_latest
+        self.trimmed = trimmed
+        """How many records just before these were trimmed by the stream's retention before they were read."""
 
     @property
     def last_sequence_number(self) -> int:

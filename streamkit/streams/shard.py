@@ -1,48 +1,86 @@
-"""Which shard, which number, what is readable: the rules of one stream. Pure and hot.
+"""One shard: its place in the key space, its numbers, and the records that are in memory. Pure and hot.
 
-HOT: `python -m benchmarks --only append` and `--only puts`.
+HOT: `python -m benchmarks --only append`, `--only puts` and `--only read`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from operator import attrgetter
+from itertools import accumulate
 
-from streamkit.errors import ValidationError
-from streamkit.limits import Limits
-from streamkit.streams.keyspace import KEY_SPACE, HashKeyRange, even_ranges, hash_key, shard_id_of
+from streamkit.streams.keyspace import SHARD_NUMBERS, HashKeyRange, shard_id_of
 from streamkit.streams.record import StoredRecord
-from streamkit.streams.store import PutEntry, ShardDescription, StreamDescription
-
-_number_of = attrgetter("sequence_number")
-
-# Partition keys repeat, and a look-up costs a tenth of an MD5; the bound keeps unbounded key sets from eating memory.
-_ROUTES_KEPT = 100_000
+from streamkit.streams.store import ShardDescription
+from streamkit.streams.throughput import ShardLoad, ShardMeter
 
 
 class Shard:
-    """One shard: its place in the key space and the records that are in memory.
+    """One shard.
 
-    Numbers up to ``moved_to`` are in colder storage, later ones in memory; readers see those up to ``readable``.
+    Its numbers have no gap, so a number is a place. Records up to ``trimmed_to`` are gone, later ones up to
+    ``moved_to`` are in colder storage, later ones in memory, as columns; readers see those up to ``readable``.
     """
 
-    __slots__ = ("hash_key_range", "index", "moved_to", "readable", "records", "shard_id", "starting_number")
+    __slots__ = (
+        "arrivals_ms",
+        "closed_ms",
+        "data",
+        "ended",
+        "hash_key_range",
+        "index",
+        "keys",
+        "last_number",
+        "load",
+        "meter",
+        "moved_to",
+        "parents",
+        "readable",
+        "shard_id",
+        "starting_number",
+        "trimmed_to",
+    )
 
-    def __init__(self, index: int, hash_key_range: HashKeyRange, starting_number: int) -> None:
+    def __init__(self, index: int, hash_key_range: HashKeyRange, parents: tuple[int, ...] = ()) -> None:
         self.index = index
         self.shard_id = shard_id_of(index)
         self.hash_key_range = hash_key_range
-        self.starting_number = starting_number
-        self.moved_to = starting_number
-        self.readable = starting_number
-        self.records: list[StoredRecord] = []
+        self.parents = parents
+        """Indexes; they may have expired."""
+        self.starting_number = index * SHARD_NUMBERS
+        self.last_number = self.starting_number
+        self.readable = self.starting_number
+        self.moved_to = self.starting_number
+        self.trimmed_to = self.starting_number
+        self.closed_ms: int | None = None
+        """When it was closed; None while it takes records."""
+        self.ended = False
+        """Readers may know that it is closed."""
+        self.arrivals_ms: list[int] = []
+        self.keys: list[str] = []
+        self.data: list[bytes] = []
+        self.meter: ShardMeter | None = None
+        self.load: ShardLoad | None = None
 
     def describe(self) -> ShardDescription:
         """As ListShards shows it."""
         return ShardDescription(
-            self.shard_id, self.hash_key_range, self.starting_number, latest_sequence_number=self.readable
+            self.shard_id,
+            self.hash_key_range,
+            self.starting_number,
+            self.last_number if self.ended else None,
+            tuple(map(shard_id_of, self.parents)),
+            self.readable,
+            self.trimmed_to,
         )
+
+    def append(self, arrivals_ms: Sequence[int], keys: Sequence[str], data: Sequence[bytes]) -> int:
+        """Number and keep records; returns the number of the first. They become readable by ``publish``."""
+        first = self.last_number + 1
+        self.arrivals_ms.extend(arrivals_ms)
+        self.keys.extend(keys)
+        self.data.extend(data)
+        self.last_number += len(data)
+        return first
 
     def read(self, after: int, limit: int, max_bytes: int) -> list[StoredRecord]:
         """Readable records after a number, from memory.
@@ -50,113 +88,49 @@ class Shard:
         At most ``limit``, and at most ``max_bytes`` of data unless the first record alone has more.
         ``after`` must not be less than ``moved_to``.
         """
-        records = self.records
-        start = bisect_right(records, after, key=_number_of)
-        end = bisect_right(records, self.readable, lo=start, key=_number_of)
-        return within(records[start : min(end, start + limit)], max_bytes)
+        start = after - self.moved_to
+        end = min(self.readable - self.moved_to, start + limit)
+        if start >= end:
+            return []
+        data = self.data[start:end]
+        count = count_within(data, max_bytes)
+        if count < len(data):
+            end = start + count
+            del data[count:]
+        numbers = range(after + 1, after + 1 + count)
+        return list(map(StoredRecord, numbers, self.arrivals_ms[start:end], self.keys[start:end], data))
 
-    def first_at(self, instant_ms: int) -> int | None:
-        """The number of the first record in memory that arrived at or after ``instant_ms``; None if there is none."""
-        return next((r.sequence_number for r in self.records if r.arrival_ms >= instant_ms), None)
+    def first_at(self, instant_ms: int) -> tuple[int, int] | None:
+        """Number and arrival of the first record in memory that arrived at or after ``instant_ms``."""
+        for position, arrival_ms in enumerate(self.arrivals_ms, self.moved_to + 1):
+            if arrival_ms >= instant_ms:
+                return (position, arrival_ms) if position <= self.readable else None
+        return None
 
     def move_out(self, number: int) -> None:
-        """Forget the records up to ``number``: they are in colder storage now."""
-        del self.records[: bisect_right(self.records, number, key=_number_of)]
-        self.moved_to = max(self.moved_to, number)
+        """Forget the records up to ``number``: they are in colder storage now, or trimmed."""
+        count = number - self.moved_to
+        if count > 0:
+            del self.arrivals_ms[:count]
+            del self.keys[:count]
+            del self.data[:count]
+            self.moved_to = number
+
+    def forget_older(self, cutoff_ms: int, slack_ms: int) -> None:
+        """Trim what is in memory and too old, if everything older has gone; some ``slack_ms`` too late, in one go."""
+        arrivals_ms = self.arrivals_ms
+        if arrivals_ms and arrivals_ms[0] < cutoff_ms - slack_ms and self.trimmed_to == self.moved_to:
+            found = self.first_at(cutoff_ms)
+            self.trim(self.readable if found is None else found[0] - 1)
+
+    def trim(self, number: int) -> None:
+        """Records up to ``number`` are gone. A horizon never goes back."""
+        self.trimmed_to = max(self.trimmed_to, number)
+        self.move_out(number)
 
 
-def within(records: list[StoredRecord], max_bytes: int) -> list[StoredRecord]:
-    """The longest prefix of at most ``max_bytes`` of data, but at least one record."""
-    total = sum(len(record.data) for record in records)
-    if total <= max_bytes:
-        return records
-    count = 0
-    total = 0
-    for record in records:
-        total += len(record.data)
-        if count and total > max_bytes:
-            break
-        count += 1
-    return records[:count]
-
-
-class StreamState:
-    """One stream: its shards and the number it gave last.
-
-    Numbers come from one counter for the whole stream. So they are unique in it, strictly increasing in every shard,
-    and a child shard's are greater than its parents'.
-    """
-
-    __slots__ = ("_routes", "created_ms", "last_number", "name", "shards", "stream_id")
-
-    def __init__(self, stream_id: int, name: str, created_ms: int, shards: list[Shard], last_number: int) -> None:
-        self.stream_id = stream_id
-        self.name = name
-        self.created_ms = created_ms
-        self.shards = shards
-        self.last_number = last_number
-        self._routes: dict[str, int] = {}
-
-    @classmethod
-    def fresh(cls, stream_id: int, name: str, created_ms: int, shard_count: int) -> StreamState:
-        """A new stream; each shard takes one number as its starting number."""
-        shards = [Shard(index, keys, index + 1) for index, keys in enumerate(even_ranges(shard_count))]
-        return cls(stream_id, name, created_ms, shards, shard_count)
-
-    def describe(self) -> StreamDescription:
-        """As DescribeStream shows it."""
-        return StreamDescription(
-            self.name, self.stream_id, self.created_ms, tuple(shard.describe() for shard in self.shards)
-        )
-
-    def shard(self, shard_id: str) -> Shard | None:
-        """The shard of this id."""
-        return next((shard for shard in self.shards if shard.shard_id == shard_id), None)
-
-    def route(self, entry: PutEntry) -> int:
-        """The index of the shard that takes ``entry``."""
-        if entry.explicit_hash_key is not None:
-            return self._shard_of(entry.explicit_hash_key)
-        key = entry.partition_key
-        index = self._routes.get(key)
-        if index is None:
-            if len(self._routes) >= _ROUTES_KEPT:
-                self._routes.clear()
-            index = self._routes[key] = self._shard_of(hash_key(key))
-        return index
-
-    def _shard_of(self, key: int) -> int:
-        return next(shard.index for shard in self.shards if key in shard.hash_key_range)
-
-    def validate(self, entries: Sequence[PutEntry], limits: Limits) -> None:
-        """Refuse the whole call if anything in it is malformed or over a limit.
-
-        Raises:
-            ValidationError: says which entry, what is wrong and what is allowed.
-        """
-        if not 1 <= len(entries) <= limits.put_records:
-            raise ValidationError(f"put_records takes 1 to {limits.put_records:,} entries, not {len(entries):,}")
-        total = 0
-        for position, entry in enumerate(entries):
-            key, data = entry.partition_key, entry.data
-            if not isinstance(key, str) or not 1 <= len(key) <= 256:
-                raise ValidationError(f"entry {position}: a partition key is 1 to 256 characters, not {key!r:.80}")
-            if not isinstance(data, bytes):
-                raise ValidationError(f"entry {position}: data must be bytes, not {type(data).__name__}")
-            if key not in self._routes:
-                try:
-                    key.encode()
-                except UnicodeEncodeError as error:
-                    raise ValidationError(f"entry {position}: the partition key has no UTF-8 form: {error}") from None
-            explicit = entry.explicit_hash_key
-            if explicit is not None and not (isinstance(explicit, int) and 0 <= explicit < KEY_SPACE):
-                raise ValidationError(f"entry {position}: explicit_hash_key must be 0 to 2**128 - 1, not {explicit!r}")
-            # AWS: the key counts by its UTF-8 bytes; the exact count matters only near the limit.
-            size = len(data) + (len(key) if key.isascii() else len(key.encode()))
-            if size > limits.record_bytes:
-                raise ValidationError(
-                    f"entry {position}: the record has {size:,} bytes and the limit is {limits.record_bytes:,}"
-                )
-            total += size
-        if total > limits.put_bytes:
-            raise ValidationError(f"the call has {total:,} bytes and the limit is {limits.put_bytes:,}: split it")
+def count_within(data: Sequence[bytes], max_bytes: int) -> int:
+    """How many of these, from the first on, have at most ``max_bytes`` together; at least one."""
+    if sum(map(len, data)) <= max_bytes:
+        return len(data)
+    return max(1, next(at for at, total in enumerate(accumulate(map(len, data))) if total > max_bytes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -12,6 +12,47 @@ from streamkit.streams.keyspace import HashKeyRange
 from streamkit.streams.record import StoredRecord
 
 StartingPosition = Literal["TRIM_HORIZON", "LATEST", "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "AT_TIMESTAMP"]
+
+
+StreamMode = Literal["PROVISIONED", "ON_DEMAND"]
+"""Who decides how many shards there are: the user, or the write rate (shards split while they are hot)."""
+
+DEFAULT_RETENTION_MS = 24 * 3_600_000
+
+
+class StreamAttributes(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be changed about a stream while it is used."""
+
+    retention_ms: int | None = DEFAULT_RETENTION_MS
+    """Records older than this are gone; None: they stay. AWS: 24 hours unless changed, 8,760 at most."""
+    mode: StreamMode = "PROVISIONED"
+
+
+class Split(msgspec.Struct, frozen=True):
+    """Close an open shard, and open two instead."""
+
+    shard_id: str
+    new_starting_hash_key: int
+    """Of the upper one; inside the range, so that none of the two is empty."""
+
+
+class Merge(msgspec.Struct, frozen=True):
+    """Close two open shards whose ranges touch, and open one instead."""
+
+    shard_id: str
+    """The lower range."""
+    adjacent_shard_id: str
+
+
+class ProducerSequences(msgspec.Struct, frozen=True):
+    """Who puts, and the producer's own number of each entry: what was stored before is not stored again.
+
+    Follows Pulsar's message deduplication (producer name and sequence id).
+    """
+
+    producer_id: str
+    sequences: Sequence[int]
+    """One for each entry of the call, strictly increasing; gaps are fine."""
 
 
 class PutEntry(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +70,8 @@ class PutResult(msgspec.Struct, frozen=True, gc=False):
     shard_id: str
     sequence_number: int
     error: StreamKitError | None = None
+    duplicate: bool = False
+    """The producer's sequence was stored before, so nothing was stored now; where it went then is not told."""
 
 
 class ShardDescription(msgspec.Struct, frozen=True):
@@ -39,10 +82,18 @@ class ShardDescription(msgspec.Struct, frozen=True):
     starting_sequence_number: int
     """Belongs to the shard, not to a record: every record's number is greater."""
     ending_sequence_number: int | None = None
-    """None while the shard is open."""
+    """None while the shard is open; then that of its last record, or the starting number."""
     parent_shard_ids: tuple[str, ...] = ()
+    """None, one (of a split) or two (of a merge; the lower range first). They may have expired."""
     latest_sequence_number: int = 0
     """Of the newest durable record; the starting number while there is none. Not in AWS: makes lag countable."""
+    trim_horizon: int = 0
+    """Everything up to this number was trimmed; the starting number while nothing was."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes records."""
+        return self.ending_sequence_number is None
 
 
 class StreamDescription(msgspec.Struct, frozen=True):
@@ -53,6 +104,15 @@ class StreamDescription(msgspec.Struct, frozen=True):
     """Never used again in this store, also not by a later stream of the same name."""
     created_ms: int
     shards: tuple[ShardDescription, ...]
+    """Open and closed ones, a parent before its children; those whose records all expired are not there any more."""
+    attributes: StreamAttributes = StreamAttributes()
+    producers: Mapping[str, int] = {}
+    """The last sequence that is stored of each idempotent producer."""
+
+    @property
+    def open_shards(self) -> tuple[ShardDescription, ...]:
+        """Those that take records; their ranges cover the key space."""
+        return tuple(shard for shard in self.shards if shard.is_open)
 
 
 class RecordBatch(msgspec.Struct, frozen=True):
@@ -64,22 +124,45 @@ class RecordBatch(msgspec.Struct, frozen=True):
     millis_behind_latest: int
     child_shards: tuple[str, ...] = ()
     """Only in the answer that reaches a closed shard's end."""
+    trimmed: int = 0
+    """How many records between the iterator's position and these were trimmed unread. AWS does not tell."""
 
 
 class StreamStore(Protocol):
     """The port. Every method may raise ``NotFoundError``, ``StorageError`` and ``ClosedError`` beside what it names.
 
-    Ordering: within a shard, records are numbered, stored and read in one order.
+    Ordering: within a shard, records are numbered, stored and read in one order. A key's records are in one open shard
+    at any time, and in a chain of shards over time: who reads parents to their end before children reads them in order.
     Durability: what a method returned has happened as durably as the engine's policy says.
     Cancellation: a cancelled call may or may not have happened; it never happened in part.
     """
 
-    async def create_stream(self, name: str, shard_count: int) -> StreamDescription:
+    async def create_stream(
+        self, name: str, shard_count: int, attributes: StreamAttributes | None = None
+    ) -> StreamDescription:
         """Create a stream with open shards of equal width. Writable when it returns.
 
         Raises:
             AlreadyExistsError: there is a stream of this name.
-            ValidationError: the name or the number of shards is out of range.
+            ValidationError: the name, the number of shards or an attribute is out of range.
+        """
+        ...
+
+    async def update_stream(self, name: str, attributes: StreamAttributes) -> None:
+        """Change what can be changed. A shorter retention trims at once; a longer one brings nothing back.
+
+        Raises:
+            ValidationError: an attribute is out of range.
+        """
+        ...
+
+    async def reshard(self, name: str, step: Split | Merge) -> StreamDescription:
+        """Close shards and open their children, as one. Puts and reads go on meanwhile; the answer has both.
+
+        Raises:
+            NotFoundError: the stream has no such shard.
+            ValidationError: a shard is closed, the ranges do not touch, the key does not split the range, there would
+                be too many shards, or the stream is ON_DEMAND.
         """
         ...
 
@@ -95,11 +178,14 @@ class StreamStore(Protocol):
         """All names, sorted."""
         ...
 
-    async def put_records(self, name: str, entries: Sequence[PutEntry]) -> list[PutResult]:
+    async def put_records(
+        self, name: str, entries: Sequence[PutEntry], producer: ProducerSequences | None = None
+    ) -> list[PutResult]:
         """Store entries; one result per entry, in order. Entries of one shard keep their order.
 
         An entry refused with a retryable error refuses the later entries of its partition key in the call as well, so
-        that trying them again keeps their order.
+        that trying them again keeps their order. With ``producer`` it refuses all later entries, and those whose
+        sequence is not above the last that is stored of this producer are answered as duplicates.
 
         Raises:
             ValidationError: an entry or the call is over a limit or malformed; nothing was stored.
@@ -112,8 +198,9 @@ class StreamStore(Protocol):
         """An opaque token of at most 512 characters that names a position; it lives five minutes.
 
         ``AT_SEQUENCE_NUMBER`` is inclusive and ``AFTER_SEQUENCE_NUMBER`` is not; both also take the shard's starting
-        number. ``AT_TIMESTAMP`` is the first record that arrived at ``timestamp_ms`` or later. ``LATEST`` is after
-        the newest record at the moment of the call.
+        number. If what they name was trimmed, reading begins at the horizon and says how much was missed.
+        ``TRIM_HORIZON`` is the oldest record there is. ``AT_TIMESTAMP`` is the first record that arrived at
+        ``timestamp_ms`` or later. ``LATEST`` is after the newest record at the moment of the call.
         """
         ...
 

@@ -43,6 +43,14 @@ class TableStore(Protocol):
     Cancellation: a cancelled write may or may not have happened, never in part.
     """
 
+    @property
+    def session(self) -> str | None:
+        """Stands for everybody who uses the tables as long as the engine is open: who had another one is gone.
+
+        None where other processes may use the same tables at the same time.
+        """
+        ...
+
     async def create_table(self, schema: TableSchema) -> TableDescription:
         """Create a table.
 

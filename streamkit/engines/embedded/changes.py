@@ -14,6 +14,7 @@ import msgspec
 
 from streamkit.errors import ValidationError
 from streamkit.queues.message import QueueAttributes
+from streamkit.streams.store import StreamAttributes
 from streamkit.tables.item import TableSchema
 
 
@@ -24,6 +25,33 @@ class StreamCreated(msgspec.Struct, tag="sc", array_like=True):
     name: str
     created_ms: int
     shard_count: int
+    attributes: StreamAttributes
+
+
+class StreamUpdated(msgspec.Struct, tag="su", array_like=True):
+    """A stream has other attributes, and these of its shards (by index) are trimmed up to a number."""
+
+    stream_id: int
+    attributes: StreamAttributes
+    trimmed: dict[int, int]
+
+
+class OpenedShard(msgspec.Struct, array_like=True):
+    """A shard that a reshard opened. Its hash keys are decimal strings: they have 128 bits."""
+
+    index: int
+    start: str
+    end: str
+    parents: tuple[int, ...]
+
+
+class Resharded(msgspec.Struct, tag="sr", array_like=True):
+    """Shards were closed, and their children opened."""
+
+    stream_id: int
+    at_ms: int
+    closed: list[int]
+    opened: list[OpenedShard]
 
 
 class StreamDeleted(msgspec.Struct, tag="sd", array_like=True):
@@ -32,15 +60,24 @@ class StreamDeleted(msgspec.Struct, tag="sd", array_like=True):
     stream_id: int
 
 
-class RecordsPut(msgspec.Struct, tag="r", array_like=True, gc=False):
-    """Records of one stream, as columns; record i has number ``first_number + i``."""
+class ShardRecords(msgspec.Struct, array_like=True, gc=False):
+    """Records of one shard, as columns; record i has number ``first_number + i``."""
 
-    stream_id: int
+    index: int
     first_number: int
-    shards: list[int]
-    arrivals_ms: list[int]
+    arrivals: list[int]
+    """Runs: an instant in milliseconds, and how many in a row arrived then."""
     keys: list[str]
     data: list[bytes]
+
+
+class RecordsPut(msgspec.Struct, tag="r", array_like=True, gc=False):
+    """Records of one stream."""
+
+    stream_id: int
+    shards: list[ShardRecords]
+    producers: dict[str, int]
+    """The last sequence of each idempotent producer that put some of them."""
 
 
 class QueueCreated(msgspec.Struct, tag="qc", array_like=True):
@@ -170,6 +207,8 @@ def storable(change: C) -> C:
 
 Change = (
     StreamCreated
+    | StreamUpdated
+    | Resharded
     | StreamDeleted
     | RecordsPut
     | QueueCreated

@@ -9,7 +9,8 @@ from streamkit.clock import Clock
 from streamkit.engines.embedded import changes as c
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.queues import EmbeddedQueues
-from streamkit.engines.embedded.streams import ColdRecords, EmbeddedStreams
+from streamkit.engines.embedded.retention import ColdRecords
+from streamkit.engines.embedded.streams import EmbeddedStreams
 from streamkit.engines.embedded.tables import EmbeddedTables
 from streamkit.functions.effects import Effects
 from streamkit.limits import Limits
@@ -20,12 +21,15 @@ class EmbeddedStores:
 
     def __init__(self, log: Log, clock: Clock, limits: Limits, *, cold: ColdRecords | None = None) -> None:
         self._log = log
+        self.limits = limits
         self.last_id = 0
         self.streams = EmbeddedStreams(log, clock, limits, self._next_id, cold)
         self.queues = EmbeddedQueues(log, clock, limits, self._next_id)
         self.tables = EmbeddedTables(log, clock, limits, self._next_id)
         self._apply: dict[type, Callable[[Any], object]] = {
             c.StreamCreated: self.streams.stream_created,
+            c.StreamUpdated: self.streams.stream_updated,
+            c.Resharded: self.streams.resharded,
             c.StreamDeleted: self.streams.stream_deleted,
             c.RecordsPut: self.streams.records_put,
             c.QueueCreated: self.queues.queue_created,
@@ -57,8 +61,8 @@ class EmbeddedStores:
 
     async def commit(self, effects: Effects) -> None:
         """See EffectStore."""
-        for stream, entries in effects.puts:
-            self.streams.validate(stream, entries)
+        # A shard's throughput limit is for those who can be told to slow down, which what was handled already cannot.
+        puts = [self.streams.check(stream, entries) for stream, entries in effects.puts]
         for queue, messages in effects.sends:
             self.queues.validate(queue, messages)
         # ATOMIC: everything joins one group of the log, which is durable whole or not at all
@@ -66,8 +70,8 @@ class EmbeddedStores:
         group = self.tables.stage(self.tables.decide(effects.writes)) if effects.writes else 0
         for queue, messages in effects.sends:
             group = self.queues.stage(queue, messages)[1]
-        for stream, entries in effects.puts:
-            group = self.streams.stage(stream, entries)[1]
+        for stream, routed in puts:
+            group = self.streams.stage(stream, routed)
         # end ATOMIC
         await self._log.durable(group)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ class EmbeddedTables:
     """Implements ``TableStore``."""
 
     def __init__(self, log: Log, clock: Clock, limits: Limits, next_id: Callable[[], int]) -> None:
+        self.session: str | None = uuid.uuid4().hex
+        """See TableStore."""
         self._log = log
         self._clock = clock
         self._limits = limits

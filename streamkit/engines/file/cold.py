@@ -3,7 +3,7 @@
 ::
 
     block    magic "SKBK" · count · payload length · file serial · first number · last number · latest arrival
-             header checksum · payload checksum · payload: numbers, arrivals, keys, data as columns (msgpack)
+             header checksum · payload checksum · payload: first number, arrivals, keys, data as columns (msgpack)
 
 A serial is of one file of the store alone, so a file in the place of another is noticed.
 """
@@ -17,6 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from struct import Struct
 from typing import Any, TypeVar
 
@@ -30,26 +31,40 @@ from streamkit.engines.file.manifest import ColdFile
 from streamkit.errors import ClosedError, CorruptLogError, StorageError
 from streamkit.limits import KIB, MIB
 from streamkit.streams.record import StoredRecord
-from streamkit.streams.shard import within
+from streamkit.streams.shard import count_within
 
 T = TypeVar("T")
 
 BLOCK_BYTES = 256 * KIB
 FILE_BYTES = 64 * MIB
 _BYTES_KEPT = 64 * BLOCK_BYTES
+_BYTES_AT_ONCE = 16 * BLOCK_BYTES
 _header = Struct("<4sIIQQQQII")
 _MAGIC = b"SKBK"
 _encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 
 
-class _Columns(msgspec.Struct, array_like=True, gc=False):
-    numbers: list[int]
+class Columns(msgspec.Struct, array_like=True, gc=False):
+    """Records of one shard, whose numbers have no gap."""
+
+    first_number: int
     arrivals_ms: list[int]
     keys: list[str]
     data: list[bytes]
 
+    @property
+    def last_number(self) -> int:
+        """Of the last record."""
+        return self.first_number + len(self.data) - 1
 
-_decode = msgspec.msgpack.Decoder(_Columns).decode
+    def part(self, start: int, end: int) -> Columns:
+        """Some of them, by place."""
+        return Columns(
+            self.first_number + start, self.arrivals_ms[start:end], self.keys[start:end], self.data[start:end]
+        )
+
+
+_decode = msgspec.msgpack.Decoder(Columns).decode
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
@@ -87,7 +102,12 @@ class ColdStore:
         """These are the shard's files now, with blocks added since the last call."""
         old = self._shards.get((stream_id, shard))
         # A reader may be in the middle of the old index, so that one is left as it is.
-        known = None if old is None or old.blocks is None else [*old.blocks, *added]
+        if old is not None and old.files == list(files):
+            return
+        known = None
+        if old is not None and old.blocks is not None:
+            serials = {file.serial for file in files}
+            known = [block for block in (*old.blocks, *added) if block.serial in serials]
         self._shards[stream_id, shard] = _ShardIndex(list(files), known)
 
     def files_of(self, stream_id: int, shard: int) -> tuple[ColdFile, ...]:
@@ -95,9 +115,9 @@ class ColdStore:
         index = self._shards.get((stream_id, shard))
         return () if index is None else tuple(index.files)
 
-    def keep(self, stream_ids: Container[int]) -> None:
-        """All other streams are gone."""
-        for key in [key for key in self._shards if key[0] not in stream_ids]:
+    def keep(self, shards: Container[tuple[int, int]]) -> None:
+        """All other shards (by stream and index) are gone."""
+        for key in [key for key in self._shards if key not in shards]:
             del self._shards[key]
 
     async def close(self) -> None:
@@ -113,13 +133,15 @@ class ColdStore:
         stream_id: int,
         shard: int,
         files: tuple[ColdFile, ...],
-        records: list[StoredRecord],
+        records: Columns,
         serial: int,
         *,
         extend: bool,
     ) -> tuple[tuple[ColdFile, ...], list[Block]]:
         """Append records to the shard's last file, or to a new one with that serial; synced when it returns."""
         current = files[-1] if extend and files and files[-1].size < FILE_BYTES else None
+        if current is not None and current.last_number + 1 != records.first_number:
+            current = None  # Retention took what came between: a file has no gap.
         directory = self._stream_directory(stream_id)
         self._files.make_directory(directory)
         file_serial = serial if current is None else current.serial
@@ -132,18 +154,19 @@ class ColdStore:
             for block in _blocks(records):
                 data = _pack(block, file_serial)
                 self._files.write(fd, data, offset)
-                first_number, last_number = block[0].sequence_number, block[-1].sequence_number
-                latest_ms = max(record.arrival_ms for record in block)
-                added.append(Block(file_serial, offset, len(data), first_number, last_number, latest_ms))
+                latest_ms = max(block.arrivals_ms)
+                added.append(Block(file_serial, offset, len(data), block.first_number, block.last_number, latest_ms))
                 offset += len(data)
             self._files.sync(fd)
         finally:
             self._files.close(fd)
-        last = records[-1].sequence_number
+        last, latest_ms = records.last_number, max(records.arrivals_ms)
         if current is None:
             self._files.sync_directory(directory)
-            return (*files, ColdFile(serial, offset, records[0].sequence_number, last, len(records))), added
-        grown = msgspec.structs.replace(current, size=offset, last_number=last, count=current.count + len(records))
+            new = ColdFile(serial, offset, records.first_number, last, records.arrivals_ms[0], latest_ms)
+            return (*files, new), added
+        latest_ms = max(latest_ms, current.latest_arrival_ms)
+        grown = msgspec.structs.replace(current, size=offset, last_number=last, latest_arrival_ms=latest_ms)
         return (*files[:-1], grown), added
 
     def remove_strangers(self, known: dict[int, set[str]]) -> None:
@@ -165,19 +188,24 @@ class ColdStore:
         if index is None:
             return []
         found = await self._read(lambda: self._find(stream_id, shard, index, after, up_to, limit))
-        return within(found, max_bytes)
+        return found[: count_within([record.data for record in found], max_bytes)] if found else found
 
-    async def first_at(self, stream_id: int, shard: int, instant_ms: int) -> int | None:
+    def oldest_ms(self, stream_id: int, shard: int) -> int | None:
         """See ColdRecords."""
         index = self._shards.get((stream_id, shard))
-        if index is None:
+        return index.files[0].first_arrival_ms if index is not None and index.files else None
+
+    async def first_at(self, stream_id: int, shard: int, instant_ms: int) -> tuple[int, int] | None:
+        """See ColdRecords."""
+        index = self._shards.get((stream_id, shard))
+        if index is None or all(file.latest_arrival_ms < instant_ms for file in index.files):
             return None
 
-        def find() -> int | None:
+        def find() -> tuple[int, int] | None:
             for block in self._index(stream_id, shard, index):
                 if block.latest_arrival_ms >= instant_ms:
                     records = self._records(self._path(stream_id, shard, block.serial), block)
-                    return next(r.sequence_number for r in records if r.arrival_ms >= instant_ms)
+                    return next((r.sequence_number, r.arrival_ms) for r in records if r.arrival_ms >= instant_ms)
             return None
 
         return await self._read(find)
@@ -195,16 +223,20 @@ class ColdStore:
         self, stream_id: int, shard: int, index: _ShardIndex, after: int, up_to: int, limit: int
     ) -> list[StoredRecord]:
         found: list[StoredRecord] = []
+        size = 0
         for block in self._index(stream_id, shard, index):
             if block.last_number <= after:
                 continue
             if block.first_number > up_to or len(found) >= limit:
                 break
             records = self._records(self._path(stream_id, shard, block.serial), block)
-            found.extend(r for r in records if after < r.sequence_number <= up_to)
-            if sum(len(r.data) for r in found) > 16 * BLOCK_BYTES:
+            # Numbers have no gap in a block, so a number is a place.
+            start = max(0, after + 1 - block.first_number)
+            found += records[start : min(up_to + 1 - block.first_number, start + limit - len(found))]
+            size += block.size
+            if size > _BYTES_AT_ONCE:
                 break
-        return found[:limit]
+        return found
 
     def _index(self, stream_id: int, shard: int, index: _ShardIndex) -> list[Block]:
         if index.blocks is None:
@@ -214,23 +246,24 @@ class ColdStore:
         return index.blocks
 
     def _scan(self, path: str, file: ColdFile) -> Iterator[Block]:
-        offset = found = 0
-        first_number = last_number = 0
+        offset = 0
+        number = file.first_number
         with self._opened(path) as fd:
             while offset < file.size:
                 header = self._files.read(fd, _header.size, offset)
                 if len(header) < _header.size:
                     raise CorruptLogError(path, offset, "the file is shorter than the manifest says")
-                magic, count, length, serial, first, last, arrival, header_sum, _ = _header.unpack(header)
+                magic, records, length, serial, first, last, arrival, header_sum, _ = _header.unpack(header)
                 if magic != _MAGIC or checksum(header[:-8]) != header_sum:
                     raise CorruptLogError(path, offset, "a block header does not match its checksum")
                 if serial != file.serial:
                     raise CorruptLogError(path, offset, f"this is file {serial} of this store: it was misplaced")
+                if (first, last) != (number, number + records - 1):
+                    raise CorruptLogError(path, offset, f"the block begins with record {first} and not with {number}")
                 yield Block(serial, offset, _header.size + length, first, last, arrival)
-                first_number, last_number = first_number or first, last
+                number = last + 1
                 offset += _header.size + length
-                found += count
-        if (offset, found, first_number, last_number) != (file.size, file.count, file.first_number, file.last_number):
+        if (offset, number) != (file.size, file.last_number + 1):
             raise CorruptLogError(path, file.size, "the file does not hold what the manifest says")
 
     def _records(self, path: str, block: Block) -> list[StoredRecord]:
@@ -277,31 +310,22 @@ def file_name(shard: int, serial: int) -> str:
     return f"{shard:06d}-{serial:012d}.blk"
 
 
-def _blocks(records: list[StoredRecord]) -> Iterator[list[StoredRecord]]:
-    block: list[StoredRecord] = []
-    size = 0
-    for record in records:
-        block.append(record)
-        size += len(record.data) + 64
+def _blocks(records: Columns) -> Iterator[Columns]:
+    start = size = 0
+    for place, data in enumerate(records.data, 1):
+        size += len(data) + 64
         if size >= BLOCK_BYTES:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+            yield records.part(start, place)
+            start, size = place, 0
+    if start < len(records.data):
+        yield records.part(start, len(records.data))
 
 
-def _pack(records: list[StoredRecord], serial: int) -> bytes:
-    payload = _encode(
-        _Columns(
-            [r.sequence_number for r in records],
-            [r.arrival_ms for r in records],
-            [r.partition_key for r in records],
-            [r.data for r in records],
-        )
-    )
-    latest = max(r.arrival_ms for r in records)
-    first, last = records[0].sequence_number, records[-1].sequence_number
-    checked = _header.pack(_MAGIC, len(records), len(payload), serial, first, last, latest, 0, 0)[:-8]
+def _pack(records: Columns, serial: int) -> bytes:
+    payload = _encode(records)
+    latest = max(records.arrivals_ms)
+    first, last = records.first_number, records.last_number
+    checked = _header.pack(_MAGIC, len(records.data), len(payload), serial, first, last, latest, 0, 0)[:-8]
     return b"".join(
         (checked, checksum(checked).to_bytes(4, "little"), checksum(payload).to_bytes(4, "little"), payload)
     )
@@ -315,4 +339,4 @@ def _unpack(data: bytes, path: str, offset: int) -> list[StoredRecord]:
         columns = _decode(payload)
     except msgspec.DecodeError as error:
         raise CorruptLogError(path, offset, f"a block does not decode: {error}") from None
-    return list(map(StoredRecord, columns.numbers, columns.arrivals_ms, columns.keys, columns.data))
+    return list(map(StoredRecord, count(columns.first_number), columns.arrivals_ms, columns.keys, columns.data))

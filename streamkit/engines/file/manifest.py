@@ -11,6 +11,7 @@ from streamkit.engines.file.frame import FORMAT, checksum
 from streamkit.engines.file.segment import Position
 from streamkit.errors import CorruptLogError, UnknownFormatError
 from streamkit.queues.message import QueueAttributes
+from streamkit.streams.store import StreamAttributes
 from streamkit.tables.item import TableSchema
 
 NAME = "MANIFEST"
@@ -23,14 +24,33 @@ class ColdFile(msgspec.Struct, frozen=True):
     size: int
     first_number: int
     last_number: int
-    count: int
+    first_arrival_ms: int
+    latest_arrival_ms: int
+
+    @property
+    def count(self) -> int:
+        """How many records it holds; their numbers have no gap."""
+        return self.last_number - self.first_number + 1
 
 
 class ShardEntry(msgspec.Struct, frozen=True):
-    """One shard."""
+    """One shard. Its hash keys are decimal strings: they have 128 bits."""
 
+    index: int
+    start: str
+    end: str
+    parents: tuple[int, ...]
     moved_to: int
+    trimmed_to: int
+    closed_ms: int | None = None
     files: tuple[ColdFile, ...] = ()
+
+
+class ProducerEntry(msgspec.Struct, frozen=True):
+    """One idempotent producer."""
+
+    last_sequence: int
+    seen_ms: int
 
 
 class StreamEntry(msgspec.Struct, frozen=True):
@@ -39,7 +59,10 @@ class StreamEntry(msgspec.Struct, frozen=True):
     stream_id: int
     name: str
     created_ms: int
-    last_number: int
+    attributes: StreamAttributes
+    next_index: int
+    """Of the next shard that is opened."""
+    producers: dict[str, ProducerEntry]
     shards: tuple[ShardEntry, ...]
 
 

@@ -23,7 +23,9 @@ from streamkit.engines.file.segment import Segment, segment_numbers, segment_pat
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import CorruptLogError
 from streamkit.queues.visibility import QueueState
-from streamkit.streams.shard import StreamState
+from streamkit.streams.keyspace import HashKeyRange
+from streamkit.streams.shard import Shard
+from streamkit.streams.state import ProducerState, StreamState
 from streamkit.tables.store import TableDescription
 
 _log = logging.getLogger("streamkit.engine")
@@ -51,12 +53,14 @@ def load_settled(
     """
     stores.last_id = known.last_id
     for stream in known.streams:
-        state = StreamState.fresh(stream.stream_id, stream.name, stream.created_ms, len(stream.shards))
-        state.last_number = stream.last_number
-        for shard, entry in zip(state.shards, stream.shards, strict=True):
-            shard.moved_to = shard.readable = entry.moved_to
+        state = StreamState(stream.stream_id, stream.name, stream.created_ms, stream.attributes, stores.limits)
+        state.adopt(map(_shard, stream.shards))
+        state.next_index = stream.next_index
+        for producer_id, producer in stream.producers.items():
+            state.producers[producer_id] = ProducerState(producer.last_sequence, producer.seen_ms)
+        for entry in stream.shards:
             if entry.files:
-                cold_store.adopt(stream.stream_id, shard.index, entry.files)
+                cold_store.adopt(stream.stream_id, entry.index, entry.files)
         stores.streams.adopt(state)
     for queue in known.queues:
         queue_state = QueueState(queue.queue_id, queue.name, queue.created_ms, queue.attributes, queue.last_number)
@@ -71,6 +75,15 @@ def load_settled(
             raise CorruptLogError(path, 0, "the table's file is missing")
         base = SqliteItems(path, table.schema) if table.settled else None
         stores.tables.adopt(TableDescription(table.schema, table.table_id, table.created_ms), Items(base))
+
+
+def _shard(entry: manifest.ShardEntry) -> Shard:
+    shard = Shard(entry.index, HashKeyRange(int(entry.start), int(entry.end)), entry.parents)
+    shard.last_number = shard.readable = shard.moved_to = entry.moved_to
+    shard.trimmed_to = entry.trimmed_to
+    shard.closed_ms = entry.closed_ms
+    shard.ended = entry.closed_ms is not None
+    return shard
 
 
 def read_journal(files: Files, directory: str, known: manifest.Manifest) -> Recovered:

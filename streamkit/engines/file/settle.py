@@ -23,7 +23,7 @@ from streamkit.engines.file.journal import Journal
 from streamkit.engines.file.segment import Position
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import StorageError
-from streamkit.streams.record import StoredRecord
+from streamkit.streams.shard import Shard
 
 _log = logging.getLogger("streamkit.engine")
 
@@ -36,7 +36,7 @@ class _ShardMove(msgspec.Struct):
     stream_id: int
     shard: int
     moved_to: int
-    records: list[StoredRecord]
+    records: cold.Columns
     files: tuple[manifest.ColdFile, ...]
     serial: int
     blocks: list[cold.Block] = []
@@ -158,6 +158,7 @@ class Settler:
 
     async def _settle(self) -> Position:
         self._journal.check_owner()
+        await self._stores.streams.trim_all()
         plan = _Plan(self._manifest, self._extend)
         try:
             # ATOMIC: what is taken aside is exactly what was appended before the cut
@@ -167,7 +168,7 @@ class Settler:
             position = await cut
             # SQLite's files may be ahead of the manifest, but nothing may be ahead of the journal.
             await self._journal.synced()
-            if position == self._manifest.position:
+            if (position, plan.manifest.streams) == (self._manifest.position, self._manifest.streams):
                 self._put_back(plan)
                 return position
             plan.manifest = msgspec.structs.replace(plan.manifest, position=position)
@@ -198,16 +199,33 @@ class Settler:
         streams, queues, tables = [], [], []
         for stream in stores.streams.by_id.values():
             entries = []
-            for shard in stream.shards:
+            for shard in stream.shards.values():
                 files = self._cold.files_of(stream.stream_id, shard.index)
-                moved_to = shard.records[-1].sequence_number if shard.records else shard.moved_to
-                if shard.records:
-                    records, serial = shard.records.copy(), self._next_serial()
-                    plan.shards.append(_ShardMove(stream.stream_id, shard.index, moved_to, records, files, serial))
-                entries.append(manifest.ShardEntry(moved_to, files))
+                # Retention takes whole files: the others hold records that are still there.
+                files = tuple(file for file in files if file.last_number > shard.trimmed_to)
+                if shard.data:
+                    records = cold.Columns(
+                        shard.moved_to + 1, shard.arrivals_ms.copy(), shard.keys.copy(), shard.data.copy()
+                    )
+                    plan.shards.append(
+                        _ShardMove(
+                            stream.stream_id, shard.index, shard.last_number, records, files, self._next_serial()
+                        )
+                    )
+                entries.append(_shard_entry(shard, files))
+            producers = {
+                name: manifest.ProducerEntry(producer.last_sequence, producer.seen_ms)
+                for name, producer in stream.producers.items()
+            }
             streams.append(
                 manifest.StreamEntry(
-                    stream.stream_id, stream.name, stream.created_ms, stream.last_number, tuple(entries)
+                    stream.stream_id,
+                    stream.name,
+                    stream.created_ms,
+                    stream.attributes,
+                    stream.next_index,
+                    producers,
+                    tuple(entries),
                 )
             )
         snapshots = {entry.queue_id: entry.snapshot for entry in old.queues}
@@ -258,17 +276,22 @@ class Settler:
                 queue.changed = True
 
     def _adopt(self, plan: _Plan) -> None:
-        for move in plan.shards:
-            stream = self._stores.streams.by_id.get(move.stream_id)
-            if stream is not None:
-                self._cold.adopt(move.stream_id, move.shard, move.files, move.blocks)
-                stream.shards[move.shard].move_out(move.moved_to)
-        for settled in plan.tables:
-            table = self._stores.tables.by_id.get(settled.table_id)
+        added = {(move.stream_id, move.shard): move for move in plan.shards}
+        for entry in self._manifest.streams:
+            stream = self._stores.streams.by_id.get(entry.stream_id)
+            for settled in entry.shards if stream is not None else ():
+                move = added.get((entry.stream_id, settled.index))
+                self._cold.adopt(entry.stream_id, settled.index, settled.files, move.blocks if move else ())
+                # A shard that expired meanwhile has nothing in memory.
+                if move is not None and stream is not None and settled.index in stream.shards:
+                    stream.shards[settled.index].move_out(move.moved_to)
+        for moved in plan.tables:
+            table = self._stores.tables.by_id.get(moved.table_id)
             if table is not None:
-                table.items.base = settled.base
+                table.items.base = moved.base
                 table.items.moving = None
-        self._cold.keep(self._stores.streams.by_id)
+        streams = self._stores.streams.by_id
+        self._cold.keep({(stream_id, index) for stream_id, stream in streams.items() for index in stream.shards})
 
     # ---- in the thread
 
@@ -286,8 +309,8 @@ class Settler:
             msgspec.structs.replace(
                 stream,
                 shards=tuple(
-                    msgspec.structs.replace(shard, files=moved.get((stream.stream_id, index), shard.files))
-                    for index, shard in enumerate(stream.shards)
+                    msgspec.structs.replace(shard, files=moved.get((stream.stream_id, shard.index), shard.files))
+                    for shard in stream.shards
                 ),
             )
             for stream in plan.manifest.streams
@@ -295,6 +318,20 @@ class Settler:
         written = msgspec.structs.replace(plan.manifest, streams=streams)
         manifest.save(self._files, self._directory, written)
         return written
+
+
+def _shard_entry(shard: Shard, files: tuple[manifest.ColdFile, ...]) -> manifest.ShardEntry:
+    keys = shard.hash_key_range
+    return manifest.ShardEntry(
+        shard.index,
+        str(keys.start),
+        str(keys.end),
+        shard.parents,
+        shard.last_number,
+        shard.trimmed_to,
+        shard.closed_ms,
+        files,
+    )
 
 
 def _put_back_layer(items: Items) -> None:
@@ -311,7 +348,7 @@ def _remove_strangers(files: Files, directory: str, cold_store: cold.ColdStore, 
     cold_store.remove_strangers(
         {
             stream.stream_id: {
-                cold.file_name(index, file.serial) for index, shard in enumerate(stream.shards) for file in shard.files
+                cold.file_name(shard.index, file.serial) for shard in stream.shards for file in shard.files
             }
             for stream in known.streams
         }

@@ -24,7 +24,7 @@ from streamkit.functions.effects import Effects
 from streamkit.limits import MIB, Limits
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry, VisibilityEntry
-from streamkit.streams.store import PutEntry
+from streamkit.streams.store import PutEntry, StreamAttributes
 from streamkit.tables.condition import attribute
 from streamkit.tables.item import TableSchema
 from streamkit.tables.write import Delete, Put, Update
@@ -164,7 +164,7 @@ class Script:
         streams, queues, tables = self.engine.streams, self.engine.queues, self.engine.tables
         redrive = RedrivePolicy(dead_letter_queue="dead", max_receive_count=1)
         return [
-            lambda: streams.create_stream("s", 2),
+            lambda: streams.create_stream("s", 2, StreamAttributes(retention_ms=None)),
             lambda: tables.create_table(TableSchema("totals", "customer")),
             lambda: queues.create_queue("dead", QueueAttributes()),
             lambda: queues.create_queue("jobs", QueueAttributes(redrive_policy=redrive)),

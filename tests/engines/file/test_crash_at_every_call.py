@@ -226,11 +226,19 @@ async def _check_produced(engine: Engine, acknowledged: list[int]) -> None:
     for records in shards.values():
         numbers = [record.sequence_number for record in records]
         assert numbers == sorted(set(numbers))
-    in_order = sorted((record for records in shards.values() for record in records), key=lambda r: r.sequence_number)
     for producer in range(PRODUCERS):
-        found = [tuple(map(int, r.data.split()))[1:] for r in in_order if r.data.startswith(b"%d " % producer)]
-        batches = len(found) // 3
-        assert found == [(batch, each) for batch in range(batches) for each in range(3)]
+        found = [
+            [
+                tuple(map(int, record.data.split()))[1:]
+                for record in records
+                if record.data.startswith(b"%d " % producer)
+            ]
+            for records in shards.values()
+        ]
+        assert all(of_shard == sorted(of_shard) for of_shard in found)
+        stored = sorted(each for of_shard in found for each in of_shard)
+        batches = len(stored) // 3
+        assert stored == [(batch, each) for batch in range(batches) for each in range(3)]
         assert acknowledged[producer] <= batches <= acknowledged[producer] + 1
         if batches:
             (item,) = await engine.tables.get("counts", [{"id": producer}])

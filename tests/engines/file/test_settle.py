@@ -95,7 +95,7 @@ async def test_records_items_and_messages_are_where_they_stay(tmp_path: Path) ->
         ]
         assert about == {"table": "totals", "partition_key": "id", "sort_key": "day"}
         (stream,) = engine._stores.streams.by_id.values()
-        assert stream.shards[0].records == []
+        assert stream.shards[0].data == []
         position = engine._settler._manifest.position
         assert min(int(name.removesuffix(".log")) for name in names(path, "journal", ".log")) == position.segment
 

@@ -57,25 +57,6 @@ async def with_cold_records(path: Path, clock: ManualClock, held: Held) -> FileE
 # ---- reads
 
 
-async def test_a_reader_of_cold_records_misses_none_that_leave_memory_meanwhile(tmp_path: Path) -> None:
-    """AT_TIMESTAMP looks among the cold ones first; what it looks for leaves memory before it comes to look there."""
-    held = Held("streamkit-read")
-    clock = ManualClock(START_MS)
-    engine = await with_cold_records(tmp_path / "data", clock, held)
-    await clock.advance(10)
-    await put(engine, b"4", b"5")
-    held.holding = True
-    looking = asyncio.create_task(
-        engine.streams.get_shard_iterator("s", SHARD, "AT_TIMESTAMP", timestamp_ms=START_MS + 5_000)
-    )
-    assert await held.reached(looking)
-    await engine.settle()
-    held.let_go()
-    records = (await engine.streams.get_records(await soon(looking), 10)).records
-    assert [record.data for record in records] == [b"4", b"5"]
-    await engine.aclose()
-
-
 async def test_pages_read_while_everything_moves(tmp_path: Path) -> None:
     """One record at a time, with a settling and a put between any two."""
     wanted: list[bytes] = []
@@ -226,7 +207,7 @@ async def test_settlings_wait_for_each_other(tmp_path: Path) -> None:
         await soon(asyncio.gather(first, *others))
         assert await contents(engine) == before
         (stream,) = engine._stores.streams.by_id.values()
-        assert stream.shards[0].records == [], "the later ones moved what came after the first had begun"
+        assert stream.shards[0].data == [], "the later ones moved what came after the first had begun"
         (entry,) = engine._settler._manifest.streams
         assert [file.count for file in entry.shards[0].files] == [3]
 
@@ -312,7 +293,7 @@ async def test_it_happens_by_itself_and_again_after_a_failure(
         await turns(lambda: settler._task is None)
         assert attempts() == 2
         (stream,) = engine._stores.streams.by_id.values()
-        assert len(stream.shards[0].records) == 0
+        assert len(stream.shards[0].data) == 0
         assert engine._journal.bytes_since_cut == 0
 
 

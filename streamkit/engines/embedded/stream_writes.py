@@ -1,0 +1,225 @@
+"""The writing half of the stream port: numbering and logging as one step, limits, producers, splits.
+
+HOT: `python -m benchmarks --only append` and `--only puts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count, repeat
+
+import msgspec
+
+from streamkit.clock import Clock
+from streamkit.engines.embedded.changes import OpenedShard, RecordsPut, Resharded, ShardRecords
+from streamkit.engines.embedded.log import Log
+from streamkit.errors import StreamKitError, ThroughputExceededError
+from streamkit.limits import Limits
+from streamkit.streams.reshard import middle
+from streamkit.streams.shard import Shard
+from streamkit.streams.state import ProducerState, Routed, StreamState
+from streamkit.streams.store import ProducerSequences, PutResult, Split
+
+
+class _Pending(msgspec.Struct):
+    """Records of one stream in the group that still gathers: what is put until it is written extends them."""
+
+    change: RecordsPut
+    shards: dict[int, ShardRecords]
+    newest: dict[int, int]
+
+    def add(self, index: int, first: int, now_ms: int, keys: list[str], data: list[bytes]) -> None:
+        """Records of one shard, which go on where those before ended."""
+        logged = self.shards.get(index)
+        if logged is None:
+            logged = self.shards[index] = ShardRecords(index, first, [now_ms, len(keys)], keys, data)
+            self.change.shards.append(logged)
+        else:
+            logged.keys.extend(keys)
+            logged.data.extend(data)
+            if logged.arrivals[-2] == now_ms:
+                logged.arrivals[-1] += len(keys)
+            else:
+                logged.arrivals += (now_ms, len(keys))
+        self.newest[index] = first + len(keys) - 1
+
+
+class StreamWrites:
+    """Stages what ``StreamStore`` was asked to write; whoever staged waits for the group."""
+
+    def __init__(self, log: Log, clock: Clock, limits: Limits, wake: Callable[[StreamState, int], None]) -> None:
+        self._log = log
+        self._clock = clock
+        self._limits = limits
+        self._wake = wake
+        self._open: dict[int, _Pending] = {}
+        self._open_group = 0
+        # Shards of ON_DEMAND streams that took so much that they split before the next put.
+        self._hot: dict[int, set[int]] = {}
+
+    def put(
+        self, stream: StreamState, routed: Routed, producer: ProducerSequences | None
+    ) -> tuple[list[PutResult], int]:
+        """Stage what the shards' limits admit and the producer did not put before."""
+        if producer is not None:
+            return self._stage_once(stream, routed, producer)
+        if self._limits.shard_put_records or self._limits.shard_put_bytes:
+            return self._stage_within_limits(stream, routed, None)
+        return self.stage(stream, routed)
+
+    def stage(
+        self, stream: StreamState, routed: Routed, mark: tuple[str, int] | None = None
+    ) -> tuple[list[PutResult], int]:
+        """Number, keep and log entries, and the last sequence of an idempotent producer with them.
+
+        They are durable with the returned group.
+
+        # ATOMIC: numbering and appending are one step, so journal order is sequence order
+        # INVARIANT: test_numbers_are_journal_order
+        """
+        now_ms = self._clock.now_ms()
+        indexes = routed.shards
+        parts: dict[int, tuple[list[str], list[bytes]]]
+        if indexes.count(indexes[0]) == len(indexes):
+            parts = {indexes[0]: (routed.keys, routed.data)}
+        else:
+            parts = {index: ([], []) for index in dict.fromkeys(indexes)}
+            for index, key, data in zip(indexes, routed.keys, routed.data, strict=True):
+                part = parts[index]
+                part[0].append(key)
+                part[1].append(data)
+        gathering = self._open_group == self._log.group
+        pending = self._open.get(stream.stream_id) if gathering else None
+        fresh = pending is None
+        if pending is None:
+            pending = _Pending(RecordsPut(stream.stream_id, [], {}), {}, {})
+        firsts: dict[int, int] = {}
+        for index, (keys, columns) in parts.items():
+            shard = stream.shards[index]
+            self._look_at(stream, shard, keys, columns, now_ms)
+            first = firsts[index] = shard.append([now_ms] * len(keys), keys, columns)
+            pending.add(index, first, now_ms, keys, columns)
+        if mark is not None:
+            pending.change.producers[mark[0]] = mark[1]
+        group = self._log_pending(stream, pending) if fresh else self._open_group
+        if mark is not None:
+            stream.producers[mark[0]] = ProducerState(mark[1], now_ms, group)
+        if len(parts) == 1:
+            index = indexes[0]
+            numbers = range(firsts[index], firsts[index] + len(indexes))
+            return list(map(PutResult, repeat(stream.shards[index].shard_id), numbers)), group
+        ids = {index: stream.shards[index].shard_id for index in parts}
+        numbering = {index: count(first).__next__ for index, first in firsts.items()}
+        return [PutResult(ids[index], numbering[index]()) for index in indexes], group
+
+    def _log_pending(self, stream: StreamState, pending: _Pending) -> int:
+        group = self._log.append(pending.change, partial(self._publish, stream, pending.newest))
+        if group == self._log.group:
+            # The group still gathers: what other tasks put until it is written extends this very change.
+            if self._open_group != group:
+                self._open.clear()
+                self._open_group = group
+            self._open[stream.stream_id] = pending
+        return group
+
+    def _look_at(
+        self, stream: StreamState, shard: Shard, keys: Sequence[str], data: Sequence[bytes], now_ms: int
+    ) -> None:
+        """What a put brings about beside itself: old records go, a busy shard splits before the next put."""
+        attributes = stream.attributes
+        if attributes.retention_ms is not None:
+            shard.forget_older(now_ms - attributes.retention_ms, attributes.retention_ms // 16)
+        if attributes.mode == "ON_DEMAND":
+            size = sum(map(len, data)) + sum(map(len, keys))
+            if stream.load_of(shard).add(len(keys), size, now_ms):
+                self._hot.setdefault(stream.stream_id, set()).add(shard.index)
+
+    def _publish(self, stream: StreamState, newest: dict[int, int]) -> None:
+        for index, number in newest.items():
+            shard = stream.shards[index]
+            shard.readable = max(shard.readable, number)
+            self._wake(stream, index)
+
+    def _stage_within_limits(
+        self, stream: StreamState, routed: Routed, producer: ProducerSequences | None
+    ) -> tuple[list[PutResult], int]:
+        """Stage what the shards' limits admit; with ``producer`` nothing after the first entry that is refused."""
+        now_ms = self._clock.now_ms()
+        refused: dict[str, StreamKitError] = {}
+        errors: list[StreamKitError | None] = []
+        for index, key, data in zip(routed.shards, routed.keys, routed.data, strict=True):
+            shard = stream.shards[index]
+            error = refused.get(key) if producer is None else next(iter(refused.values()), None)
+            if error is None and shard.meter is not None:
+                over = shard.meter.put(len(data) + len(key.encode()), now_ms)
+                if over is not None:
+                    error = refused[key] = ThroughputExceededError(f"{shard.shard_id} of stream {stream.name!r}", *over)
+            errors.append(error)
+        admitted = [position for position, error in enumerate(errors) if error is None]
+        stored: list[PutResult] = []
+        group = 0
+        if admitted:
+            some = Routed(
+                [routed.shards[at] for at in admitted],
+                [routed.keys[at] for at in admitted],
+                [routed.data[at] for at in admitted],
+            )
+            mark = None if producer is None else (producer.producer_id, producer.sequences[admitted[-1]])
+            stored, group = self.stage(stream, some, mark)
+        answers = iter(stored)
+        return [next(answers) if error is None else PutResult("", 0, error) for error in errors], group
+
+    def _stage_once(
+        self, stream: StreamState, routed: Routed, producer: ProducerSequences
+    ) -> tuple[list[PutResult], int]:
+        """Stage what was not stored before, and only an unbroken run of it, so that one number says what was stored."""
+        known = stream.known(producer, len(routed.keys))
+        state = stream.producers.get(producer.producer_id)
+        # What is a duplicate may still be on its way to the disk.
+        group = 0 if state is None or known == 0 else state.group
+        duplicates = [PutResult("", 0, duplicate=True)] * known
+        if known == len(routed.keys):
+            return duplicates, group
+        rest = Routed(routed.shards[known:], routed.keys[known:], routed.data[known:])
+        unknown = ProducerSequences(producer.producer_id, producer.sequences[known:])
+        results, staged = self._stage_within_limits(stream, rest, unknown)
+        return duplicates + results, max(group, staged)
+
+    # ---- shards
+
+    def split_hot(self, stream: StreamState) -> bool:
+        """Split the shards that took too much for a shard; whether there were any."""
+        if stream.stream_id not in self._hot:
+            return False
+        for index in self._hot.pop(stream.stream_id):
+            shard = stream.shards.get(index)
+            key = None if shard is None else middle(shard.hash_key_range)
+            if shard is None or key is None or shard.closed_ms is not None:
+                continue
+            if stream.attributes.mode == "ON_DEMAND" and stream.open_count < self._limits.on_demand_shards:
+                self.reshard(stream, *stream.decide(Split(shard.shard_id, key)))
+        return True
+
+    def reshard(self, stream: StreamState, closing: Sequence[Shard], opening: Sequence[Shard]) -> int:
+        """Close shards and open others; durable with the returned group."""
+        opened = [
+            OpenedShard(shard.index, str(shard.hash_key_range.start), str(shard.hash_key_range.end), shard.parents)
+            for shard in opening
+        ]
+        closed = [shard.index for shard in closing]
+        change = Resharded(stream.stream_id, self._clock.now_ms(), closed, opened)
+        stream.reshard(closed, opening, change.at_ms)
+        # What is put from now on must not join what was logged before the children were there.
+        self._open.pop(stream.stream_id, None)
+        return self._log.append(change, partial(self.publish_ends, stream, closing))
+
+    def publish_ends(self, stream: StreamState, closed: Sequence[Shard]) -> None:
+        """Readers may know that these are closed."""
+        for shard in closed:
+            shard.ended = True
+            self._wake(stream, shard.index)
+
+    def forget(self, stream: StreamState) -> None:
+        """The stream was deleted."""
+        self._hot.pop(stream.stream_id, None)

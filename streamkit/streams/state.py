@@ -1,0 +1,299 @@
+"""One stream: which shard takes a record, what is refused, which shards there are. Pure and hot.
+
+HOT: `python -m benchmarks --only append` and `--only puts`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import msgspec
+
+from streamkit.errors import NotFoundError, ValidationError
+from streamkit.limits import Limits
+from streamkit.streams.keyspace import KEY_SPACE, MOST_SHARD_INDEX, HashKeyRange, even_ranges, hash_key
+from streamkit.streams.reshard import merged_range, split_range
+from streamkit.streams.shard import Shard
+from streamkit.streams.store import (
+    Merge,
+    ProducerSequences,
+    PutEntry,
+    Split,
+    StreamAttributes,
+    StreamDescription,
+)
+from streamkit.streams.throughput import ShardLoad, ShardMeter
+
+# Partition keys repeat, and a look-up costs a tenth of an MD5; the bound keeps unbounded key sets from eating memory.
+_ROUTES_KEPT = 100_000
+_MOST_KEY_BYTES = 1024
+"""256 characters of up to four bytes."""
+
+
+class Routed(msgspec.Struct, gc=False):
+    """Entries that may be stored, as columns, with the index of the shard that takes each."""
+
+    shards: list[int]
+    keys: list[str]
+    data: list[bytes]
+
+
+class ProducerState(msgspec.Struct):
+    """An idempotent producer, as its stream knows it."""
+
+    last_sequence: int
+    seen_ms: int
+    group: int = 0
+    """The log's group that the last sequence is in."""
+
+
+class StreamState:
+    """One stream and its shards. Readers wait elsewhere; colder storage is elsewhere."""
+
+    __slots__ = (
+        "_open",
+        "_routes",
+        "_starts",
+        "attributes",
+        "created_ms",
+        "limits",
+        "name",
+        "next_index",
+        "producers",
+        "shards",
+        "stream_id",
+    )
+
+    def __init__(
+        self, stream_id: int, name: str, created_ms: int, attributes: StreamAttributes, limits: Limits
+    ) -> None:
+        self.stream_id = stream_id
+        self.name = name
+        self.created_ms = created_ms
+        self.attributes = attributes
+        self.limits = limits
+        self.shards: dict[int, Shard] = {}
+        """By index, in order; those that expired are not there any more."""
+        self.next_index = 0
+        self.producers: dict[str, ProducerState] = {}
+        self._routes: dict[str, int] = {}
+        # The open shards by their ranges: the first keys, and the indexes.
+        self._starts: list[int] = []
+        self._open: list[int] = []
+
+    @classmethod
+    def fresh(
+        cls,
+        stream_id: int,
+        name: str,
+        created_ms: int,
+        shard_count: int,
+        attributes: StreamAttributes,
+        limits: Limits,
+    ) -> StreamState:
+        """A new stream with open shards of equal width."""
+        state = cls(stream_id, name, created_ms, attributes, limits)
+        state.adopt(Shard(index, keys) for index, keys in enumerate(even_ranges(shard_count)))
+        return state
+
+    def describe(self) -> StreamDescription:
+        """As DescribeStream shows it."""
+        return StreamDescription(
+            self.name,
+            self.stream_id,
+            self.created_ms,
+            tuple(shard.describe() for shard in self.shards.values()),
+            self.attributes,
+            {name: producer.last_sequence for name, producer in self.producers.items()},
+        )
+
+    def shard(self, shard_id: str) -> Shard:
+        """The shard of this id.
+
+        Raises:
+            NotFoundError: there is none, or it expired.
+        """
+        for shard in self.shards.values():
+            if shard.shard_id == shard_id:
+                return shard
+        raise NotFoundError("shard", shard_id, f"stream {self.name!r} has {len(self.shards)} shards")
+
+    # ---- routing
+
+    def route(self, entry: PutEntry) -> int:
+        """The index of the shard that takes ``entry``."""
+        if entry.explicit_hash_key is not None:
+            return self._shard_of(entry.explicit_hash_key)
+        key = entry.partition_key
+        index = self._routes.get(key)
+        if index is None:
+            if len(self._routes) >= _ROUTES_KEPT:
+                self._routes.clear()
+            index = self._routes[key] = self._shard_of(hash_key(key))
+        return index
+
+    def _shard_of(self, key: int) -> int:
+        return self._open[bisect_right(self._starts, key) - 1]
+
+    def check(self, entries: Sequence[PutEntry]) -> Routed:
+        """Route the entries; or refuse the whole call if anything in it is malformed or over a limit.
+
+        Raises:
+            ValidationError: says which entry, what is wrong and what is allowed.
+        """
+        limits = self.limits
+        if not 1 <= len(entries) <= limits.put_records:
+            raise ValidationError(f"put_records takes 1 to {limits.put_records:,} entries, not {len(entries):,}")
+        try:
+            # A key that has a route was found good when it got it.
+            shards = [self._routes[entry.partition_key] if entry.explicit_hash_key is None else -1 for entry in entries]
+            keys = [entry.partition_key for entry in entries]
+            data = [entry.data for entry in entries]
+            sizes = list(map(len, data))
+        except (KeyError, TypeError):
+            return self._check_each(entries)
+        # Exact counting is for those who come near a limit.
+        most = _MOST_KEY_BYTES
+        if (
+            set(map(type, data)) == {bytes}
+            and max(sizes) + most <= limits.record_bytes
+            and sum(sizes) + most * len(sizes) <= limits.put_bytes
+            and -1 not in shards
+        ):
+            return Routed(shards, keys, data)
+        return self._check_each(entries)
+
+    def _check_each(self, entries: Sequence[PutEntry]) -> Routed:
+        limits = self.limits
+        total = 0
+        for position, entry in enumerate(entries):
+            key, data = entry.partition_key, entry.data
+            if not isinstance(key, str) or not 1 <= len(key) <= 256:
+                raise ValidationError(f"entry {position}: a partition key is 1 to 256 characters, not {key!r:.80}")
+            if not isinstance(data, bytes):
+                raise ValidationError(f"entry {position}: data must be bytes, not {type(data).__name__}")
+            try:
+                encoded = key.encode()
+            except UnicodeEncodeError as error:
+                raise ValidationError(f"entry {position}: the partition key has no UTF-8 form: {error}") from None
+            explicit = entry.explicit_hash_key
+            if explicit is not None and not (isinstance(explicit, int) and 0 <= explicit < KEY_SPACE):
+                raise ValidationError(f"entry {position}: explicit_hash_key must be 0 to 2**128 - 1, not {explicit!r}")
+            # AWS: the key counts by its UTF-8 bytes.
+            size = len(data) + len(encoded)
+            if size > limits.record_bytes:
+                raise ValidationError(
+                    f"entry {position}: the record has {size:,} bytes and the limit is {limits.record_bytes:,}"
+                )
+            total += size
+        if total > limits.put_bytes:
+            raise ValidationError(f"the call has {total:,} bytes and the limit is {limits.put_bytes:,}: split it")
+        return Routed(
+            [self.route(entry) for entry in entries],
+            [entry.partition_key for entry in entries],
+            [entry.data for entry in entries],
+        )
+
+    # ---- producers
+
+    def known(self, producer: ProducerSequences, count: int) -> int:
+        """How many of a call's entries, from the first on, were stored before.
+
+        Raises:
+            ValidationError: the sequences are not one for each entry, or not strictly increasing.
+        """
+        sequences = producer.sequences
+        if len(sequences) != count:
+            raise ValidationError(f"{count} entries need as many producer sequences, not {len(sequences)}")
+        if not 1 <= len(producer.producer_id) <= 128:
+            raise ValidationError(f"a producer id is 1 to 128 characters, not {producer.producer_id!r:.80}")
+        if any(a >= b for a, b in pairwise(sequences)) or not 0 <= sequences[0] < 2**63:
+            raise ValidationError("producer sequences are integers from 0 on and strictly increasing within a call")
+        state = self.producers.get(producer.producer_id)
+        return 0 if state is None else bisect_right(sequences, state.last_sequence)
+
+    def forget_producers(self, seen_before_ms: int) -> None:
+        """Idempotent producers that were not seen since an instant are unknown from now on."""
+        gone = [name for name, producer in self.producers.items() if producer.seen_ms < seen_before_ms]
+        for name in gone:
+            del self.producers[name]
+
+    # ---- shards
+
+    def adopt(self, shards: Iterable[Shard], *, now_ms: int = 0) -> None:
+        """These shards, too, are there."""
+        limits = self.limits
+        limited = (limits.shard_put_records, limits.shard_put_bytes, limits.shard_get_calls, limits.shard_get_bytes)
+        for shard in shards:
+            if any(limit is not None for limit in limited):
+                shard.meter = ShardMeter(limits, now_ms)
+            self.shards[shard.index] = shard
+            self.next_index = max(self.next_index, shard.index + 1)
+        self._reroute()
+
+    def children_of(self, shard: Shard) -> list[Shard]:
+        """The shards that a closed one became."""
+        return [child for child in self.shards.values() if shard.index in child.parents]
+
+    def decide(self, step: Split | Merge) -> tuple[list[Shard], list[Shard]]:
+        """The shards that a step closes, and those that it opens; nothing has changed yet.
+
+        Raises:
+            NotFoundError: there is no such shard.
+            ValidationError: it cannot be done; the message says why.
+        """
+        if isinstance(step, Split):
+            closing = [self.shard(step.shard_id)]
+            ranges = split_range(step.shard_id, closing[0].hash_key_range, step.new_starting_hash_key)
+        else:
+            closing = [self.shard(step.shard_id), self.shard(step.adjacent_shard_id)]
+            lower, upper = closing
+            ranges = [merged_range(lower.shard_id, lower.hash_key_range, upper.shard_id, upper.hash_key_range)]
+        for shard in closing:
+            if shard.closed_ms is not None:
+                raise ValidationError(f"{shard.shard_id} of stream {self.name!r} is closed: reshard its children")
+        return closing, self.children(ranges, closing)
+
+    def children(self, ranges: Sequence[HashKeyRange], parents: Sequence[Shard]) -> list[Shard]:
+        """New shards of these ranges.
+
+        Raises:
+            ValidationError: there would be too many.
+        """
+        if self.next_index + len(ranges) - 1 > MOST_SHARD_INDEX:
+            raise ValidationError(f"stream {self.name!r} has had {self.next_index:,} shards, and can have no more")
+        if len(self._open) - len(parents) + len(ranges) > self.limits.open_shards:
+            raise ValidationError(f"a stream has at most {self.limits.open_shards:,} open shards")
+        indexes = tuple(parent.index for parent in parents)
+        return [Shard(index, keys, indexes) for index, keys in enumerate(ranges, self.next_index)]
+
+    def reshard(self, closing: Iterable[int], opened: Iterable[Shard], now_ms: int) -> None:
+        """The new shards take what the old ones took; readers learn of it by ``ended``."""
+        for index in closing:
+            self.shards[index].closed_ms = now_ms
+        self.adopt(opened, now_ms=now_ms)
+
+    def expire(self, shard: Shard) -> None:
+        """A closed shard whose records are all trimmed is gone."""
+        del self.shards[shard.index]
+
+    @property
+    def open_count(self) -> int:
+        """How many shards take records."""
+        return len(self._open)
+
+    def load_of(self, shard: Shard) -> ShardLoad:
+        """The write rate of a shard of an ON_DEMAND stream."""
+        if shard.load is None:
+            shard.load = ShardLoad(self.limits)
+        return shard.load
+
+    def _reroute(self) -> None:
+        is_open = sorted(
+            (shard for shard in self.shards.values() if shard.closed_ms is None), key=lambda s: s.hash_key_range.start
+        )
+        self._starts = [shard.hash_key_range.start for shard in is_open]
+        self._open = [shard.index for shard in is_open]
+        self._routes.clear()
