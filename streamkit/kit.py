@@ -12,13 +12,15 @@ from streamkit.alarms.watcher import Action, AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
 from streamkit.engines.base import Durability, Engine
-from streamkit.errors import AlreadyExistsError, ClosedError, NotFoundError, ValidationError
+from streamkit.errors import AlreadyExistsError, ClosedError, NotFoundError
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.metrics.window import Metrics
 from streamkit.queues.message import QueueAttributes, RedrivePolicy
 from streamkit.queues.queue import Queue, milliseconds
 from streamkit.service import Service, end_of
+from streamkit.starting import Actions, service_of
+from streamkit.streams.store import StreamAttributes, StreamMode, retention_ms_of
 from streamkit.streams.stream import Stream
 from streamkit.supervisor import Health, Supervisor
 from streamkit.tables.item import TableSchema
@@ -29,7 +31,6 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Service)
 
 logger = logging.getLogger("streamkit.kit")
-
 GRACE_SECONDS = 5.0
 """How long services may take to finish what is in hand when a kit closes, and again once they were cancelled."""
 
@@ -37,8 +38,8 @@ GRACE_SECONDS = 5.0
 class Kit:
     """One open engine and what runs on it. Made by ``streamkit.open``.
 
-    ``create_x`` does I/O and returns a handle; ``kit.x(name)`` only makes a handle. Values are plain JSON unless
-    ``type=`` says otherwise; see ``streamkit.codecs``.
+    ``create_x`` does I/O and returns a handle; ``kit.x(name)`` only makes a handle. Values are JSON unless ``type=``
+    says otherwise; see ``streamkit.codecs``.
     """
 
     def __init__(self, engine: Engine, clock: Clock, schemas: dict[str, TableSchema]) -> None:
@@ -70,27 +71,56 @@ class Kit:
 
     @overload
     async def create_stream(
-        self, name: str, *, shards: int = 1, type: type[T], exist_ok: bool = False
+        self,
+        name: str,
+        *,
+        type: type[T],
+        shards: int | None = None,
+        retention: float | None = 86_400.0,
+        mode: StreamMode = "PROVISIONED",
+        exist_ok: bool = False,
     ) -> Stream[T]: ...
 
     @overload
     async def create_stream(
-        self, name: str, *, shards: int = 1, type: None = None, exist_ok: bool = False
+        self,
+        name: str,
+        *,
+        type: None = None,
+        shards: int | None = None,
+        retention: float | None = 86_400.0,
+        mode: StreamMode = "PROVISIONED",
+        exist_ok: bool = False,
     ) -> Stream[Any]: ...
 
     async def create_stream(
-        self, name: str, *, shards: int = 1, type: Any = None, exist_ok: bool = False
+        self,
+        name: str,
+        *,
+        type: Any = None,
+        shards: int | None = None,
+        retention: float | None = 86_400.0,
+        mode: StreamMode = "PROVISIONED",
+        exist_ok: bool = False,
     ) -> Stream[Any]:
-        """Create a stream with ``shards`` open shards. With ``exist_ok`` one that is there keeps the shards it has.
+        """Create a stream; with ``exist_ok`` one that is there stays as it is (``stream.update`` changes it).
+
+        Args:
+            type: of the records' values; see ``streamkit.codecs``.
+            shards: open shards of equal width; unless given 1, or 4 of an ON_DEMAND stream.
+            retention: seconds that records stay: a day, as in AWS, unless given. None: for ever.
+            mode: ON_DEMAND: shards split while they are hot.
 
         Raises:
             AlreadyExistsError: there is one of this name, and not ``exist_ok``.
-            ValidationError: the name, the number of shards or the type is not valid; nothing was created.
+            ValidationError: an argument is not valid.
         """
         self._check_open()
         codec: Codec[Any] = Codec(type)
+        attributes = StreamAttributes(retention_ms=retention_ms_of(retention), mode=mode)
+        default = 4 if mode == "ON_DEMAND" else 1
         try:
-            await self.engine.streams.create_stream(name, shards)
+            await self.engine.streams.create_stream(name, default if shards is None else shards, attributes)
         except AlreadyExistsError:
             if not exist_ok:
                 raise
@@ -113,7 +143,7 @@ class Kit:
         await self.engine.streams.delete_stream(name)
 
     async def streams(self) -> list[str]:
-        """The names of all streams."""
+        """Their names."""
         self._check_open()
         return await self.engine.streams.list_streams()
 
@@ -298,30 +328,8 @@ class Kit:
             ClosedError: the kit is closed.
         """
         self._check_open()
-        if isinstance(what, Alarm):
-            service: Service = AlarmWatcher(
-                what,
-                self.metrics,
-                self.clock,
-                on_alarm=on_alarm,
-                on_ok=on_ok,
-                on_insufficient_data=on_insufficient_data,
-            )
-        elif on_alarm or on_ok or on_insufficient_data:
-            raise ValidationError("only an Alarm has actions")
-        elif isinstance(what, EventSourceMapping):
-            service = MappingPoller(
-                what,
-                streams=self.engine.streams,
-                tables=self.engine.tables,
-                effects=self.engine,
-                clock=self.clock,
-                metrics=self.metrics,
-            )
-        elif hasattr(what, "run") and hasattr(what, "name"):
-            service = what
-        else:
-            raise ValidationError(f"{what!r} is nothing that runs: start an Alarm, an EventSourceMapping or a Service")
+        actions = Actions(on_alarm, on_ok, on_insufficient_data)
+        service = service_of(what, actions, engine=self.engine, clock=self.clock, metrics=self.metrics)
         self._supervisor.start(service)
         return service
 
@@ -344,9 +352,7 @@ class Kit:
     # ---- life
 
     async def close(self) -> None:
-        """Stop every service, finish what is in hand, make everything durable, and close. May be called twice.
-
-        Services can use the kit while they finish; nothing new can be started.
+        """Stop every service, which may use the kit while it finishes, make everything durable, and close.
 
         Cancellation: closing goes on to its end first; what it would have raised is raised by the next call.
 

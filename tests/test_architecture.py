@@ -23,7 +23,7 @@ PACKAGE = ROOT / "streamkit"
 GROUND = ("errors", "limits", "clock", "backoff", "service")
 PORTS = ("streams.store", "queues.store", "tables.store", "functions.effects")
 PURE = (
-    *("streams.record", "streams.keyspace", "streams.shard"),
+    *("streams.record", "streams.keyspace", "streams.shard", "streams.state", "streams.reshard", "streams.throughput"),
     *("queues.message", "queues.visibility"),
     *("tables.item", "tables.condition", "tables.write", "tables.transaction"),
 )
@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engines.file": (*ENGINE, "engines.embedded"),
     "engines.registry": (*GROUND, "engines"),
     "supervisor": SERVICES,
-    "kit": (*SERVICES, "engines", "supervisor"),
+    "starting": (*SERVICES, "engines"),
+    "kit": (*SERVICES, "engines", "supervisor", "starting"),
     "opening": (*GROUND, "engines", "kit"),
     "streamkit": (*SERVICES, "kit", "opening"),
     "testing": (*ENGINE, "kit", "opening", "engines.file.files"),

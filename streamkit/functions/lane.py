@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from streamkit.errors import (
     FunctionError,
     LeaseLostError,
     StorageError,
+    ThroughputExceededError,
     TransactionCanceledError,
     ValidationError,
 )
@@ -28,7 +30,7 @@ from streamkit.functions.outcome import Outcome, Sink
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
-from streamkit.streams.lease import LEASES, Lease
+from streamkit.streams.lease import LEASES, Lease, LeaseTable
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Batch, Record, StoredRecord
 from streamkit.streams.store import StreamStore
@@ -112,6 +114,11 @@ class Lane:
         self._pending: list[StoredRecord] = []
         self._position = self.checkpoint
 
+    @property
+    def finished(self) -> bool:
+        """The shard is closed, and everything in it is settled."""
+        return self._lease.finished
+
     async def run(self, stop: Stop) -> None:
         """Work until a stop is requested, or the shard is closed and done; see MappingPoller."""
         self._stop = stop
@@ -124,6 +131,7 @@ class Lane:
                 # Only filtered records since the last commit, and nothing more to read now.
                 await self._commit(self._position, Outcome())
             elif self._reader.at_end:
+                await self._finish()
                 return
 
     # ---- forming a batch
@@ -144,14 +152,27 @@ class Lane:
             else:
                 # Before waiting for records, what was filtered out is committed.
                 wait_ms = 0 if self._position > self.checkpoint else _WAIT_MS
-            found: Sequence[StoredRecord] = ()
-            with stop.interruptible():
-                found = (await self._reader.read(_READ_LIMIT, wait_ms)).records
+            found = await self._read(wait_ms, stop)
             self._pending.extend(found)
             self._tally.counts.polled += len(found)
             self._tally.publish("PolledEventCount", len(found))
             if stop.requested or (not found and (not batch or self._clock.now_ms() >= (deadline_ms or 0))):
                 return batch
+
+    async def _read(self, wait_ms: int, stop: Stop) -> Sequence[StoredRecord]:
+        with stop.interruptible(), contextlib.suppress(ThroughputExceededError):
+            answer = await self._reader.read(_READ_LIMIT, wait_ms)
+            if answer.trimmed:
+                logger.warning(
+                    "mapping %s missed %d records of %s: the retention of %s took them before they were read",
+                    self._mapping.name,
+                    answer.trimmed,
+                    self._lease.shard_id,
+                    self._lease.stream,
+                )
+                self._tally.publish("RecordsTrimmed", answer.trimmed)
+            return answer.records
+        return ()
 
     def _take(self, batch: list[Record[Any]], size: int) -> int:
         """Move matching records from what is pending to the batch, until it is full."""
@@ -172,6 +193,10 @@ class Lane:
         self._tally.counts.filtered_out += filtered
         self._tally.publish("FilteredOutEventCount", filtered)
         return size
+
+    async def _finish(self) -> None:
+        """The shard is closed, and everything in it is settled."""
+        self._lease = await LeaseTable(self._ports.tables).checkpoint(self._lease, self.checkpoint, finished=True)
 
     # ---- settling a batch
 

@@ -7,6 +7,7 @@ import uuid
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from streamkit.clock import Clock
 from streamkit.errors import ClosedError
@@ -26,7 +27,8 @@ class MappingPoller:
 
     A batch's effects and its checkpoint are one commit, fenced by the lease: each record takes effect exactly once,
     through crashes, cancellation, and a second poller of the same name (the older one then fails with LeaseLostError).
-    The function itself may be called more than once with a record.
+    The function itself may be called more than once with a record. A shard that a split or a merge made is read once
+    its parents are done to their end.
     """
 
     def __init__(
@@ -45,7 +47,10 @@ class MappingPoller:
         self._clock = clock
         self._owner = uuid.uuid4().hex
         self._tally = Tally(mapping.name, clock, metrics, self._tell)
+        self._leases = LeaseTable(tables)
         self._lanes: dict[str, Lane] = {}
+        self._started: set[str] = set()
+        self._adopting = asyncio.Lock()
         self._progress = asyncio.Event()
         self._ended = False
         self._failure: Exception | None = None
@@ -67,17 +72,9 @@ class MappingPoller:
             StorageError: the engine cannot read or commit.
         """
         try:
-            source = await self._ports.streams.describe_stream(self.mapping.source.name)
-            leases = await LeaseTable(self._ports.tables).take_all(
-                f"mapping:{self.name}", source, self._owner, start=self.mapping.starting_position
-            )
             sink = await Sink.of(self.mapping.sink, self._ports.tables)
-            for shard_id, lease in leases.items():
-                self._lanes[shard_id] = Lane(self.mapping, lease, sink, self._ports, self._clock, self._tally)
-            self._tell()
             async with anyio.create_task_group() as tasks:
-                for lane in self._lanes.values():
-                    tasks.start_soon(self._run_lane, lane, stop, tasks.cancel_scope)
+                await self._adopt(sink, stop, tasks)
         finally:
             self._ended = True
             self._tell()
@@ -103,13 +100,35 @@ class MappingPoller:
                 raise ClosedError(f"mapping {self.name!r}, with records left in its source,")
             await progress.wait()
 
-    async def _run_lane(self, lane: Lane, stop: Stop, group: anyio.CancelScope) -> None:
+    async def _adopt(self, sink: Sink, stop: Stop, tasks: TaskGroup) -> None:
+        """Take the leases that are not ours yet, and start a lane for each shard whose parents are done or gone."""
+        async with self._adopting:
+            source = await self._ports.streams.describe_stream(self.mapping.source.name)
+            fresh = [shard.shard_id for shard in source.shards if shard.shard_id not in self._lanes]
+            leases = await self._leases.take_all(
+                f"mapping:{self.name}", source, self._owner, start=self.mapping.starting_position, shard_ids=fresh
+            )
+            for shard_id, lease in leases.items():
+                self._lanes[shard_id] = Lane(self.mapping, lease, sink, self._ports, self._clock, self._tally)
+            parents = {shard.shard_id: shard.parent_shard_ids for shard in source.shards}
+            for shard_id, lane in self._lanes.items():
+                if shard_id in self._started or lane.finished:
+                    continue
+                before = [self._lanes[parent] for parent in parents.get(shard_id, ()) if parent in self._lanes]
+                if all(parent.finished for parent in before):
+                    self._started.add(shard_id)
+                    tasks.start_soon(self._run_lane, lane, sink, stop, tasks)
+            self._tell()
+
+    async def _run_lane(self, lane: Lane, sink: Sink, stop: Stop, tasks: TaskGroup) -> None:
         try:
             await lane.run(stop)
+            if lane.finished:
+                await self._adopt(sink, stop, tasks)
         except Exception as error:
             # One lane's failure is the mapping's: the others stop where they are, at their last commit.
             self._failure = self._failure or error
-            group.cancel()
+            tasks.cancel_scope.cancel()
 
     def _tell(self) -> None:
         self._progress.set()

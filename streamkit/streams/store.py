@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from streamkit.errors import StreamKitError
+from streamkit.errors import StreamKitError, ValidationError
 from streamkit.streams.keyspace import HashKeyRange
 from streamkit.streams.record import StoredRecord
 
@@ -26,6 +26,19 @@ class StreamAttributes(msgspec.Struct, frozen=True, kw_only=True):
     retention_ms: int | None = DEFAULT_RETENTION_MS
     """Records older than this are gone; None: they stay. AWS: 24 hours unless changed, 8,760 at most."""
     mode: StreamMode = "PROVISIONED"
+
+
+def retention_ms_of(seconds: float | None) -> int | None:
+    """Seconds as users give them, in milliseconds; None: for ever.
+
+    Raises:
+        ValidationError: it is no number of seconds.
+    """
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 10**12:
+        raise ValidationError(f"a retention is a number of seconds above 0, or None for ever, not {seconds!r}")
+    return round(seconds * 1000)
 
 
 class Split(msgspec.Struct, frozen=True):

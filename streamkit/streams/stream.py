@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
+from types import EllipsisType
 from typing import Generic, Literal, TypeVar
+
+from msgspec.structs import replace
 
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
-from streamkit.errors import ValidationError
+from streamkit.errors import NotFoundError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.streams.buffer import Batching
@@ -17,7 +20,17 @@ from streamkit.streams.lease import LeaseTable, Start
 from streamkit.streams.producer import Producer
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Record
-from streamkit.streams.store import PutEntry, PutResult, StreamDescription, StreamStore
+from streamkit.streams.reshard import next_step
+from streamkit.streams.store import (
+    Merge,
+    PutEntry,
+    PutResult,
+    Split,
+    StreamDescription,
+    StreamMode,
+    StreamStore,
+    retention_ms_of,
+)
 from streamkit.tables.store import TableStore
 
 T = TypeVar("T")
@@ -138,6 +151,68 @@ class Stream(Generic[T]):
                         yield Record(stored, shard.shard_id, self.codec)
                 if not batch.records and batch.millis_behind_latest == 0:
                     break
+
+    # ---- shards and retention
+
+    async def split(self, shard_id: str, new_starting_hash_key: int | None = None) -> StreamDescription:
+        """Close an open shard and open two instead, while puts and reads go on (SplitShard).
+
+        Records of one key keep their order for consumers, which read a shard to its end before its children.
+
+        Args:
+            shard_id: of an open shard.
+            new_starting_hash_key: the first hash key of the upper child; None: the middle of the range.
+
+        Raises:
+            ValidationError: the shard is closed, or the key does not split its range.
+        """
+        if new_starting_hash_key is None:
+            shards = {shard.shard_id: shard for shard in (await self.describe()).shards}
+            if shard_id not in shards:
+                raise NotFoundError("shard", shard_id, f"stream {self.name!r} has {len(shards)} shards")
+            keys = shards[shard_id].hash_key_range
+            new_starting_hash_key = (keys.start + keys.end) // 2 + 1
+        return await self._store.reshard(self.name, Split(shard_id, new_starting_hash_key))
+
+    async def merge(self, shard_id: str, adjacent_shard_id: str) -> StreamDescription:
+        """Close two open shards whose hash keys touch, the lower named first, and open one instead (MergeShards).
+
+        Raises:
+            ValidationError: a shard is closed, or the second range does not begin where the first ends.
+        """
+        return await self._store.reshard(self.name, Merge(shard_id, adjacent_shard_id))
+
+    async def update_shard_count(self, target: int) -> StreamDescription:
+        """Split and merge until ``target`` open shards of equal width are there (UpdateShardCount).
+
+        Each step is whole and durable by itself. Cancellation, or a failure: some steps are done; calling it again goes
+        on. AWS allows half to twice the number in one call; here any number is fine.
+
+        Raises:
+            ValidationError: ``target`` is out of range, or the stream is ON_DEMAND.
+        """
+        description = await self.describe()
+        while (step := next_step(description.open_shards, target)) is not None:
+            description = await self._store.reshard(self.name, step)
+        return description
+
+    async def update(self, *, retention: float | EllipsisType | None = ..., mode: StreamMode | None = None) -> None:
+        """Change how long records stay, or who decides how many shards there are.
+
+        Args:
+            retention: seconds from a record's arrival on; None: for ever; left out: as it is. A shorter one trims at
+                once, a longer one brings nothing back (Increase- and DecreaseStreamRetentionPeriod).
+            mode: PROVISIONED, or ON_DEMAND: shards split while they are hot (UpdateStreamMode).
+
+        Raises:
+            ValidationError: one of them is out of range; nothing was changed.
+        """
+        attributes = (await self.describe()).attributes
+        if not isinstance(retention, EllipsisType):
+            attributes = replace(attributes, retention_ms=retention_ms_of(retention))
+        if mode is not None:
+            attributes = replace(attributes, mode=mode)
+        await self._store.update_stream(self.name, attributes)
 
     async def describe(self) -> StreamDescription:
         """The stream as it is now: its shards, their ranges of hash keys and sequence numbers."""

@@ -1,0 +1,51 @@
+"""What runs when something is started: an alarm has a watcher, a mapping a poller, a service runs itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from streamkit.alarms.alarm import Alarm
+from streamkit.alarms.watcher import Action, AlarmWatcher
+from streamkit.clock import Clock
+from streamkit.engines.base import Engine
+from streamkit.errors import ValidationError
+from streamkit.functions.mapping import EventSourceMapping
+from streamkit.functions.poller import MappingPoller
+from streamkit.metrics.window import Metrics
+from streamkit.service import Service
+
+
+class Actions(msgspec.Struct, frozen=True):
+    """What an alarm does when it changes its state."""
+
+    on_alarm: Action | None = None
+    on_ok: Action | None = None
+    on_insufficient_data: Action | None = None
+
+
+def service_of(
+    what: Alarm | EventSourceMapping | Service, actions: Actions, *, engine: Engine, clock: Clock, metrics: Metrics
+) -> Service:
+    """The service that is run for ``what``.
+
+    Raises:
+        ValidationError: it is nothing that runs, or has actions and is no alarm.
+    """
+    if isinstance(what, Alarm):
+        return AlarmWatcher(
+            what,
+            metrics,
+            clock,
+            on_alarm=actions.on_alarm,
+            on_ok=actions.on_ok,
+            on_insufficient_data=actions.on_insufficient_data,
+        )
+    if actions != Actions():
+        raise ValidationError("only an Alarm has actions")
+    if isinstance(what, EventSourceMapping):
+        return MappingPoller(
+            what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics
+        )
+    if hasattr(what, "run") and hasattr(what, "name"):
+        return what
+    raise ValidationError(f"{what!r} is nothing that runs: start an Alarm, an EventSourceMapping or a Service")
