@@ -5,12 +5,16 @@ Follows the Kinesis Data Streams API Reference (SplitShard, MergeShards, UpdateS
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
 from streamkit.errors import ValidationError
 from streamkit.streams.keyspace import HashKeyRange, even_ranges
 from streamkit.streams.store import Merge, ShardDescription, Split
+
+_SAME = 2
+"""Ranges of 9 and of 3 shards begin a key apart where they should be one, and no shard splits so close to its edge."""
 
 
 def split_range(shard_id: str, whole: HashKeyRange, new_start: int) -> list[HashKeyRange]:
@@ -54,21 +58,18 @@ def next_step(open_shards: Sequence[ShardDescription], count: int) -> Split | Me
     Splits come first, where a range of the new ones begins inside a shard; then neighbours that belong to one range
     merge. It looks at nothing but the open shards, so whoever was interrupted goes on by asking again.
     """
-    if count < 1:
+    if not isinstance(count, int) or count < 1:
         raise ValidationError(f"a stream has at least 1 shard, not {count}")
     shards = sorted(open_shards, key=lambda shard: shard.hash_key_range.start)
-    wanted = even_ranges(count)
-    position = 0
-    for shard in shards:
-        keys = shard.hash_key_range
-        while (
-            wanted[position].start <= keys.start and position + 1 < count and wanted[position + 1].start <= keys.start
-        ):
-            position += 1
-        if position + 1 < count and wanted[position + 1].start <= keys.end:
-            return Split(shard.shard_id, wanted[position + 1].start)
-    starts = {keys.start for keys in wanted}
+    starts = [shard.hash_key_range.start for shard in shards]
+    boundaries: set[int] = set()
+    for keys in even_ranges(count):
+        place = bisect_right(starts, keys.start + _SAME) - 1
+        if abs(starts[place] - keys.start) <= _SAME:
+            boundaries.add(starts[place])
+        elif shards[place].hash_key_range.end + 1 - keys.start > _SAME:
+            return Split(shards[place].shard_id, keys.start)
     for lower, upper in pairwise(shards):
-        if upper.hash_key_range.start not in starts:
+        if upper.hash_key_range.start not in boundaries:
             return Merge(lower.shard_id, upper.shard_id)
     return None

@@ -19,6 +19,7 @@ from streamkit.streams.shard import Shard
 from streamkit.streams.store import (
     Merge,
     ProducerSequences,
+    PutColumns,
     PutEntry,
     Split,
     StreamAttributes,
@@ -30,6 +31,7 @@ from streamkit.streams.throughput import ShardLoad, ShardMeter
 _ROUTES_KEPT = 100_000
 _MOST_KEY_BYTES = 1024
 """256 characters of up to four bytes."""
+_BYTES = {bytes}
 
 
 class Routed(msgspec.Struct, gc=False):
@@ -124,18 +126,7 @@ class StreamState:
 
     def route(self, entry: PutEntry) -> int:
         """The index of the shard that takes ``entry``."""
-        if entry.explicit_hash_key is not None:
-            return self._shard_of(entry.explicit_hash_key)
-        key = entry.partition_key
-        index = self._routes.get(key)
-        if index is None:
-            if len(self._routes) >= _ROUTES_KEPT:
-                self._routes.clear()
-            index = self._routes[key] = self._shard_of(hash_key(key))
-        return index
-
-    def _shard_of(self, key: int) -> int:
-        return self._open[bisect_right(self._starts, key) - 1]
+        return self.check([entry]).shards[0]
 
     def check(self, entries: Sequence[PutEntry]) -> Routed:
         """Route the entries; or refuse the whole call if anything in it is malformed or over a limit.
@@ -144,45 +135,69 @@ class StreamState:
             ValidationError: says which entry, what is wrong and what is allowed.
         """
         limits = self.limits
-        if not 1 <= len(entries) <= limits.put_records:
-            raise ValidationError(f"put_records takes 1 to {limits.put_records:,} entries, not {len(entries):,}")
-        try:
-            # A key that has a route was found good when it got it.
-            shards = [self._routes[entry.partition_key] if entry.explicit_hash_key is None else -1 for entry in entries]
+        count = len(entries)
+        if not 1 <= count <= limits.put_records:
+            raise ValidationError(f"put_records takes 1 to {limits.put_records:,} entries, not {count:,}")
+        explicit: list[int | None] = []
+        if isinstance(entries, PutColumns):
+            keys, data = list(entries.keys), list(entries.data)
+        else:
             keys = [entry.partition_key for entry in entries]
             data = [entry.data for entry in entries]
-            sizes = list(map(len, data))
-        except (KeyError, TypeError):
-            return self._check_each(entries)
+            explicit = [entry.explicit_hash_key for entry in entries]
+        try:
+            shards = list(map(self._routes.get, keys))
+        except TypeError:
+            shards = [None]
+        if None in shards:
+            shards = self._learn(keys)
+        if set(map(type, data)) != _BYTES:
+            self._check_data(data)
+        sizes = list(map(len, data))
         # Exact counting is for those who come near a limit.
-        most = _MOST_KEY_BYTES
-        if (
-            set(map(type, data)) == {bytes}
-            and max(sizes) + most <= limits.record_bytes
-            and sum(sizes) + most * len(sizes) <= limits.put_bytes
-            and -1 not in shards
+        if max(sizes) > limits.record_bytes - _MOST_KEY_BYTES or (
+            sum(sizes) > limits.put_bytes - _MOST_KEY_BYTES * count
         ):
-            return Routed(shards, keys, data)
-        return self._check_each(entries)
+            self._check_sizes(keys, sizes)
+        for position, key in enumerate(explicit):
+            if key is not None:
+                shards[position] = self._shard_of_explicit(position, key)
+        return Routed(shards, keys, data)  # type: ignore[arg-type]
 
-    def _check_each(self, entries: Sequence[PutEntry]) -> Routed:
-        limits = self.limits
-        total = 0
-        for position, entry in enumerate(entries):
-            key, data = entry.partition_key, entry.data
+    def _learn(self, keys: Sequence[str]) -> list[int | None]:
+        """Where each key goes; those that were not seen yet are looked at and remembered."""
+        routes = self._routes
+        if len(routes) + len(keys) > _ROUTES_KEPT:
+            routes.clear()
+        for position, key in enumerate(keys):
             if not isinstance(key, str) or not 1 <= len(key) <= 256:
                 raise ValidationError(f"entry {position}: a partition key is 1 to 256 characters, not {key!r:.80}")
-            if not isinstance(data, bytes):
-                raise ValidationError(f"entry {position}: data must be bytes, not {type(data).__name__}")
-            try:
-                encoded = key.encode()
-            except UnicodeEncodeError as error:
-                raise ValidationError(f"entry {position}: the partition key has no UTF-8 form: {error}") from None
-            explicit = entry.explicit_hash_key
-            if explicit is not None and not (isinstance(explicit, int) and 0 <= explicit < KEY_SPACE):
-                raise ValidationError(f"entry {position}: explicit_hash_key must be 0 to 2**128 - 1, not {explicit!r}")
-            # AWS: the key counts by its UTF-8 bytes.
-            size = len(data) + len(encoded)
+            if key not in routes:
+                try:
+                    routes[key] = self._shard_of(hash_key(key))
+                except UnicodeEncodeError as error:
+                    raise ValidationError(f"entry {position}: the partition key has no UTF-8 form: {error}") from None
+        return list(map(routes.get, keys))
+
+    def _shard_of(self, key: int) -> int:
+        return self._open[bisect_right(self._starts, key) - 1]
+
+    def _shard_of_explicit(self, position: int, key: int) -> int:
+        if not isinstance(key, int) or not 0 <= key < KEY_SPACE:
+            raise ValidationError(f"entry {position}: explicit_hash_key must be 0 to 2**128 - 1, not {key!r}")
+        return self._shard_of(key)
+
+    def _check_data(self, data: Sequence[bytes]) -> None:
+        for position, each in enumerate(data):
+            if not isinstance(each, bytes):
+                raise ValidationError(f"entry {position}: data must be bytes, not {type(each).__name__}")
+
+    def _check_sizes(self, keys: Sequence[str], sizes: Sequence[int]) -> None:
+        # AWS: a key counts by its UTF-8 bytes.
+        limits = self.limits
+        total = 0
+        for position, (key, size) in enumerate(zip(keys, sizes, strict=True)):
+            size += len(key.encode())
             if size > limits.record_bytes:
                 raise ValidationError(
                     f"entry {position}: the record has {size:,} bytes and the limit is {limits.record_bytes:,}"
@@ -190,11 +205,6 @@ class StreamState:
             total += size
         if total > limits.put_bytes:
             raise ValidationError(f"the call has {total:,} bytes and the limit is {limits.put_bytes:,}: split it")
-        return Routed(
-            [self.route(entry) for entry in entries],
-            [entry.partition_key for entry in entries],
-            [entry.data for entry in entries],
-        )
 
     # ---- producers
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -77,6 +78,24 @@ class PutEntry(msgspec.Struct, frozen=True, gc=False):
     """Replaces the MD5 of the partition key when the shard is chosen. 0 to 2**128 - 1."""
 
 
+class PutColumns(Sequence[PutEntry]):
+    """Entries of one call as columns, for those who have many: an entry is made when somebody looks at it."""
+
+    __slots__ = ("data", "keys")
+
+    def __init__(self, keys: Sequence[str], data: Sequence[bytes]) -> None:
+        self.keys = keys
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return PutColumns(self.keys[index], self.data[index])
+        return PutEntry(self.keys[index], self.data[index])
+
+
 class PutResult(msgspec.Struct, frozen=True, gc=False):
     """Where one entry went, or the error that refused it (then the other two are empty)."""
 
@@ -85,6 +104,46 @@ class PutResult(msgspec.Struct, frozen=True, gc=False):
     error: StreamKitError | None = None
     duplicate: bool = False
     """The producer's sequence was stored before, so nothing was stored now; where it went then is not told."""
+
+
+class PutResults(Sequence[PutResult]):
+    """Results of a call that stored all its entries. HOT: `python -m benchmarks --only append`.
+
+    A result is made when somebody looks at it, and most callers only want to know that nothing was refused.
+    """
+
+    __slots__ = ("_firsts", "_ids", "_made", "_shards")
+
+    def __init__(self, shards: Sequence[int], ids: Mapping[int, str], firsts: Mapping[int, int]) -> None:
+        """``shards``: an index for each entry; ``ids``, ``firsts``: a shard's id, and its first number of the call."""
+        self._shards = shards
+        self._ids = ids
+        self._firsts = firsts
+        self._made: list[PutResult] | None = None
+
+    def _all(self) -> list[PutResult]:
+        if self._made is None:
+            numbers = {index: count(first).__next__ for index, first in self._firsts.items()}
+            ids = self._ids
+            self._made = [PutResult(ids[index], numbers[index]()) for index in self._shards]
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __iter__(self) -> Iterator[PutResult]:
+        return iter(self._all())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._all()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == (other._all() if isinstance(other, PutResults) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 class ShardDescription(msgspec.Struct, frozen=True):
@@ -193,7 +252,7 @@ class StreamStore(Protocol):
 
     async def put_records(
         self, name: str, entries: Sequence[PutEntry], producer: ProducerSequences | None = None
-    ) -> list[PutResult]:
+    ) -> Sequence[PutResult]:
         """Store entries; one result per entry, in order. Entries of one shard keep their order.
 
         An entry refused with a retryable error refuses the later entries of its partition key in the call as well, so

@@ -23,8 +23,11 @@ from streamkit.streams.record import Record
 from streamkit.streams.reshard import next_step
 from streamkit.streams.store import (
     Merge,
+    ProducerSequences,
+    PutColumns,
     PutEntry,
     PutResult,
+    PutResults,
     Split,
     StreamDescription,
     StreamMode,
@@ -80,7 +83,7 @@ class Stream(Generic[T]):
             raise result.error
         return result
 
-    async def put_batch(self, values: Iterable[tuple[str, T]]) -> list[PutResult]:
+    async def put_batch(self, values: Iterable[tuple[str, T]]) -> Sequence[PutResult]:
         """Store (partition key, value) pairs in one call; one result per pair, in order.
 
         A result has where its record went, or the ``error`` that refused it alone; what was not refused is durable.
@@ -92,9 +95,11 @@ class Stream(Generic[T]):
             EncodeError: a value does not fit the stream's type; nothing was stored.
             ValidationError: a pair is malformed, or one or all together are over a limit; nothing was stored.
         """
-        encode = self.codec.encode
-        entries = [PutEntry(partition_key, encode(value)) for partition_key, value in values]
-        return await self._put_records(entries) if entries else []
+        pairs = list(values)
+        if not pairs:
+            return []
+        keys, each = zip(*pairs, strict=True)
+        return await self._put_records(PutColumns(keys, self.codec.encode_all(each)))
 
     def producer(self, batching: Batching | None = None) -> Producer[T]:
         """For many puts: batched, ordered per key, waiting when full. Use it as ``async with``."""
@@ -226,19 +231,21 @@ class Stream(Generic[T]):
         """
         return Metric.of("AWS/Kinesis", name, StreamName=self.name)
 
-    async def _put_records(self, entries: Sequence[PutEntry]) -> list[PutResult]:
-        results = await self._store.put_records(self.name, entries)
+    async def _put_records(
+        self, entries: Sequence[PutEntry], producer: ProducerSequences | None = None
+    ) -> Sequence[PutResult]:
+        results = await self._store.put_records(self.name, entries, producer)
+        if isinstance(results, PutResults):
+            data = entries.data if isinstance(entries, PutColumns) else [entry.data for entry in entries]
+        else:
+            answered = zip(entries, results, strict=True)
+            data = [entry.data for entry, result in answered if result.error is None and not result.duplicate]
         if self._incoming is None:
             # Not before a put succeeded: then the name is one that a stream, and so a metric, can have.
             self._incoming = (self.metric("IncomingRecords"), self.metric("IncomingBytes"))
-        count = size = 0
-        for entry, result in zip(entries, results, strict=True):
-            if result.error is None:
-                count += 1
-                size += len(entry.data)
-        if count:
+        if data:
             records, size_of = self._incoming
             now_ms = self._clock.now_ms()
-            self._metrics.put(records, count, now_ms)
-            self._metrics.put(size_of, size, now_ms)
+            self._metrics.put(records, len(data), now_ms)
+            self._metrics.put(size_of, sum(map(len, data)), now_ms)
         return results

@@ -5,9 +5,8 @@ HOT: `python -m benchmarks --only append` and `--only puts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import count, repeat
 
 import msgspec
 
@@ -19,7 +18,7 @@ from streamkit.limits import Limits
 from streamkit.streams.reshard import middle
 from streamkit.streams.shard import Shard
 from streamkit.streams.state import ProducerState, Routed, StreamState
-from streamkit.streams.store import ProducerSequences, PutResult, Split
+from streamkit.streams.store import ProducerSequences, PutResult, PutResults, Split
 
 
 class _Pending(msgspec.Struct):
@@ -60,7 +59,7 @@ class StreamWrites:
 
     def put(
         self, stream: StreamState, routed: Routed, producer: ProducerSequences | None
-    ) -> tuple[list[PutResult], int]:
+    ) -> tuple[Sequence[PutResult], int]:
         """Stage what the shards' limits admit and the producer did not put before."""
         if producer is not None:
             return self._stage_once(stream, routed, producer)
@@ -70,7 +69,7 @@ class StreamWrites:
 
     def stage(
         self, stream: StreamState, routed: Routed, mark: tuple[str, int] | None = None
-    ) -> tuple[list[PutResult], int]:
+    ) -> tuple[Sequence[PutResult], int]:
         """Number, keep and log entries, and the last sequence of an idempotent producer with them.
 
         They are durable with the returned group.
@@ -79,39 +78,24 @@ class StreamWrites:
         # INVARIANT: test_numbers_are_journal_order
         """
         now_ms = self._clock.now_ms()
-        indexes = routed.shards
-        parts: dict[int, tuple[list[str], list[bytes]]]
-        if indexes.count(indexes[0]) == len(indexes):
-            parts = {indexes[0]: (routed.keys, routed.data)}
-        else:
-            parts = {index: ([], []) for index in dict.fromkeys(indexes)}
-            for index, key, data in zip(indexes, routed.keys, routed.data, strict=True):
-                part = parts[index]
-                part[0].append(key)
-                part[1].append(data)
-        gathering = self._open_group == self._log.group
-        pending = self._open.get(stream.stream_id) if gathering else None
+        pending = self._open.get(stream.stream_id) if self._open_group == self._log.group else None
         fresh = pending is None
         if pending is None:
             pending = _Pending(RecordsPut(stream.stream_id, [], {}), {}, {})
+        ids: dict[int, str] = {}
         firsts: dict[int, int] = {}
-        for index, (keys, columns) in parts.items():
+        for index, keys, data in _by_shard(routed):
             shard = stream.shards[index]
-            self._look_at(stream, shard, keys, columns, now_ms)
-            first = firsts[index] = shard.append([now_ms] * len(keys), keys, columns)
-            pending.add(index, first, now_ms, keys, columns)
+            self._look_at(stream, shard, keys, data, now_ms)
+            ids[index] = shard.shard_id
+            first = firsts[index] = shard.append([now_ms] * len(keys), keys, data)
+            pending.add(index, first, now_ms, keys, data)
         if mark is not None:
             pending.change.producers[mark[0]] = mark[1]
         group = self._log_pending(stream, pending) if fresh else self._open_group
         if mark is not None:
             stream.producers[mark[0]] = ProducerState(mark[1], now_ms, group)
-        if len(parts) == 1:
-            index = indexes[0]
-            numbers = range(firsts[index], firsts[index] + len(indexes))
-            return list(map(PutResult, repeat(stream.shards[index].shard_id), numbers)), group
-        ids = {index: stream.shards[index].shard_id for index in parts}
-        numbering = {index: count(first).__next__ for index, first in firsts.items()}
-        return [PutResult(ids[index], numbering[index]()) for index in indexes], group
+        return PutResults(routed.shards, ids, firsts), group
 
     def _log_pending(self, stream: StreamState, pending: _Pending) -> int:
         group = self._log.append(pending.change, partial(self._publish, stream, pending.newest))
@@ -157,7 +141,7 @@ class StreamWrites:
                     error = refused[key] = ThroughputExceededError(f"{shard.shard_id} of stream {stream.name!r}", *over)
             errors.append(error)
         admitted = [position for position, error in enumerate(errors) if error is None]
-        stored: list[PutResult] = []
+        stored: Sequence[PutResult] = ()
         group = 0
         if admitted:
             some = Routed(
@@ -223,3 +207,18 @@ class StreamWrites:
     def forget(self, stream: StreamState) -> None:
         """The stream was deleted."""
         self._hot.pop(stream.stream_id, None)
+
+
+def _by_shard(routed: Routed) -> Iterable[tuple[int, list[str], list[bytes]]]:
+    """The entries of each shard, in order, as columns."""
+    shards = routed.shards
+    if shards.count(shards[0]) == len(shards):
+        return ((shards[0], routed.keys, routed.data),)
+    keys: dict[int, list[str]] = {index: [] for index in dict.fromkeys(shards)}
+    data: dict[int, list[bytes]] = {index: [] for index in keys}
+    add_key = {index: column.append for index, column in keys.items()}
+    add_data = {index: column.append for index, column in data.items()}
+    for index, key, each in zip(shards, routed.keys, routed.data, strict=True):
+        add_key[index](key)
+        add_data[index](each)
+    return ((index, column, data[index]) for index, column in keys.items())

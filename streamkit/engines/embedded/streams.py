@@ -140,7 +140,7 @@ class EmbeddedStreams:
 
     async def put_records(
         self, name: str, entries: Sequence[PutEntry], producer: ProducerSequences | None = None
-    ) -> list[PutResult]:
+    ) -> Sequence[PutResult]:
         """See StreamStore."""
         stream, routed = self.check(name, entries)
         if self._writes.split_hot(stream):

@@ -14,10 +14,12 @@ import asyncio
 import contextlib
 import os
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from functools import partial
+from itertools import accumulate, count
 from struct import Struct
 from typing import Any, TypeVar
 
@@ -78,6 +80,29 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     latest_arrival_ms: int
 
 
+class Move(msgspec.Struct):
+    """Records of one shard on their way to its files."""
+
+    stream_id: int
+    shard: int
+    records: Columns
+    files: tuple[ColdFile, ...]
+    """The shard's files; once they are written, with the one that grew or came."""
+    serial: int
+    """Of a new file, should there be one."""
+    blocks: list[Block] = []
+
+
+class _Piece(msgspec.Struct):
+    """Bytes for one file."""
+
+    path: str
+    serial: int
+    offset: int
+    parts: list[bytes]
+    is_new: bool = False
+
+
 class _ShardIndex(msgspec.Struct):
     files: list[ColdFile]
     blocks: list[Block] | None = None
@@ -85,7 +110,7 @@ class _ShardIndex(msgspec.Struct):
 
 
 class ColdStore:
-    """Implements ``ColdRecords``. Writing runs in the settling thread, reading in a thread of its own."""
+    """Implements ``ColdRecords``. Files are written in the settling thread, and read in threads of their own."""
 
     def __init__(self, files: Files, directory: str, executor: ThreadPoolExecutor) -> None:
         self._files = files
@@ -126,48 +151,65 @@ class ColdStore:
         if self._reads:
             await asyncio.wait(self._reads)
 
-    # ---- writing (in the settling thread; nothing is visible before ``adopt``)
+    # ---- writing (nothing is visible before ``adopt``)
 
-    def write(
-        self,
-        stream_id: int,
-        shard: int,
-        files: tuple[ColdFile, ...],
-        records: Columns,
-        serial: int,
-        *,
-        extend: bool,
-    ) -> tuple[tuple[ColdFile, ...], list[Block]]:
-        """Append records to the shard's last file, or to a new one with that serial; synced when it returns."""
-        current = files[-1] if extend and files and files[-1].size < FILE_BYTES else None
-        if current is not None and current.last_number + 1 != records.first_number:
-            current = None  # Retention took what came between: a file has no gap.
-        directory = self._stream_directory(stream_id)
-        self._files.make_directory(directory)
-        file_serial = serial if current is None else current.serial
-        path = self._path(stream_id, shard, file_serial)
-        fd = self._files.open(path, create=True)
-        added: list[Block] = []
-        try:
-            offset = 0 if current is None else current.size
-            self._files.truncate(fd, offset)
-            for block in _blocks(records):
-                data = _pack(block, file_serial)
-                self._files.write(fd, data, offset)
+    async def write(
+        self, moves: Sequence[Move], *, extend: bool, run: Callable[[Callable[[], None]], Awaitable[None]]
+    ) -> None:
+        """Append each move's records to its shard's last file, or to a new one of its serial; synced when it returns.
+
+        Blocks are packed here, one after another and between other work of the event loop; ``run`` gets the writing,
+        some megabytes at a time. A thread that packed would hold up every commit for as long as it holds the GIL.
+        """
+        pieces: list[_Piece] = []
+        size = 0
+        for move in moves:
+            piece = self._first_piece(move, extend=extend)
+            pieces.append(piece)
+            for block in _blocks(move.records):
+                data = _pack(block, piece.serial)
                 latest_ms = max(block.arrivals_ms)
-                added.append(Block(file_serial, offset, len(data), block.first_number, block.last_number, latest_ms))
-                offset += len(data)
-            self._files.sync(fd)
-        finally:
-            self._files.close(fd)
-        last, latest_ms = records.last_number, max(records.arrivals_ms)
-        if current is None:
+                end = piece.offset + sum(map(len, piece.parts))
+                move.blocks.append(
+                    Block(piece.serial, end, len(data), block.first_number, block.last_number, latest_ms)
+                )
+                piece.parts.append(data)
+                size += len(data)
+                if size >= _BYTES_AT_ONCE:
+                    await run(partial(self._write_pieces, pieces))
+                    piece = _Piece(piece.path, piece.serial, end + len(data), [])
+                    pieces, size = [piece], 0
+                else:
+                    await asyncio.sleep(0)
+            move.files = _grown(move, piece.serial)
+        if pieces:
+            await run(partial(self._write_pieces, pieces))
+
+    def _first_piece(self, move: Move, *, extend: bool) -> _Piece:
+        last = move.files[-1] if extend and move.files and move.files[-1].size < FILE_BYTES else None
+        # Where retention took what came between, a new file begins: a file has no gap.
+        if last is not None and last.last_number + 1 == move.records.first_number:
+            return _Piece(self._path(move.stream_id, move.shard, last.serial), last.serial, last.size, [])
+        path = self._path(move.stream_id, move.shard, move.serial)
+        return _Piece(path, move.serial, 0, [], is_new=True)
+
+    def _write_pieces(self, pieces: Sequence[_Piece]) -> None:
+        new: set[str] = set()
+        for piece in pieces:
+            directory = os.path.dirname(piece.path)
+            if piece.is_new and directory not in new:
+                self._files.make_directory(directory)
+                new.add(directory)
+            fd = self._files.open(piece.path, create=True)
+            try:
+                # A settling that failed may have left more.
+                self._files.truncate(fd, piece.offset)
+                self._files.write(fd, b"".join(piece.parts), piece.offset)
+                self._files.sync(fd)
+            finally:
+                self._files.close(fd)
+        for directory in sorted(new):
             self._files.sync_directory(directory)
-            new = ColdFile(serial, offset, records.first_number, last, records.arrivals_ms[0], latest_ms)
-            return (*files, new), added
-        latest_ms = max(latest_ms, current.latest_arrival_ms)
-        grown = msgspec.structs.replace(current, size=offset, last_number=last, latest_arrival_ms=latest_ms)
-        return (*files[:-1], grown), added
 
     def remove_strangers(self, known: dict[int, set[str]]) -> None:
         """Remove the files of streams that are gone, and those that a crash left unnamed."""
@@ -310,15 +352,29 @@ def file_name(shard: int, serial: int) -> str:
     return f"{shard:06d}-{serial:012d}.blk"
 
 
+def _grown(move: Move, serial: int) -> tuple[ColdFile, ...]:
+    """The shard's files once the move's blocks are in the one of this serial."""
+    records, last_block = move.records, move.blocks[-1]
+    size, latest_ms = last_block.offset + last_block.size, max(records.arrivals_ms)
+    if move.files and move.files[-1].serial == serial:
+        old = move.files[-1]
+        latest_ms = max(latest_ms, old.latest_arrival_ms)
+        grown = msgspec.structs.replace(old, size=size, last_number=records.last_number, latest_arrival_ms=latest_ms)
+        return (*move.files[:-1], grown)
+    new = ColdFile(serial, size, records.first_number, records.last_number, records.arrivals_ms[0], latest_ms)
+    return (*move.files, new)
+
+
 def _blocks(records: Columns) -> Iterator[Columns]:
-    start = size = 0
-    for place, data in enumerate(records.data, 1):
-        size += len(data) + 64
-        if size >= BLOCK_BYTES:
-            yield records.part(start, place)
-            start, size = place, 0
-    if start < len(records.data):
-        yield records.part(start, len(records.data))
+    """The records in parts of at least ``BLOCK_BYTES``, but for the last."""
+    ends = list(accumulate(map(len, records.data)))
+    start = 0
+    while start < len(ends):
+        # 64 bytes for what each has beside its data.
+        wanted = (ends[start - 1] if start else 0) + BLOCK_BYTES
+        end = bisect_left(range(start, len(ends)), wanted, key=lambda place: ends[place] + 64 * (place + 1 - start))
+        yield records.part(start, min(len(ends), start + end + 1))
+        start = min(len(ends), start + end + 1)
 
 
 def _pack(records: Columns, serial: int) -> bytes:

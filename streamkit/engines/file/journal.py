@@ -343,7 +343,7 @@ class Journal:
                 cut.set_result(self._position())
         if self._waiting or self._gathering.changes or self._sync_wanted:
             self._schedule()
-        if self._segment.is_half_full and not self._closed:
+        if self._segment.is_begun and not self._closed:
             self._next.prepare(self._segment.number + 1)
         if self._durability == "interval" and self._sync_timer is None and not self._closed:
             self._sync_timer = self._loop.call_later(_INTERVAL_SECONDS, self._sync_due)

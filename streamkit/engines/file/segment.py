@@ -35,9 +35,9 @@ class Segment(msgspec.Struct):
     end: int = framing.SEGMENT_HEADER_SIZE
 
     @property
-    def is_half_full(self) -> bool:
-        """Time to make the next one."""
-        return self.end > self.size // 2
+    def is_begun(self) -> bool:
+        """Time to make the next one, which takes as long as filling half of this one at full speed."""
+        return self.end > self.size // 8
 
     @property
     def is_nearly_full(self) -> bool:

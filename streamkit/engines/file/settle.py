@@ -1,8 +1,9 @@
 """Settling: what the journal holds moves to where it stays, and the journal's old segments go.
 
 On the event loop, in one step, the journal is cut and what has changed is taken aside. Once everything before the cut
-is durable, a thread writes records to their shards' files, queues to snapshots, items to SQLite, and last the manifest,
-which makes all of it count at once. A crash before the manifest leaves the old one, and the journal that goes with it.
+is durable, records are packed and a thread writes them to their shards' files, queues to snapshots, items to SQLite,
+and last the manifest, which makes all of it count at once. A crash before the manifest leaves the old one, and the
+journal that goes with it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import msgspec
 
@@ -25,21 +27,13 @@ from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import StorageError
 from streamkit.streams.shard import Shard
 
+T = TypeVar("T")
+
 _log = logging.getLogger("streamkit.engine")
 
 # Writers wait when this many times the settling threshold is still in memory.
 _MOST_UNSETTLED = 4
 _RETRY_SECONDS = 1.0
-
-
-class _ShardMove(msgspec.Struct):
-    stream_id: int
-    shard: int
-    moved_to: int
-    records: cold.Columns
-    files: tuple[manifest.ColdFile, ...]
-    serial: int
-    blocks: list[cold.Block] = []
 
 
 class _TableMove(msgspec.Struct):
@@ -54,7 +48,7 @@ class _Plan(msgspec.Struct):
 
     manifest: manifest.Manifest
     extend: bool
-    shards: list[_ShardMove] = []
+    moves: list[cold.Move] = []
     changed_queues: list[int] = []
     snapshots: list[tuple[int, int, bytes]] = []
     tables: list[_TableMove] = []
@@ -172,8 +166,8 @@ class Settler:
                 self._put_back(plan)
                 return position
             plan.manifest = msgspec.structs.replace(plan.manifest, position=position)
-            work = offload.start(self._executor, lambda: self._write(plan), background=True)
-            self._manifest = await offload.whole(work)
+            await self._cold.write(plan.moves, extend=plan.extend, run=self._in_thread)
+            self._manifest = await self._in_thread(lambda: self._write(plan))
         except BaseException:
             self._put_back(plan)
             raise
@@ -187,10 +181,14 @@ class Settler:
             _remove_strangers(self._files, self._directory, self._cold, self._manifest)
 
         try:
-            await offload.whole(offload.start(self._executor, remove, background=True))
+            await self._in_thread(remove)
             await self._journal.drop_before(position)
         except OSError as error:
             _log.warning("%s keeps files that are not needed any more: %s", self._directory, error)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        # Whoever closes waits for it; while others work it takes its time.
+        return await offload.whole(offload.start(self._executor, work, background=not self._closing))
 
     # ---- on the loop
 
@@ -207,11 +205,7 @@ class Settler:
                     records = cold.Columns(
                         shard.moved_to + 1, shard.arrivals_ms.copy(), shard.keys.copy(), shard.data.copy()
                     )
-                    plan.shards.append(
-                        _ShardMove(
-                            stream.stream_id, shard.index, shard.last_number, records, files, self._next_serial()
-                        )
-                    )
+                    plan.moves.append(cold.Move(stream.stream_id, shard.index, records, files, self._next_serial()))
                 entries.append(_shard_entry(shard, files))
             producers = {
                 name: manifest.ProducerEntry(producer.last_sequence, producer.seen_ms)
@@ -276,7 +270,7 @@ class Settler:
                 queue.changed = True
 
     def _adopt(self, plan: _Plan) -> None:
-        added = {(move.stream_id, move.shard): move for move in plan.shards}
+        added = {(move.stream_id, move.shard): move for move in plan.moves}
         for entry in self._manifest.streams:
             stream = self._stores.streams.by_id.get(entry.stream_id)
             for settled in entry.shards if stream is not None else ():
@@ -284,7 +278,7 @@ class Settler:
                 self._cold.adopt(entry.stream_id, settled.index, settled.files, move.blocks if move else ())
                 # A shard that expired meanwhile has nothing in memory.
                 if move is not None and stream is not None and settled.index in stream.shards:
-                    stream.shards[settled.index].move_out(move.moved_to)
+                    stream.shards[settled.index].move_out(move.records.last_number)
         for moved in plan.tables:
             table = self._stores.tables.by_id.get(moved.table_id)
             if table is not None:
@@ -296,15 +290,11 @@ class Settler:
     # ---- in the thread
 
     def _write(self, plan: _Plan) -> manifest.Manifest:
-        for move in plan.shards:
-            move.files, move.blocks = self._cold.write(
-                move.stream_id, move.shard, move.files, move.records, move.serial, extend=plan.extend
-            )
         for queue_id, number, body in plan.snapshots:
             snapshot.save(self._files, os.path.join(self._directory, "queues"), queue_id, number, body)
         for table in plan.tables:
             table.base.apply(table.layer.entries(), afresh=table.afresh)
-        moved = {(move.stream_id, move.shard): move.files for move in plan.shards}
+        moved = {(move.stream_id, move.shard): move.files for move in plan.moves}
         streams = tuple(
             msgspec.structs.replace(
                 stream,

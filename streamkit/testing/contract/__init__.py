@@ -36,9 +36,12 @@ from streamkit.testing.contract.effects import EffectContract
 from streamkit.testing.contract.interleavings import InterleavingContract
 from streamkit.testing.contract.iterators import IteratorContract
 from streamkit.testing.contract.lifetime import LifetimeContract
+from streamkit.testing.contract.producers import ProducerContract
 from streamkit.testing.contract.queries import QueryContract
 from streamkit.testing.contract.queues import QueueContract
 from streamkit.testing.contract.receipts import ReceiptContract
+from streamkit.testing.contract.resharding import ReshardContract
+from streamkit.testing.contract.retention import RetentionContract
 from streamkit.testing.contract.streams import StreamContract
 from streamkit.testing.contract.tables import TableContract
 from streamkit.testing.contract.writes import WriteContract
@@ -51,9 +54,12 @@ __all__ = [
     "InterleavingContract",
     "IteratorContract",
     "LifetimeContract",
+    "ProducerContract",
     "QueryContract",
     "QueueContract",
     "ReceiptContract",
+    "ReshardContract",
+    "RetentionContract",
     "StreamContract",
     "TableContract",
     "WriteContract",
@@ -64,6 +70,9 @@ __all__ = [
 class EngineContract(
     StreamContract,
     IteratorContract,
+    ReshardContract,
+    RetentionContract,
+    ProducerContract,
     QueueContract,
     ReceiptContract,
     DeadLetterContract,
