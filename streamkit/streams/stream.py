@@ -16,6 +16,7 @@ from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.streams.buffer import Batching
 from streamkit.streams.consumer import Consumer
+from streamkit.streams.gather import Gathering
 from streamkit.streams.lease import LeaseTable, Start
 from streamkit.streams.producer import Producer
 from streamkit.streams.reader import ShardReader
@@ -59,6 +60,7 @@ class Stream(Generic[T]):
         self._clock = clock
         self._metrics = metrics
         self._incoming: tuple[Metric, Metric] | None = None
+        self._gathering = Gathering(self._put_records)
 
     def __repr__(self) -> str:
         return f"Stream({self.name!r}, {self.codec!r})"
@@ -78,10 +80,7 @@ class Stream(Generic[T]):
             ValidationError: a key is malformed or the record is over a limit.
             ThroughputExceededError: the shard refused it; try again.
         """
-        (result,) = await self._put_records([PutEntry(partition_key, self.codec.encode(value), explicit_hash_key)])
-        if result.error is not None:
-            raise result.error
-        return result
+        return await self._gathering.put(partition_key, self.codec.encode(value), explicit_hash_key)
 
     async def put_batch(self, values: Iterable[tuple[str, T]]) -> Sequence[PutResult]:
         """Store (partition key, value) pairs in one call; one result per pair, in order.

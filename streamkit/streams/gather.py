@@ -1,0 +1,92 @@
+"""Single puts of many tasks as few calls: what is put in one turn of the event loop goes to the store together.
+
+HOT: `python -m benchmarks --only puts`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from streamkit.errors import ValidationError
+from streamkit.limits import MIB
+from streamkit.streams.store import PutColumns, PutEntry, PutResult
+
+_MOST_ENTRIES = 500
+_MOST_BYTES = 4 * MIB
+"""A call of AWS takes 500 entries and 10 MiB with their keys; so this is a legal one everywhere."""
+
+
+class Gathering:
+    """Puts of one stream that are on their way. Nothing lingers: a turn of the loop is all that a put waits for.
+
+    Ordering: puts go to the store in the order in which they were made.
+    Cancellation: a put whose task is cancelled is stored or not, and takes nothing with it.
+    """
+
+    def __init__(self, put: Callable[[Sequence[PutEntry]], Awaitable[Sequence[PutResult]]]) -> None:
+        self._put = put
+        self._keys: list[str] = []
+        self._data: list[bytes] = []
+        self._explicit: list[int | None] = []
+        self._waiters: list[asyncio.Future[PutResult]] = []
+        self._bytes = 0
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def put(self, partition_key: str, data: bytes, explicit_hash_key: int | None) -> asyncio.Future[PutResult]:
+        """The future gets the entry's result, or the error that refused it."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[PutResult] = loop.create_future()
+        if not self._waiters:
+            loop.call_soon(self._send)
+        elif len(self._waiters) >= _MOST_ENTRIES or self._bytes + len(data) > _MOST_BYTES:
+            self._send()
+            loop.call_soon(self._send)
+        self._keys.append(partition_key)
+        self._data.append(data)
+        self._explicit.append(explicit_hash_key)
+        self._waiters.append(waiter)
+        self._bytes += len(data)
+        return waiter
+
+    def _send(self) -> None:
+        if not self._waiters:
+            return
+        entries: Sequence[PutEntry] = PutColumns(self._keys, self._data)
+        if self._explicit.count(None) < len(self._explicit):
+            entries = list(map(PutEntry, self._keys, self._data, self._explicit))
+        task = asyncio.get_running_loop().create_task(self._store(entries, self._waiters), name="streamkit put")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        self._keys, self._data, self._explicit, self._waiters, self._bytes = [], [], [], [], 0
+
+    async def _store(self, entries: Sequence[PutEntry], waiters: Sequence[asyncio.Future[PutResult]]) -> None:
+        try:
+            results = await self._put(entries)
+        except ValidationError as error:
+            if len(waiters) == 1:
+                _fail(waiters, error)
+                return
+            # One entry refuses its whole call, and must not refuse what others put.
+            for place, waiter in enumerate(waiters):
+                await self._store([entries[place]], [waiter])
+        except asyncio.CancelledError:
+            for waiter in waiters:
+                waiter.cancel()
+            raise
+        except Exception as error:
+            _fail(waiters, error)
+        else:
+            for waiter, result in zip(waiters, results, strict=True):
+                if waiter.done():
+                    continue
+                if result.error is None:
+                    waiter.set_result(result)
+                else:
+                    waiter.set_exception(result.error)
+
+
+def _fail(waiters: Sequence[asyncio.Future[PutResult]], error: Exception) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error)
