@@ -34,6 +34,8 @@ _log = logging.getLogger("streamkit.engine")
 # Writers wait when this many times the settling threshold is still in memory.
 _MOST_UNSETTLED = 4
 _RETRY_SECONDS = 1.0
+_LOOK_SECONDS = 60.0
+"""Real seconds between two looks at what is too old; how old it is, the clock says."""
 
 
 class _TableMove(msgspec.Struct):
@@ -86,6 +88,13 @@ class Settler:
         self._not_before = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="streamkit-settle")
         journal.on_growth = self._grown
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Retention takes records also where nothing is written any more."""
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+        if self._task is None and not self._closing and self._stores.streams.is_trim_due():
+            self._start().add_done_callback(self._report)
 
     def _grown(self) -> None:
         unsettled = self._journal.bytes_since_cut
@@ -110,6 +119,7 @@ class Settler:
             StorageError: it could not be settled; the journal still has it.
         """
         self._closing = True
+        self._timer.cancel()
         try:
             await self.settle()
         finally:
