@@ -39,7 +39,7 @@ from streamkit.tables.store import TableStore
 
 T = TypeVar("T")
 
-_PAGE = 1000
+_PAGE = 5000
 
 
 class Stream(Generic[T]):

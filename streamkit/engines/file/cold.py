@@ -1,11 +1,6 @@
 """Records that left memory: per shard, files of blocks in order, so that reading one shard costs nothing for others.
 
-::
-
-    block    magic "SKBK" · count · payload length · file serial · first number · last number · latest arrival
-             header checksum · payload checksum · payload: first number, arrivals, keys, data as columns (msgpack)
-
-A serial is of one file of the store alone, so a file in the place of another is noticed.
+HOT: `python -m benchmarks --only read`.
 """
 
 from __future__ import annotations
@@ -13,71 +8,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import accumulate, count
-from struct import Struct
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
 
-from streamkit.engines.embedded.changes import plain
 from streamkit.engines.file import offload
+from streamkit.engines.file.block import HEADER_SIZE, Block, Columns, block_at, blocks_of, pack, unpack
 from streamkit.engines.file.files import Files
-from streamkit.engines.file.frame import checksum
 from streamkit.engines.file.manifest import ColdFile
 from streamkit.errors import ClosedError, CorruptLogError, StorageError
-from streamkit.limits import KIB, MIB
+from streamkit.limits import MIB
 from streamkit.streams.record import StoredRecord
 from streamkit.streams.shard import count_within
 
 T = TypeVar("T")
 
-BLOCK_BYTES = 256 * KIB
 FILE_BYTES = 64 * MIB
-_BYTES_KEPT = 64 * BLOCK_BYTES
-_BYTES_AT_ONCE = 16 * BLOCK_BYTES
-_header = Struct("<4sIIQQQQII")
-_MAGIC = b"SKBK"
-_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
-
-
-class Columns(msgspec.Struct, array_like=True, gc=False):
-    """Records of one shard, whose numbers have no gap."""
-
-    first_number: int
-    arrivals_ms: list[int]
-    keys: list[str]
-    data: list[bytes]
-
-    @property
-    def last_number(self) -> int:
-        """Of the last record."""
-        return self.first_number + len(self.data) - 1
-
-    def part(self, start: int, end: int) -> Columns:
-        """Some of them, by place."""
-        return Columns(
-            self.first_number + start, self.arrivals_ms[start:end], self.keys[start:end], self.data[start:end]
-        )
-
-
-_decode = msgspec.msgpack.Decoder(Columns).decode
-
-
-class Block(msgspec.Struct, frozen=True, gc=False):
-    """Where a block is, and what it holds."""
-
-    serial: int
-    offset: int
-    size: int
-    first_number: int
-    last_number: int
-    latest_arrival_ms: int
+_BYTES_AT_ONCE = 4 * MIB
+"""Written by one call of a thread."""
+_BYTES_AHEAD = MIB
+"""Read by one call of a thread: what follows is most probably wanted next."""
+_BYTES_KEPT = 64 * MIB
+"""Of decoded blocks, as they are on disk: so much for 64 readers at different places."""
+_last_number = attrgetter("last_number")
 
 
 class Move(msgspec.Struct):
@@ -109,6 +68,15 @@ class _ShardIndex(msgspec.Struct):
     """None until the shard is first read."""
 
 
+class _Kept(msgspec.Struct, gc=False):
+    """A block that was read, and decoded once somebody wanted its records."""
+
+    size: int
+    data: bytes
+    start: int
+    records: list[StoredRecord] | None = None
+
+
 class ColdStore:
     """Implements ``ColdRecords``. Files are written in the settling thread, and read in threads of their own."""
 
@@ -117,9 +85,8 @@ class ColdStore:
         self._directory = directory
         self._executor = executor
         self._shards: dict[tuple[int, int], _ShardIndex] = {}
-        self._decoded: OrderedDict[tuple[int, int], tuple[list[StoredRecord], int]] = OrderedDict()
-        self._decoded_bytes = 0
-        self._decoded_lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, int], _Kept] = OrderedDict()
+        self._kept_bytes = 0
         self._closed = False
         self._reads: set[asyncio.Future[Any]] = set()
 
@@ -166,8 +133,8 @@ class ColdStore:
         for move in moves:
             piece = self._first_piece(move, extend=extend)
             pieces.append(piece)
-            for block in _blocks(move.records):
-                data = _pack(block, piece.serial)
+            for block in blocks_of(move.records):
+                data = pack(block, piece.serial)
                 latest_ms = max(block.arrivals_ms)
                 end = piece.offset + sum(map(len, piece.parts))
                 move.blocks.append(
@@ -229,7 +196,25 @@ class ColdStore:
         index = self._shards.get((stream_id, shard))
         if index is None:
             return []
-        found = await self._read(lambda: self._find(stream_id, shard, index, after, up_to, limit))
+        blocks = index.blocks
+        if blocks is None:
+            blocks = await self._read(lambda: self._index(stream_id, shard, index))
+        found: list[StoredRecord] = []
+        size = 0
+        place = bisect_right(blocks, after, key=_last_number)
+        while (
+            place < len(blocks) and blocks[place].first_number <= up_to and len(found) < limit and size < _BYTES_AHEAD
+        ):
+            block = blocks[place]
+            path = self._path(stream_id, shard, block.serial)
+            if (block.serial, block.offset) not in self._kept:
+                await self._fetch(path, _run(blocks, place))
+            # Numbers have no gap in a block, so a number is a place.
+            start = max(0, after + 1 - block.first_number)
+            end = min(up_to + 1 - block.first_number, start + limit - len(found))
+            found += self._records(path, block)[start:end]
+            size += block.size
+            place += 1
         return found[: count_within([record.data for record in found], max_bytes)] if found else found
 
     def oldest_ms(self, stream_id: int, shard: int) -> int | None:
@@ -246,7 +231,9 @@ class ColdStore:
         def find() -> tuple[int, int] | None:
             for block in self._index(stream_id, shard, index):
                 if block.latest_arrival_ms >= instant_ms:
-                    records = self._records(self._path(stream_id, shard, block.serial), block)
+                    path = self._path(stream_id, shard, block.serial)
+                    with self._opened(path) as fd:
+                        records = unpack(self._files.read(fd, block.size, block.offset), path, block.offset)
                     return next((r.sequence_number, r.arrival_ms) for r in records if r.arrival_ms >= instant_ms)
             return None
 
@@ -261,24 +248,32 @@ class ColdStore:
         # Whoever is cancelled does not wait, but the close waits for the thread.
         return await asyncio.shield(read)
 
-    def _find(
-        self, stream_id: int, shard: int, index: _ShardIndex, after: int, up_to: int, limit: int
-    ) -> list[StoredRecord]:
-        found: list[StoredRecord] = []
-        size = 0
-        for block in self._index(stream_id, shard, index):
-            if block.last_number <= after:
-                continue
-            if block.first_number > up_to or len(found) >= limit:
-                break
-            records = self._records(self._path(stream_id, shard, block.serial), block)
-            # Numbers have no gap in a block, so a number is a place.
-            start = max(0, after + 1 - block.first_number)
-            found += records[start : min(up_to + 1 - block.first_number, start + limit - len(found))]
-            size += block.size
-            if size > _BYTES_AT_ONCE:
-                break
-        return found
+    async def _fetch(self, path: str, run: Sequence[Block]) -> None:
+        """Have a run of blocks at hand.
+
+        A thread only reads. It would fight for the GIL if it decoded, which on the loop is done in a third of the time.
+        """
+        first, last = run[0], run[-1]
+
+        def read() -> bytes:
+            with self._opened(path) as fd:
+                return self._files.read(fd, last.offset + last.size - first.offset, first.offset)
+
+        data = await self._read(read)
+        for block in run:
+            if (block.serial, block.offset) not in self._kept:
+                self._kept_bytes += block.size
+            self._kept[block.serial, block.offset] = _Kept(block.size, data, block.offset - first.offset)
+        while self._kept_bytes > _BYTES_KEPT and len(self._kept) > len(run):
+            self._kept_bytes -= self._kept.popitem(last=False)[1].size
+
+    def _records(self, path: str, block: Block) -> list[StoredRecord]:
+        """The records of a block that is at hand."""
+        kept = self._kept[block.serial, block.offset]
+        if kept.records is None:
+            kept.records = unpack(kept.data[kept.start : kept.start + kept.size], path, block.offset)
+            kept.data = b""
+        return kept.records
 
     def _index(self, stream_id: int, shard: int, index: _ShardIndex) -> list[Block]:
         if index.blocks is None:
@@ -288,41 +283,14 @@ class ColdStore:
         return index.blocks
 
     def _scan(self, path: str, file: ColdFile) -> Iterator[Block]:
-        offset = 0
-        number = file.first_number
+        offset, number = 0, file.first_number
         with self._opened(path) as fd:
             while offset < file.size:
-                header = self._files.read(fd, _header.size, offset)
-                if len(header) < _header.size:
-                    raise CorruptLogError(path, offset, "the file is shorter than the manifest says")
-                magic, records, length, serial, first, last, arrival, header_sum, _ = _header.unpack(header)
-                if magic != _MAGIC or checksum(header[:-8]) != header_sum:
-                    raise CorruptLogError(path, offset, "a block header does not match its checksum")
-                if serial != file.serial:
-                    raise CorruptLogError(path, offset, f"this is file {serial} of this store: it was misplaced")
-                if (first, last) != (number, number + records - 1):
-                    raise CorruptLogError(path, offset, f"the block begins with record {first} and not with {number}")
-                yield Block(serial, offset, _header.size + length, first, last, arrival)
-                number = last + 1
-                offset += _header.size + length
+                block = block_at(self._files.read(fd, HEADER_SIZE, offset), path, offset, file.serial, number)
+                yield block
+                offset, number = offset + block.size, block.last_number + 1
         if (offset, number) != (file.size, file.last_number + 1):
             raise CorruptLogError(path, file.size, "the file does not hold what the manifest says")
-
-    def _records(self, path: str, block: Block) -> list[StoredRecord]:
-        key = (block.serial, block.offset)
-        kept = self._decoded.get(key)
-        if kept is not None:
-            return kept[0]
-        with self._opened(path) as fd:
-            data = self._files.read(fd, block.size, block.offset)
-        records = _unpack(data, path, block.offset)
-        with self._decoded_lock:
-            if key not in self._decoded:
-                self._decoded[key] = records, block.size
-                self._decoded_bytes += block.size
-            while self._decoded_bytes > _BYTES_KEPT:
-                self._decoded_bytes -= self._decoded.popitem(last=False)[1][1]
-        return records
 
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[int]:
@@ -365,34 +333,14 @@ def _grown(move: Move, serial: int) -> tuple[ColdFile, ...]:
     return (*move.files, new)
 
 
-def _blocks(records: Columns) -> Iterator[Columns]:
-    """The records in parts of at least ``BLOCK_BYTES``, but for the last."""
-    ends = list(accumulate(map(len, records.data)))
-    start = 0
-    while start < len(ends):
-        # 64 bytes for what each has beside its data.
-        wanted = (ends[start - 1] if start else 0) + BLOCK_BYTES
-        end = bisect_left(range(start, len(ends)), wanted, key=lambda place: ends[place] + 64 * (place + 1 - start))
-        yield records.part(start, min(len(ends), start + end + 1))
-        start = min(len(ends), start + end + 1)
-
-
-def _pack(records: Columns, serial: int) -> bytes:
-    payload = _encode(records)
-    latest = max(records.arrivals_ms)
-    first, last = records.first_number, records.last_number
-    checked = _header.pack(_MAGIC, len(records.data), len(payload), serial, first, last, latest, 0, 0)[:-8]
-    return b"".join(
-        (checked, checksum(checked).to_bytes(4, "little"), checksum(payload).to_bytes(4, "little"), payload)
-    )
-
-
-def _unpack(data: bytes, path: str, offset: int) -> list[StoredRecord]:
-    payload = data[_header.size :]
-    if len(data) < _header.size or checksum(payload) != _header.unpack_from(data)[-1]:
-        raise CorruptLogError(path, offset, "a block does not match its checksum")
-    try:
-        columns = _decode(payload)
-    except msgspec.DecodeError as error:
-        raise CorruptLogError(path, offset, f"a block does not decode: {error}") from None
-    return list(map(StoredRecord, count(columns.first_number), columns.arrivals_ms, columns.keys, columns.data))
+def _run(blocks: Sequence[Block], place: int) -> Sequence[Block]:
+    """The block at ``place`` and those after it in the same file that are worth reading with it."""
+    first = blocks[place]
+    end = place + 1
+    while (
+        end < len(blocks)
+        and blocks[end].serial == first.serial
+        and blocks[end].offset + blocks[end].size - first.offset <= _BYTES_AHEAD
+    ):
+        end += 1
+    return blocks[place:end]

@@ -19,7 +19,7 @@ import msgspec
 
 from streamkit.engines.embedded.items import Items, Layer
 from streamkit.engines.embedded.stores import EmbeddedStores
-from streamkit.engines.file import cold, manifest, offload, snapshot
+from streamkit.engines.file import block, cold, manifest, offload, snapshot
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.journal import Journal
 from streamkit.engines.file.segment import Position
@@ -212,7 +212,7 @@ class Settler:
                 # Retention takes whole files: the others hold records that are still there.
                 files = tuple(file for file in files if file.last_number > shard.trimmed_to)
                 if shard.data:
-                    records = cold.Columns(
+                    records = block.Columns(
                         shard.moved_to + 1, shard.arrivals_ms.copy(), shard.keys.copy(), shard.data.copy()
                     )
                     plan.moves.append(cold.Move(stream.stream_id, shard.index, records, files, self._next_serial()))

@@ -109,7 +109,8 @@ async def test_readers_and_retention_race(tmp_path: Path) -> None:
             entries = [PutEntry("k", b"%d" % (put + at)) for at in range(random.randrange(1, 5))]
             put += len(entries)
             doing = [engine.streams.put_records("s", entries)]
-            doing += [read(reader, random.randrange(1, 6)) for reader in iterators if random.random() < 0.5]  # type: ignore[list-item]
+            reads = [reader for reader in iterators if random.random() < 0.5]
+            doing += [read(reader, random.randrange(1, 6)) for reader in reads]
             if random.random() < 0.3:
                 doing.append(engine.settle())  # type: ignore[arg-type]
             await asyncio.gather(*doing)
