@@ -65,7 +65,7 @@ async def put_until_refused(engine: FileEngine) -> int:
 
 async def put_until_taken(engine: FileEngine) -> int:
     """How often it was refused before: the call that finds the disk full has the segment made in the background."""
-    for number in range(1_000):
+    for number in range(200_000):
         try:
             await put(engine)
         except DiskFullError:
