@@ -17,7 +17,7 @@ from streamkit.errors import (
 from streamkit.functions.effects import Effects
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry, VisibilityEntry
-from streamkit.streams.store import PutEntry
+from streamkit.streams.store import Merge, ProducerSequences, PutEntry, Split, StreamAttributes
 from streamkit.tables.condition import attribute
 from streamkit.tables.item import TableSchema
 from streamkit.tables.write import Delete, Put, Update
@@ -119,6 +119,27 @@ class RandomWork:
         for result in await asyncio.gather(*puts, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
+
+    async def do_put_again(self) -> None:
+        """A producer that may have put some of it before."""
+        entries, start = self._entries(), self.random.randrange(20)
+        sequences = ProducerSequences(self._name(), range(start, start + len(entries)))
+        await self.engine.streams.put_records(self._name(), entries, sequences)
+
+    async def do_reshard(self) -> None:
+        name = self._name()
+        shards = (await self.engine.streams.describe_stream(name)).open_shards
+        shard = self.random.choice(shards)
+        keys = shard.hash_key_range
+        beside = [other for other in shards if other.hash_key_range.start == keys.end + 1]
+        if beside and self.random.random() < 0.5:
+            await self.engine.streams.reshard(name, Merge(shard.shard_id, beside[0].shard_id))
+        elif len(shards) < 5:
+            await self.engine.streams.reshard(name, Split(shard.shard_id, (keys.start + keys.end) // 2 + 1))
+
+    async def do_change_retention(self) -> None:
+        retention_ms = self.random.choice([None, 30_000, 1_000_000])
+        await self.engine.streams.update_stream(self._name(), StreamAttributes(retention_ms=retention_ms))
 
     async def do_send(self) -> None:
         await self.engine.queues.send_messages(self._name(), self._sends())

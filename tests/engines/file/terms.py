@@ -24,7 +24,8 @@ from streamkit.functions.effects import Effects
 from streamkit.limits import MIB, Limits
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry, VisibilityEntry
-from streamkit.streams.store import PutEntry, StreamAttributes
+from streamkit.streams.keyspace import KEY_SPACE
+from streamkit.streams.store import Merge, ProducerSequences, PutEntry, Split, StreamAttributes
 from streamkit.tables.condition import attribute
 from streamkit.tables.item import TableSchema
 from streamkit.tables.write import Delete, Put, Update
@@ -152,6 +153,9 @@ class Held:
         self.opened.release()
 
 
+PRODUCED_AGAIN = ProducerSequences("importer", [7, 8])
+
+
 class Script:
     """Everything an engine can do, one call after the other."""
 
@@ -175,7 +179,9 @@ class Script:
             lambda: queues.delete_messages("jobs", [self.received[0].receipt_handle]),
             lambda: self.engine.commit(self.effects("ann", b"four")),
             self.settle,
+            lambda: streams.reshard("s", Split("shardId-000000000000", KEY_SPACE // 4)),
             lambda: self.put(b"five" * 2_000, b"six"),
+            lambda: streams.put_records("s", [PutEntry("k", b"once")], ProducerSequences("importer", [7])),
             lambda: tables.write([Update(key={"customer": "ann"}, add={"total": 10}, table="totals")]),
             self.refused_write,
             lambda: queues.send_messages("jobs", [SendEntry(b"d" * 5_000)]),
@@ -183,7 +189,10 @@ class Script:
             self.receive,
             lambda: queues.change_visibility("jobs", [VisibilityEntry(self.received[-1].receipt_handle, 60_000)]),
             self.settle,
+            lambda: streams.update_stream("s", StreamAttributes(retention_ms=10**12)),
             lambda: self.engine.commit(self.effects("cat", b"seven" * 3_000)),
+            lambda: streams.reshard("s", Merge("shardId-000000000003", "shardId-000000000001")),
+            lambda: streams.put_records("s", [PutEntry("k", b"once"), PutEntry("k", b"2")], PRODUCED_AGAIN),
             lambda: tables.write([Delete({"customer": "bob"}, "totals")]),
             lambda: queues.move_messages("dead", ["message-2"], "jobs"),
             lambda: streams.create_stream("gone", 1),

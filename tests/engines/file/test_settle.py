@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from streamkit.engines.base import Durability
-from streamkit.engines.file import cold
+from streamkit.engines.file import block, cold
 from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import StorageError
@@ -146,7 +146,7 @@ async def test_work_goes_on_while_it_settles(tmp_path: Path) -> None:
 
 
 async def test_many_blocks_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cold, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(block, "BLOCK_BYTES", 500)
     monkeypatch.setattr(cold, "FILE_BYTES", 2_000)
     monkeypatch.setattr(cold, "_BYTES_KEPT", 1_500)
     clock = ManualClock(START_MS)
