@@ -202,6 +202,33 @@ async def test_the_loop_goes_on_while_a_sync_hangs(tmp_path: Path) -> None:
         await soon(hanging)
 
 
+async def test_a_busy_loop_does_not_starve_the_thread_that_commits(tmp_path: Path) -> None:
+    """The GIL trap: a thread that comes back from a sync loses the race for the GIL against a loop that never rests.
+
+    Counted in turns of the loop and not in seconds: it gets the GIL within a few, where it took thousands.
+    """
+    turned = 0
+    busy = True
+
+    async def spin() -> None:
+        nonlocal turned
+        while busy:
+            turned += 1
+            await asyncio.sleep(0)
+
+    spinning = asyncio.create_task(spin())
+    async with a_journal(tmp_path, FaultyFiles(), sync_seconds=SLOW) as journal:
+        needed = []
+        for number in range(50):
+            before = turned
+            await commit(journal, number)
+            needed.append(turned - before)
+            journal._sync_seconds = SLOW
+    busy = False
+    await spinning
+    assert sorted(needed)[len(needed) // 2] < 100
+
+
 async def test_a_slow_disk_is_synced_in_a_thread_and_a_fast_one_on_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
