@@ -24,7 +24,7 @@ from streamkit.engines.embedded.changes import Change, plain
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file import offload
 from streamkit.engines.file.files import Files
-from streamkit.engines.file.segment import NextSegment, NoRoomError, Position, Segment, close_quietly, remove_segments
+from streamkit.engines.file.segment import NextSegment, NoRoomError, Position, Segment, close_quietly, retire_segments
 from streamkit.errors import ClosedError, DiskFullError, JournalFailedError
 from streamkit.limits import MIB
 
@@ -161,9 +161,9 @@ class Journal:
         await waiter
 
     async def drop_before(self, position: Position) -> None:
-        """Remove the segments that end before a position: everything in them is settled elsewhere."""
-        remove = partial(remove_segments, self._files, self._directory, position.segment)
-        await offload.whole(offload.start(self._executor, remove, background=True))
+        """Let go of the segments that end before a position: all of it is settled."""
+        retire = partial(retire_segments, self._files, self._directory, position.segment)
+        await offload.whole(offload.start(self._executor, retire, background=True))
 
     def refuse(self) -> None:
         """Take nothing more: the engine closes. What waits for room gets a last chance."""
@@ -225,9 +225,8 @@ class Journal:
             return self._next.making.add_done_callback(self._resume)
         if not self._waiting:
             self._end_group()
-        group = self._waiting[0]
         try:
-            payload = _encode(group.changes)
+            payload = _encode(self._waiting[0].changes)
         except Exception as error:
             return self._fail(error)
         size = len(payload) + _FRAME_OVERHEAD
@@ -296,7 +295,9 @@ class Journal:
     def _frame(self, kind: int, segment: Segment, payload: bytes) -> bytes:
         unsynced = self.durable_group - self._synced_group
         number = self.durable_group + 1
-        return framing.frame(kind, segment.number, number, payload, store_id=self._store_id, unsynced=unsynced)
+        behind = framing.TERMINATOR if kind == framing.DATA else b""
+        place = (kind, segment.number, number)
+        return framing.frame(*place, payload, store_id=self._store_id, unsynced=unsynced, behind=behind)
 
     def _write(self, segment: Segment, payload: bytes) -> int:
         data = self._frame(framing.DATA, segment, payload)
@@ -309,8 +310,8 @@ class Journal:
             self._synced_group = self.durable_group + 1
         else:
             self._sync_seconds = 0.0
-        segment.end += len(data)
-        return len(data)
+        segment.end += (size := len(data) - len(framing.TERMINATOR))
+        return size
 
     def _finish(self, work: asyncio.Future[int]) -> None:
         def done(finished: asyncio.Future[int]) -> None:

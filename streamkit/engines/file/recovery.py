@@ -150,7 +150,7 @@ def _read_segment(
 
 
 def _keep_aside(files: Files, folder: str, segment: int, tail: framing.Tail, data: bytes) -> None:
-    torn = data[tail.offset :].rstrip(b"\0")
+    torn = data[tail.offset : tail.torn_end]
     kept = os.path.join(folder, f"torn-{segment:012d}-{tail.offset}")
     try:
         replace_file(files, kept, torn)
@@ -177,7 +177,7 @@ def _make_safe(files: Files, fd: int, read: list[_Read]) -> float:
         finally:
             files.close(before)
     last.write_again(files, fd)
-    # Zeros after the end are what is there anyway; writing them tells what a sync costs.
+    # There is nothing after the end; writing zeros there tells what a sync costs.
     files.write(fd, bytes(8), last.tail.offset)
     begun = time.perf_counter()
     files.sync(fd)
@@ -197,7 +197,7 @@ class _Read(msgspec.Struct):
         return self.tail.offset == self.offset
 
     def write_again(self, files: Files, fd: int) -> None:
-        torn = len(self.data[self.tail.offset :].rstrip(b"\0")) if self.tail.torn else 0
+        torn = self.tail.torn_end - self.tail.offset
         if not self.is_empty or torn:
             files.write(fd, self.data[self.offset : self.tail.offset] + bytes(torn), self.offset)
             files.sync(fd)

@@ -19,6 +19,8 @@ from streamkit.limits import MIB
 FIRST_SEGMENT_BYTES = 4 * MIB
 LARGEST_SEGMENT_BYTES = 64 * MIB
 _RETRY_SECONDS = 1.0
+_SPARE = "spare-"
+_SPARES_KEPT = 2
 
 
 class NoRoomError(Exception):
@@ -65,11 +67,25 @@ def segment_numbers(files: Files, directory: str) -> list[int]:
     return sorted(int(stem) for stem in stems if len(stem) >= 12 and stem.isascii() and stem.isdigit())
 
 
-def remove_segments(files: Files, directory: str, before: int) -> None:
-    """Remove the segments whose numbers are less than ``before``."""
+def retire_segments(files: Files, directory: str, before: int) -> None:
+    """Let go of the segments whose numbers are less than ``before``. Some of the large ones are kept to be used again.
+
+    A file that was written before takes a commit as fast as one that was filled with zeros, and needs no filling.
+    """
+    spares = len(_spares(files, directory))
     for number in segment_numbers(files, directory):
-        if number < before:
-            files.remove(segment_path(directory, number))
+        if number >= before:
+            break
+        path = segment_path(directory, number)
+        if spares < _SPARES_KEPT and segment_size(number) == LARGEST_SEGMENT_BYTES:
+            files.rename(path, os.path.join(directory, f"{_SPARE}{number:012d}"))
+            spares += 1
+        else:
+            files.remove(path)
+
+
+def _spares(files: Files, directory: str) -> list[str]:
+    return [os.path.join(directory, name) for name in files.names(directory) if name.startswith(_SPARE)]
 
 
 def segment_size(number: int) -> int:
@@ -78,7 +94,11 @@ def segment_size(number: int) -> int:
 
 
 def create_segment(files: Files, directory: str, number: int, size: int, store_id: int) -> Segment:
-    """A new segment, filled with zeros, whole and durable before its name exists."""
+    """A new segment, filled with zeros or used before, whole and durable before its name exists."""
+    for spare in _spares(files, directory) if size <= LARGEST_SEGMENT_BYTES else ():
+        again = _use_again(files, spare, segment_path(directory, number), number, size, store_id)
+        if again is not None:
+            return again
     path = segment_path(directory, number)
     temporary = path + ".new"
     fd = files.open(temporary, create=True)
@@ -95,6 +115,27 @@ def create_segment(files: Files, directory: str, number: int, size: int, store_i
             files.remove(temporary)
         raise
     return Segment(number, path, fd, size)
+
+
+def _use_again(files: Files, spare: str, path: str, number: int, size: int, store_id: int) -> Segment | None:
+    """A retired segment under a new number; None: it has not the size it should have."""
+    fd = files.open(spare)
+    try:
+        size_of_file = files.size(fd)
+        if size_of_file < max(size, LARGEST_SEGMENT_BYTES):
+            files.close(fd)
+            files.remove(spare)
+            return None
+        # Its frames have the earlier number, which none that is looked for has.
+        files.write(fd, framing.segment_header(number, store_id, size_of_file) + framing.TERMINATOR, 0)
+        files.sync(fd)
+        files.rename(spare, path)
+        files.sync_directory(os.path.dirname(path))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.close(fd)
+        raise
+    return Segment(number, path, fd, size_of_file)
 
 
 def close_quietly(files: Files, segment: Segment) -> None:
