@@ -3,47 +3,82 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import HEADER, Result, Round, Setting, WrongResultError, machine
+from benchmarks import bare, report
+from benchmarks.measure import Lane, Result, Setting, Workload, WrongResultError, sit
+from benchmarks.peers import PEERS
 from benchmarks.workloads import WORKLOADS
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    names = list(dict.fromkeys(workload.name for workload in WORKLOADS))
+    made = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures the hot paths on this machine. Order and loss are verified before a number counts.",
+        description="Measures the hot paths on this machine, and peers beside them. Order and loss are verified before "
+        "a number counts. docs/benchmarks.md says what each figure means.",
     )
-    parser.add_argument("--small", action="store_true", help="a few records, one round: does every workload still run?")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds per workload; the median is printed (default 5)")
-    names = sorted({workload.name for workload in WORKLOADS})
-    parser.add_argument("--only", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
-    parser.add_argument("--durability", choices=["fsync", "interval", "memory"], default="fsync")
-    parser.add_argument("--dir", type=Path, help="a directory on the disk to measure (default: the temporary one)")
-    options = parser.parse_args()
+    made.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    made.add_argument("--rounds", type=int, default=5, help="rounds per workload; medians are printed (default 5)")
+    made.add_argument("--small", action="store_true", help="a few records, one round: does everything still run?")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write everything there, each round's figures as well")
+    made.add_argument(
+        "--peers", action=argparse.BooleanOptionalAction, default=None, help="those installed (default: unless --small)"
+    )
+    made.add_argument(
+        "--gigabytes", type=float, default=1.0, help="of the large store and of what passes through (default 1)"
+    )
+    made.add_argument("--durability", choices=["fsync", "interval", "memory"], default="fsync", help="of streamkit")
+    made.add_argument("--dir", type=Path, help="a directory on the disk to measure (default: the temporary one)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; 1 if something was lost, doubled or swapped."""
+    options = parser().parse_args(arguments)
+    if options.rounds < 1 or options.gigabytes <= 0:
+        parser().error("--rounds and --gigabytes are at least 1 and above 0")
+    peers = not options.small if options.peers is None else options.peers
     rounds = 1 if options.small else options.rounds
-    scale = 0.02 if options.small else 1.0
+    # What a lane with less durability, or a handful of records, reaches is no answer to a target.
+    judge = not options.small and options.durability == "fsync"
+    results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=options.dir) as base:
-        print(machine(Path(base)))
-        print(f"durability {options.durability}; {rounds} rounds, each in a fresh directory\n")
-        print(HEADER)
+        machine = bare.machine(Path(base))
+        print(", ".join(f"{name} {value}" for name, value in machine.items()))
+        print(f"streamkit's durability {options.durability}; {rounds} rounds, {options.gigabytes:g} GB")
+        missing = _missing() if peers else {}
+        for name, why in missing.items():
+            print(f"peer {name} is left out: {why}")
+        print(report.header(options.small), flush=True)
+        setting = Setting(Path(), Path(), options.small, options.durability, options.gigabytes)
         for workload in WORKLOADS:
-            if options.only not in (None, workload.name):
+            if options.only and workload.name not in options.only:
                 continue
-            done: list[Round] = []
-            for _ in range(rounds):
-                with tempfile.TemporaryDirectory(dir=base) as directory:
-                    setting = Setting(Path(directory), scale, options.durability)
-                    try:
-                        done.append(asyncio.run(workload.run(setting)))
-                    except WrongResultError as error:
-                        print(f"{workload.name}: WRONG, so there is no number: {error}", file=sys.stderr)
-                        return 1
-            print(Result(workload, tuple(done)).line(), flush=True)
+            try:
+                results.append(sit(workload, _lanes(workload, missing, peers), rounds, Path(base), setting))
+            except WrongResultError as error:
+                print(f"{workload.name}: WRONG, so there is no number: {error}", file=sys.stderr)
+                return 1
+            print(report.table(results[-1], judge=judge), flush=True)
+    if judge:
+        print(report.summary(results))
+    if options.json is not None:
+        report.save(options.json, machine, results)
     return 0
 
 
-sys.exit(main())
+def _missing() -> dict[str, str]:
+    return {peer.name: f"{why}; {peer.install}" for peer in PEERS if (why := peer.lacks())}
+
+
+def _lanes(workload: Workload, missing: dict[str, str], peers: bool) -> list[Lane]:
+    return [lane for lane in workload.lanes if not lane.peer or (peers and lane.peer not in missing)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,12 @@
-"""What a workload is, and what a run of it says."""
+"""What a workload is, and what its rounds say."""
 
 from __future__ import annotations
 
-import os
-import platform
+import asyncio
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,81 +24,157 @@ def verify(holds: bool, otherwise: str) -> None:
 
 
 @dataclass(frozen=True)
-class Round:
-    """One verified round."""
-
-    units: int
-    seconds: float
-
-    @property
-    def rate(self) -> float:
-        return self.units / self.seconds
-
-
-@dataclass(frozen=True)
 class Setting:
     """How much a workload does, and where."""
 
     directory: Path
-    scale: float
-    durability: Durability
+    """Empty, and gone after this lane of this round."""
+    kept: Path
+    """Stays for all rounds of the workload."""
+    small: bool = False
+    durability: Durability = "fsync"
+    gigabytes: float = 1.0
+    """How much history and throughput the workloads about large stores build up."""
 
-    def sized(self, full: int, least: int = 1) -> int:
-        """A count of the full size, scaled down for a small run."""
-        return max(least, int(full * self.scale))
+    def sized(self, full: int, small: int) -> int:
+        """A count: the full one, or that of a small run."""
+        return small if self.small else full
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of one round."""
+
+    value: float
+    unit: str
+
+
+Figures = Mapping[str, Figure]
+"""By the row that they belong to."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One of those that run in each round of a workload."""
+
+    run: Callable[[Setting], Coroutine[Any, Any, Figures]]
+    """Measures one round and verifies it, or raises WrongResultError."""
+    durability: str
+    """What its acknowledgements mean, or "" where there are none."""
+    peer: str = ""
+    """The peer it needs, if it is one."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a row is to reach: itself, or the workload's headline (its first row) in relation to it."""
+
+    row: str
+    at_least: float | None = None
+    at_most: float | None = None
+    ratio: bool = True
+    """Of the headline to this row; else the row's own value."""
+
+    def met(self, value: float) -> bool:
+        """Whether the value, or the ratio, is good enough."""
+        enough = self.at_least is None or value >= self.at_least
+        return enough and (self.at_most is None or value <= self.at_most)
+
+    def __str__(self) -> str:
+        return f">= {self.at_least:,g}" if self.at_least is not None else f"<= {self.at_most:,g}"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Something measured. ``run`` measures one round and verifies it, or raises WrongResultError."""
+    """Something measured: lanes that run one after the other in each round, so that ratios are of neighbours."""
 
     name: str
     title: str
+    lanes: Sequence[Lane]
+    targets: Sequence[Target] = ()
+    compared: Sequence[str] = ()
+    """Rows that the headline is put in relation to, beside those of targets."""
+
+
+@dataclass
+class Row:
+    """One figure over all rounds."""
+
+    name: str
     unit: str
-    run: Callable[[Setting], Coroutine[Any, Any, Round]]
-
-
-@dataclass(frozen=True)
-class Result:
-    """Several rounds of one workload."""
-
-    workload: Workload
-    rounds: tuple[Round, ...]
+    durability: str
+    values: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
-        return statistics.median(round_.rate for round_ in self.rounds)
+        return statistics.median(self.values)
 
-    def line(self) -> str:
-        rates = [round_.rate for round_ in self.rounds]
-        digits = 2 if self.median < 100 else 0
-        return (
-            f"{self.workload.name:<10} {self.workload.title:<52} {self.median:>12,.{digits}f} {self.workload.unit:<12}"
-            f" {min(rates):>12,.{digits}f} {max(rates):>12,.{digits}f}"
+
+@dataclass
+class Result:
+    """What the rounds of one workload said."""
+
+    workload: Workload
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    def add(self, lane: Lane, figures: Figures) -> None:
+        for name, figure in figures.items():
+            row = self.rows.setdefault(name, Row(name, figure.unit, lane.durability))
+            row.values.append(figure.value)
+
+    @property
+    def headline(self) -> Row:
+        """The first row of the first lane: what the others are compared with."""
+        return next(iter(self.rows.values()))
+
+    def ratio(self, row: Row) -> float | None:
+        """The median over the rounds of headline / row, where that is asked for."""
+        asked = row.name in self.workload.compared or any(
+            target.row == row.name and target.ratio for target in self.workload.targets
         )
+        if not asked or row is self.headline:
+            return None
+        pairs = zip(self.headline.values, row.values, strict=True)
+        return statistics.median(ours / max(theirs, 1e-12) for ours, theirs in pairs)
+
+    def judged(self, row: Row) -> tuple[Target, bool] | None:
+        """The row's target, and whether it is met."""
+        for target in self.workload.targets:
+            if target.row == row.name:
+                value = self.ratio(row) if target.ratio else row.median
+                if value is not None:
+                    return target, target.met(value)
+        return None
 
 
-HEADER = f"{'':<10} {'':<52} {'median':>12} {'':<12} {'min':>12} {'max':>12}"
+def sit(workload: Workload, lanes: Sequence[Lane], rounds: int, base: Path, setting: Setting) -> Result:
+    """One sitting: in each round every lane, in a directory of its own.
+
+    Raises:
+        WrongResultError: a lane lost, doubled or swapped something.
+    """
+    result = Result(workload)
+    with tempfile.TemporaryDirectory(dir=base, prefix="kept-") as kept:
+        for _ in range(rounds):
+            for lane in lanes:
+                with tempfile.TemporaryDirectory(dir=base, prefix="round-") as directory:
+                    placed = Setting(Path(directory), Path(kept), setting.small, setting.durability, setting.gigabytes)
+                    result.add(lane, asyncio.run(lane.run(placed)))
+    return result
 
 
-def machine(directory: Path) -> str:
-    """What the numbers were measured on."""
-    return (
-        f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores; "
-        f"bare sync of 4 KiB here: {bare_sync_seconds(directory) * 1e6:,.0f} us median"
-    )
+def rate(count: int, seconds: float, unit: str = "records/s") -> Figure:
+    """So many in so long; none is no figure."""
+    verify(count > 0, "nothing was measured")
+    return Figure(count / seconds, unit)
 
 
-def bare_sync_seconds(directory: Path) -> float:
-    """The median time of a 4 KiB write and fdatasync in a file whose blocks exist."""
-    times = []
-    with tempfile.NamedTemporaryFile(dir=directory) as file:
-        file.write(bytes(4096 * 64))
-        file.flush()
-        os.fsync(file.fileno())
-        for at in range(64):
-            before = time.perf_counter()
-            os.pwrite(file.fileno(), b"x" * 4096, at * 4096)
-            os.fdatasync(file.fileno())
-            times.append(time.perf_counter() - before)
-    return statistics.median(times)
+def percentile(sorted_values: Sequence[float], share: float) -> float:
+    """The value below which that share of them lies."""
+    return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]
+
+
+def chunks(total: int, size: int) -> Iterator[range]:
+    """``range(total)`` in parts of ``size``."""
+    for start in range(0, total, size):
+        yield range(start, min(start + size, total))

@@ -80,7 +80,14 @@ class Stream(Generic[T]):
             ValidationError: a key is malformed or the record is over a limit.
             ThroughputExceededError: the shard refused it; try again.
         """
-        return await self._gathering.put(partition_key, self.codec.encode(value), explicit_hash_key)
+        data = self.codec.encode(value)
+        try:
+            stored = self._gathering.put(partition_key, data, explicit_hash_key)
+        except RuntimeError:
+            # There is no running loop, so this is a forked child of one, which the store refuses.
+            await self._put_records([PutEntry(partition_key, data, explicit_hash_key)])
+            raise
+        return await stored
 
     async def put_batch(self, values: Iterable[tuple[str, T]]) -> Sequence[PutResult]:
         """Store (partition key, value) pairs in one call; one result per pair, in order.

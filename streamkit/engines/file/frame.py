@@ -2,9 +2,10 @@
 
 ::
 
-    segment  magic "SKJL" · format · segment number · store id · size · checksum        (64 bytes, the rest zero)
+    segment  magic "SKJL" · format · segment number · store id · size · checksum        (64 bytes, the rest zeros, or
+             what it held when it had another number)
     frame    magic "SKFR" · format · kind · unsynced · segment · length · number · header checksum · payload checksum
-             payload · zeros up to a multiple of 8
+             payload · zeros up to a multiple of 8 · as many zeros as a header has, where the next frame will be
 
 The header has a checksum of its own, so a flipped length cannot swallow what follows. The payload's checksum goes on
 from the header's, so it covers the number and the place as well; the header's begins with the store id, so a record
@@ -31,6 +32,7 @@ DATA = 0
 SEAL = 1
 """The last frame of a segment that has a successor."""
 
+_TRACES_KEPT = 1024 * 1024
 MOST_UNSYNCED = 65535
 """Stands for all of them."""
 
@@ -41,6 +43,8 @@ _MAGIC_FRAME = b"SKFR"
 FRAME_HEADER_SIZE = _frame.size
 _CHECKED = FRAME_HEADER_SIZE - 8
 SEAL_SIZE = FRAME_HEADER_SIZE
+TERMINATOR = bytes(FRAME_HEADER_SIZE)
+"""Written behind every frame but a seal, for which there is room: what the segment held before ends there."""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -66,8 +70,8 @@ def segment_header(number: int, store_id: int, size: int) -> bytes:
     return (checked + checksum(checked).to_bytes(4, "little")).ljust(SEGMENT_HEADER_SIZE, b"\0")
 
 
-def check_segment_header(data: bytes, path: str, number: int, store_id: int) -> None:
-    """See that a segment is the one its name says, of this store.
+def check_segment_header(data: bytes, path: str, number: int, store_id: int, *, size: int | None = None) -> None:
+    """See that a segment is the one its name says, of this store; ``size`` is the file's, if ``data`` is not all of it.
 
     Raises:
         CorruptLogError: it is not.
@@ -75,25 +79,27 @@ def check_segment_header(data: bytes, path: str, number: int, store_id: int) -> 
     """
     if len(data) < SEGMENT_HEADER_SIZE:
         raise CorruptLogError(path, len(data), "the segment is shorter than its header")
-    magic, format_, found_number, found_store, size, stored = _segment.unpack_from(data)
+    magic, format_, found_number, found_store, made_size, stored = _segment.unpack_from(data)
     if magic != _MAGIC_SEGMENT or checksum(data[: _segment.size - 4]) != stored:
         raise CorruptLogError(path, 0, "the segment header does not match its checksum")
     if format_ != FORMAT:
         raise UnknownFormatError(path, format_, FORMAT)
     if (found_number, found_store) != (number, store_id):
         raise CorruptLogError(path, 0, f"this is segment {found_number} of store {found_store:x}: a file was misplaced")
-    if len(data) < size:
-        raise CorruptLogError(path, len(data), f"the segment was made with {size:,} bytes: its end is missing")
+    if (len(data) if size is None else size) < made_size:
+        raise CorruptLogError(path, len(data), f"the segment was made with {made_size:,} bytes: its end is missing")
 
 
-def frame(kind: int, segment: int, number: int, payload: bytes, *, store_id: int, unsynced: int = 0) -> bytes:
-    """The bytes of a frame. HOT: `python -m benchmarks --only append`."""
+def frame(
+    kind: int, segment: int, number: int, payload: bytes, *, store_id: int, unsynced: int = 0, behind: bytes = b""
+) -> bytes:
+    """The bytes of a frame, and what is written behind it. HOT: `python -m benchmarks --only append`."""
     unsynced = min(unsynced, MOST_UNSYNCED)
     checked = _frame.pack(_MAGIC_FRAME, FORMAT, kind, unsynced, segment, len(payload), number, 0, 0)[:_CHECKED]
     header_checksum = google_crc32c.extend(store_id & 0xFFFFFFFF, checked)
     payload_checksum = google_crc32c.extend(header_checksum, payload)
     sums = header_checksum.to_bytes(4, "little") + payload_checksum.to_bytes(4, "little")
-    return b"".join((checked, sums, payload, bytes(-len(payload) % 8)))
+    return b"".join((checked, sums, payload, bytes(-len(payload) % 8), behind))
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -103,8 +109,13 @@ class Tail(msgspec.Struct, frozen=True):
     number: int
     """Of the next data frame."""
     sealed: bool
-    torn: bool
-    """Something other than zeros follows, but no whole frame."""
+    torn_end: int
+    """Up to here a crash left parts of frames, or whole ones whose place is not proven; ``offset``: it left nothing."""
+
+    @property
+    def torn(self) -> bool:
+        """Whether a crash cut something short."""
+        return self.torn_end > self.offset
 
 
 def frames(
@@ -126,37 +137,58 @@ def frames(
         if not sealed:
             number += 1
             yield found
-    refuse_damage(data, path, segment, offset, number, store_id)
-    return Tail(offset, number, sealed, bool(data[offset:].strip(b"\0")))
+    return Tail(offset, number, sealed, refuse_damage(data, path, segment, offset, number, store_id))
 
 
 def frame_at(data: bytes, offset: int, segment: int, store_id: int) -> Frame | None:
     """The valid frame of this segment at ``offset``, if there is one."""
-    if offset + FRAME_HEADER_SIZE > len(data):
+    size = size_at(data, offset, segment, store_id)
+    if size is None:
         return None
-    fields = _frame.unpack_from(data, offset)
-    magic, format_, kind, unsynced, found_segment, length, number, header_sum, payload_sum = fields
-    if magic != _MAGIC_FRAME or format_ != FORMAT or found_segment != segment:
-        return None
-    if google_crc32c.extend(store_id & 0xFFFFFFFF, data[offset : offset + _CHECKED]) != header_sum:
-        return None
+    _, _, kind, unsynced, _, length, number, header_sum, payload_sum = _frame.unpack_from(data, offset)
     start = offset + FRAME_HEADER_SIZE
     payload = data[start : start + length]
     if len(payload) != length or google_crc32c.extend(header_sum, payload) != payload_sum:
         return None
-    return Frame(kind, number, unsynced, offset, payload, start + length + -length % 8)
+    return Frame(kind, number, unsynced, offset, payload, offset + size)
 
 
-def refuse_damage(data: bytes, path: str, segment: int, end: int, number: int, store_id: int) -> None:
-    """See that no crash can have taken frame ``number``, which should be at ``end``.
+def size_at(data: bytes, offset: int, segment: int, store_id: int) -> int | None:
+    """How many bytes the frame of this segment at ``offset`` has, of which maybe only the header is whole yet."""
+    if offset + FRAME_HEADER_SIZE > len(data):
+        return None
+    length: int
+    magic, format_, _, _, found_segment, length, _, header_sum, _ = _frame.unpack_from(data, offset)
+    if magic != _MAGIC_FRAME or format_ != FORMAT or found_segment != segment:
+        return None
+    if google_crc32c.extend(store_id & 0xFFFFFFFF, data[offset : offset + _CHECKED]) != header_sum:
+        return None
+    return FRAME_HEADER_SIZE + length + -length % 8
+
+
+def refuse_damage(data: bytes, path: str, segment: int, end: int, number: int, store_id: int) -> int:
+    """See that no crash can have taken frame ``number``, which should be at ``end``; returns where its traces end.
+
+    A segment that was used before is full of frames of its earlier number, which are no traces of anything. Where the
+    next frame will be there are zeros, unless somebody began to write it.
 
     Raises:
         CorruptLogError: a whole frame follows that was written when frame ``number`` was on disk.
     """
+    traces = end
+    if data[end : end + FRAME_HEADER_SIZE].strip(b"\0"):
+        # What was begun here ends nobody knows where, unless its header is whole.
+        traces += len(data[end : end + _TRACES_KEPT].rstrip(b"\0"))
     offset = data.find(_MAGIC_FRAME, end)
     while offset != -1:
-        found = frame_at(data, offset, segment, store_id)
-        # A frame's payload may itself hold the bytes of a frame, but only of a number that was written before.
-        if found is not None and found.unsynced < MOST_UNSYNCED and found.number - found.unsynced > number:
-            raise CorruptLogError(path, end, f"frame {number} is damaged, but frame {found.number} after it is whole")
+        size = size_at(data, offset, segment, store_id)
+        if size is not None:
+            traces = max(traces, min(len(data), offset + size))
+            found = frame_at(data, offset, segment, store_id)
+            # A frame's payload may itself hold the bytes of a frame, but only of a number that was written before.
+            if found is not None and found.unsynced < MOST_UNSYNCED and found.number - found.unsynced > number:
+                raise CorruptLogError(
+                    path, end, f"frame {number} is damaged, but frame {found.number} after it is whole"
+                )
         offset = data.find(_MAGIC_FRAME, offset + 1)
+    return traces

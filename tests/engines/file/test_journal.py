@@ -244,10 +244,18 @@ async def test_a_slow_disk_is_synced_in_a_thread_and_a_fast_one_on_the_loop(
     monkeypatch.setattr(journal_module, "time", SimpleNamespace(perf_counter=lambda: now))
     files = RecordingFiles(before)
     async with a_journal(tmp_path, files) as journal:
+        took = 10.0
+        await commit(journal, 0)
+        took = 0.0
         for number in range(3):
             await commit(journal, number)
         on_the_loop = [thread == threading.get_ident() for thread in files.threads]
-        assert on_the_loop == [True, False, False]
+        assert on_the_loop == [True] * 4, "one slow sync says little"
+        took = 0.02
+        for number in range(30):
+            await commit(journal, number)
+        on_the_loop = [thread == threading.get_ident() for thread in files.threads]
+        assert on_the_loop[-20:] == [False] * 20, "it is slow again and again"
         took = 0.0
         for number in range(40):
             await commit(journal, number)

@@ -1,0 +1,88 @@
+"""Records that know their place, so that whoever gets them back can tell whether all came, once and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from zlib import crc32
+
+from benchmarks.measure import WrongResultError, verify
+
+_PLACE = 20
+"""Digits at the beginning of a payload."""
+
+Pair = tuple[str, bytes]
+"""A partition key and a payload."""
+
+
+class Records:
+    """Records 0, 1, 2, ... whose keys take turns: record n has key n mod ``keys``, and says n in its payload."""
+
+    def __init__(self, size: int, keys: int = 1000) -> None:
+        self.size = size
+        self.keys = [f"key-{at}" for at in range(keys)]
+        self._filler = b"x" * (size - _PLACE)
+
+    def key(self, place: int) -> str:
+        """Whose record it is."""
+        return self.keys[place % len(self.keys)]
+
+    def payload(self, place: int) -> bytes:
+        """Its bytes."""
+        return b"%020d" % place + self._filler
+
+    def batch(self, places: Iterable[int]) -> list[Pair]:
+        """Records as a put takes them."""
+        return [(self.key(place), self.payload(place)) for place in places]
+
+    def verify(self, found: Iterable[Pair], count: int) -> None:
+        """Refuse what is not records 0 to ``count`` - 1, each once, those of a key in their order.
+
+        Raises:
+            WrongResultError: one is lost, doubled, swapped, changed, or under another key.
+        """
+        check = Check(self)
+        for key, data in found:
+            check.see(key, data)
+        check.end(count)
+
+
+class Check:
+    """Looks at records one by one, as they come, and keeps none of them."""
+
+    def __init__(self, records: Records) -> None:
+        self.seen = 0
+        self._records = records
+        self._following = {key: place for place, key in enumerate(records.keys)}
+
+    def see(self, key: str, data: bytes) -> None:
+        """The next record.
+
+        Raises:
+            WrongResultError: it is not the next of its key.
+        """
+        self.seen += 1
+        expected = self._following.get(key)
+        if expected is None:
+            raise WrongResultError(f"a record under {key!r}, which nobody put")
+        if data != self._records.payload(expected):
+            raise WrongResultError(f"record {expected} of {key} was to come next, and {data[:_PLACE]!r} came")
+        self._following[key] = expected + len(self._following)
+
+    def end(self, count: int) -> None:
+        """That was all.
+
+        Raises:
+            WrongResultError: some are missing, or there are too many.
+        """
+        verify(self.seen == count, f"{count:,} records were acknowledged and {self.seen:,} are there")
+
+
+def shard_of(key: str, shards: int = 4) -> int:
+    """Where a peer's log puts a record of this key."""
+    found = _SHARDS.get((key, shards))
+    if found is None:
+        found = _SHARDS[key, shards] = crc32(key.encode()) % shards
+    return found
+
+
+_SHARDS: dict[tuple[str, int], int] = {}

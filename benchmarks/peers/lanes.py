@@ -1,0 +1,18 @@
+"""Peers as lanes of a workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from benchmarks.measure import Figures, Lane, Setting
+from benchmarks.peers.peer import Peer
+
+
+def lanes(run: Callable[[Peer, Setting], Coroutine[Any, Any, Figures]], peers: Sequence[Peer]) -> list[Lane]:
+    """A lane for each peer."""
+
+    def lane(peer: Peer) -> Lane:
+        return Lane(lambda setting: run(peer, setting), peer.durability, peer.name)
+
+    return [lane(peer) for peer in peers]

@@ -1,0 +1,12 @@
+"""What is measured, in the order in which it is printed."""
+
+from benchmarks.workloads.append import APPEND
+from benchmarks.workloads.latency import LATENCY
+from benchmarks.workloads.read import READ
+from benchmarks.workloads.recovery import RECOVERY
+from benchmarks.workloads.scale import SCALE
+from benchmarks.workloads.services import SERVICES
+
+__all__ = ["WORKLOADS"]
+
+WORKLOADS = (*APPEND, *READ, *LATENCY, *RECOVERY, *SCALE, *SERVICES)

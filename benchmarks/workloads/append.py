@@ -1,0 +1,114 @@
+"""Writing: batches one after another, and single puts of many tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import streamkit
+from benchmarks import bare
+from benchmarks.measure import Figures, Lane, Setting, Target, Workload, chunks, rate
+from benchmarks.order import Records
+from benchmarks.peers import PEERS, Peer
+from benchmarks.peers.lanes import lanes
+from benchmarks.stream import BATCH, SHARDS, SYNCED, create, verify_stream
+
+_TASKS = 256
+
+
+def _append(size: int, targets: tuple[Target, ...]) -> Workload:
+    """Batches of 500 on 4 shards, one after another."""
+    records = Records(size)
+
+    def total(setting: Setting, share: float = 1.0) -> int:
+        return max(2, int(setting.sized(200, 4) * share)) * BATCH
+
+    async def ours(setting: Setting) -> Figures:
+        count = total(setting)
+        prepared = [records.batch(chunk) for chunk in chunks(count, BATCH)]
+        directory = setting.directory / "data"
+        async with streamkit.open(directory, durability=setting.durability) as kit:
+            stream = await create(kit)
+            started = time.perf_counter()
+            for batch in prepared:
+                await stream.put_batch(batch)
+            seconds = time.perf_counter() - started
+        await verify_stream(directory, records, count)
+        return {"streamkit": rate(count, seconds)}
+
+    async def loop(setting: Setting) -> Figures:
+        count = total(setting)
+        parts = [b"".join(key.encode() + data for key, data in records.batch(chunk)) for chunk in chunks(count, BATCH)]
+        return {"bare loop": rate(count, bare.append_seconds(setting.directory / "bare", parts))}
+
+    async def theirs(peer: Peer, setting: Setting) -> Figures:
+        count = total(setting, peer.share)
+        prepared = [records.batch(chunk) for chunk in chunks(count, BATCH)]
+        async with peer.open(setting.directory) as log:
+            started = time.perf_counter()
+            for batch in prepared:
+                await log.append(batch)
+            seconds = time.perf_counter() - started
+        async with peer.open(setting.directory) as log:
+            records.verify(log.pairs(await log.read()), count)
+        return {peer.name: rate(count, seconds)}
+
+    return Workload(
+        "append",
+        f"put_batch of {BATCH} x {size} B, {SHARDS} shards, one after another",
+        [Lane(ours, SYNCED), Lane(loop, "fdatasync per batch"), *lanes(theirs, PEERS)],
+        targets,
+        [peer.name for peer in PEERS] + ["bare loop"],
+    )
+
+
+def _tasks(each: int, put: Callable[[int], Coroutine[Any, Any, object]]) -> Coroutine[Any, Any, float]:
+    """Seconds that 256 tasks take for ``each`` puts one after another; record n is put by task n mod 256."""
+
+    async def one(task: int) -> None:
+        for at in range(each):
+            await put(at * _TASKS + task)
+
+    async def all_of_them() -> float:
+        started = time.perf_counter()
+        await asyncio.gather(*map(one, range(_TASKS)))
+        return time.perf_counter() - started
+
+    return all_of_them()
+
+
+_SINGLE = Records(1024, _TASKS)
+
+
+async def _puts(setting: Setting) -> Figures:
+    each = setting.sized(100, 2)
+    directory = setting.directory / "data"
+    async with streamkit.open(directory, durability=setting.durability) as kit:
+        stream = await create(kit)
+        seconds = await _tasks(each, lambda place: stream.put(_SINGLE.payload(place), partition_key=_SINGLE.key(place)))
+    await verify_stream(directory, _SINGLE, each * _TASKS)
+    return {"streamkit": rate(each * _TASKS, seconds)}
+
+
+async def _peer_puts(peer: Peer, setting: Setting) -> Figures:
+    each = setting.sized(30, 1)
+    async with peer.open(setting.directory) as log:
+        seconds = await _tasks(each, lambda place: log.put(_SINGLE.key(place), _SINGLE.payload(place)))
+    async with peer.open(setting.directory) as log:
+        _SINGLE.verify(log.pairs(await log.read()), each * _TASKS)
+    return {peer.name: rate(each * _TASKS, seconds)}
+
+
+APPEND = (
+    _append(1024, (Target("bare loop", at_least=0.6), Target("lmdb", at_least=2.5), Target("redis", at_least=15.0))),
+    _append(100, (Target("lmdb", at_least=2.5),)),
+    Workload(
+        "puts",
+        f"{_TASKS} tasks, each awaiting one put of 1024 B after another",
+        [Lane(_puts, SYNCED), *lanes(_peer_puts, PEERS)],
+        (Target("redis", at_least=15.0), Target("sqlite", at_least=30.0)),
+        [peer.name for peer in PEERS],
+    ),
+)

@@ -1,0 +1,149 @@
+"""Much of it: shards, streams, and gigabytes that pass through."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import time
+
+import streamkit
+from benchmarks.child import RECORDS
+from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, verify
+from benchmarks.order import Records
+from benchmarks.stream import BATCH, SYNCED, create, verify_stream
+
+_SMALL = Records(100)
+_MIB = 1024 * 1024
+_RETENTION = 5.0  # Longer than a disk that is written to at full speed stands still, or records expire unread.
+_SHORT = f"retention {_RETENTION:g} s"
+
+
+# ---- shards
+
+
+def _over_shards(shards: int) -> Lane:
+    async def run(setting: Setting) -> Figures:
+        count = setting.sized(200, 8) * BATCH
+        prepared = [_SMALL.batch(chunk) for chunk in chunks(count, BATCH)]
+        async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+            stream = await create(kit, shards)
+            gc.collect()
+            started = time.perf_counter()
+            for batch in prepared:
+                await stream.put_batch(batch)
+            put = time.perf_counter() - started
+            started = time.perf_counter()
+            found = [record async for record in stream.records()]
+            read = time.perf_counter() - started
+            _SMALL.verify(((record.partition_key, record.data) for record in found), count)
+        await verify_stream(setting.directory / "data", _SMALL, count)
+        return {
+            f"put, {shards} shards": Figure(put / count * 1e9, "ns/record"),
+            f"read, {shards} shards": Figure(read / count * 1e9, "ns/record"),
+        }
+
+    return Lane(run, SYNCED)
+
+
+# ---- streams
+
+_AT_ONCE = 50
+_EACH = 50
+
+
+def _over_streams(streams: int) -> Lane:
+    """Batches of 50 records, 50 of them at once, taking turns through all streams."""
+
+    async def run(setting: Setting) -> Figures:
+        many = setting.sized(streams, max(1, streams // 100))
+        turns = setting.sized(10_000, 100)
+        records = Records(100, 1)
+        names = [f"stream-{at}" for at in range(many)]
+        # Record n of a stream is the n-th that it gets, whoever else gets one between.
+        batches = [
+            (at % many, records.batch(range(at // many * _EACH, (at // many + 1) * _EACH))) for at in range(turns)
+        ]
+        async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+            started = time.perf_counter()
+            handles = []
+            for chunk in chunks(many, _AT_ONCE):
+                handles += await asyncio.gather(
+                    *(kit.create_stream(name, type=bytes) for name in names[chunk.start : chunk.stop])
+                )
+            created = time.perf_counter() - started
+            gc.collect()
+            started = time.perf_counter()
+            for chunk in chunks(turns, _AT_ONCE):
+                await asyncio.gather(*(handles[at].put_batch(batch) for at, batch in batches[chunk.start : chunk.stop]))
+            put = time.perf_counter() - started
+        started = time.perf_counter()
+        async with streamkit.open(setting.directory / "data") as kit:
+            opened = time.perf_counter() - started
+            for at, name in enumerate(names):
+                found = [(record.partition_key, record.data) async for record in kit.stream(name, type=bytes).records()]
+                records.verify(found, len(range(at, turns, many)) * _EACH)
+        return {
+            f"put, {streams:,} streams": Figure(put / (turns * _EACH) * 1e9, "ns/record"),
+            f"creating one of {streams:,}": Figure(created / many * 1e6, "us"),
+            f"reopening {streams:,}": Figure(opened * 1e3, "ms"),
+        }
+
+    return Lane(run, SYNCED)
+
+
+# ---- memory
+
+
+def _passing(named: str, retention: float | None) -> Lane:
+    async def run(setting: Setting) -> Figures:
+        total = 0.03 if setting.small else setting.gigabytes
+        count = int(total * 1e9 / RECORDS.size) // BATCH * BATCH
+        command = ("passing", str(setting.directory / "data"), str(count), "" if retention is None else str(retention))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks.child", *command, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        verify(process.returncode == 0, f"the process that passed records on ended with {process.returncode}")
+        said = json.loads(output)
+        verify(said["seen"] == count, f"{count:,} records were put and {said['seen']:,} came out")
+        sizes: list[int] = said["sizes"]
+        on_disk = sum(path.stat().st_size for path in (setting.directory / "data").rglob("*") if path.is_file())
+        second, last = (max(sizes[len(sizes) * at // 4 : len(sizes) * (at + 1) // 4]) for at in (1, 3))
+        return {
+            f"{named}: peak, last quarter": Figure(last / _MIB, "MiB"),
+            f"{named}: peak, second quarter": Figure(second / _MIB, "MiB"),
+            f"{named}: last / second": Figure(last / second, ""),
+            f"{named}: through": Figure(count * RECORDS.size / _MIB / said["seconds"], "MiB/s"),
+            f"{named}: on disk when closed": Figure(on_disk / _MIB, "MiB"),
+        }
+
+    return Lane(run, SYNCED)
+
+
+_SHARD_COUNTS = (256, 64, 16, 4, 1)
+_STREAM_COUNTS = (10_000, 100, 1)
+
+SCALE = (
+    Workload(
+        "shards",
+        f"put_batch of {BATCH} x 100 B, and reading all back, by the number of shards",
+        [_over_shards(shards) for shards in _SHARD_COUNTS],
+        (),
+        [f"put, {shards} shards" for shards in _SHARD_COUNTS[1:]],
+    ),
+    Workload(
+        "streams",
+        f"{_AT_ONCE} put_batch of {_EACH} x 100 B at once, by the number of streams",
+        [_over_streams(streams) for streams in _STREAM_COUNTS],
+        (),
+        [f"put, {streams:,} streams" for streams in _STREAM_COUNTS[1:]],
+    ),
+    Workload(
+        "memory",
+        "resident memory of a process while --gigabytes pass through it, put and consumed",
+        [_passing("kept", None), _passing(_SHORT, _RETENTION)],
+        tuple(Target(f"{named}: last / second", at_most=1.1, ratio=False) for named in ("kept", _SHORT)),
+    ),
+)
