@@ -19,6 +19,7 @@
     ├── FunctionError              a mapping's function failed for good
     ├── ServiceFailedError         a background service of a kit failed
     ├── ClosedError                the kit or the engine is closed
+    ├── ReadOnlyError              it was opened with ?mode=ro, and can be looked at but not changed
     ├── MissingExtraError          an optional dependency is not installed
     └── StorageError               the disk or what is on it
         ├── DirectoryInUseError    another process owns the directory
@@ -184,6 +185,18 @@ class ClosedError(StreamKitError):
         super().__init__(f"{what} is closed: open it again to go on")
 
 
+class ReadOnlyError(StreamKitError):
+    """What was opened with ``?mode=ro`` cannot be changed. ``action`` is what was asked for; nothing of it happened."""
+
+    def __init__(self, url: str, action: str) -> None:
+        self.url = url
+        self.action = action
+        super().__init__(
+            f"cannot {action}: {url} is read-only; do it in the process that owns the directory, or, if there is none, "
+            "open it without ?mode=ro"
+        )
+
+
 class MissingExtraError(StreamKitError):
     """An optional dependency is missing; ``extra`` is what to install."""
 
@@ -248,3 +261,13 @@ class JournalFailedError(StorageError):
             f"the journal {path} failed ({type(cause).__name__}: {cause}): nothing after the last acknowledged "
             "change is promised; close and open the directory again, which recovers all that was acknowledged"
         )
+
+
+def without_text(error: Exception) -> FunctionError:
+    """What is logged of a handler's error: its type and where it came from. Its text often quotes what it was handling.
+
+    Who wants to see more logs it in the handler.
+    """
+    kind = type(error).__qualname__
+    seen = FunctionError(f"the handler raised {kind}, whose text is not logged because it may quote the data")
+    return seen.with_traceback(error.__traceback__)

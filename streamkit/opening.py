@@ -10,7 +10,7 @@ from typing import Any
 
 from streamkit.clock import Clock, SystemClock
 from streamkit.engines.base import Durability
-from streamkit.engines.registry import open_engine
+from streamkit.engines.registry import open_engine, schemas_of
 from streamkit.kit import Kit
 from streamkit.limits import Limits
 from streamkit.service import end_of
@@ -47,16 +47,20 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
     """Open an engine: ``async with streamkit.open("./data") as kit`` or ``kit = await streamkit.open("./data")``.
 
     Args:
-        url: ``memory:``, or a directory, which is created if it is not there.
+        url: ``memory:``, or a directory, which is created if it is not there. With ``?mode=ro`` a directory that is
+            there, to look at it beside the process that owns it, or when there is none: every call shows what was
+            durable when it began, and a reader that waits is woken up to 40 ms after what it waits for. It takes no
+            lock and writes nothing; whatever would is a ``ReadOnlyError``, as is a consumer, which keeps leases.
         durability: when an acknowledged change is on disk: ``fsync`` before it is acknowledged, ``interval`` within
-            50 ms (a crash of the process loses nothing, a power loss those), ``memory`` when the system likes.
+            50 ms (a crash of the process loses nothing, a power loss those), ``memory`` when the system likes. With
+            ``?mode=ro`` that is up to the owner.
         limits: what a call may ask for; ``Limits.relaxed()`` unless given.
         clock: for tests.
 
     Cancellation: what has begun goes on to its end, and is closed again.
 
     Raises:
-        ValidationError: the URL is malformed or of an unknown kind.
+        ValidationError: the URL is malformed, of an unknown kind or with an unknown parameter.
         DirectoryInUseError: somebody else has the directory open; the message says who.
         StorageError: it cannot be opened; the message says why.
     """
@@ -64,14 +68,12 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
     async def open_kit() -> Kit:
         chosen = SystemClock() if clock is None else clock
         engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
-        schemas: dict[str, Any] = {}
-        kit = Kit(engine, chosen, schemas)
         try:
-            schemas.update({table.schema.name: table.schema for table in await engine.tables.describe_tables()})
+            schemas = await schemas_of(engine)
         except BaseException:
-            await kit.close()  # Nobody gets it, so nobody else would let go of the directory.
+            await engine.aclose()  # Nobody gets it, so nobody else would let go of the directory.
             raise
-        return kit
+        return Kit(engine, chosen, schemas)
 
     async def opening() -> Kit:
         # Recovery runs in a thread, which cannot be cancelled: the directory is not let go of before it has ended.

@@ -115,3 +115,13 @@ async def test_a_stop_ends_idle_waits_and_nothing_else() -> None:
     stop.request()
     await task
     assert reached == ["after the wait", "work goes on"]
+
+
+def test_what_is_logged_of_an_error_has_its_place_and_not_its_text() -> None:
+    with pytest.raises(ArithmeticError) as raised:
+        raise ArithmeticError("a secret")
+    seen = errors.without_text(raised.value)
+    assert seen.__traceback__ is raised.value.__traceback__
+    assert "ArithmeticError" in str(seen)
+    assert "secret" not in str(seen)
+    assert (seen.__cause__, seen.__context__) == (None, None)

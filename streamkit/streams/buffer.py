@@ -9,6 +9,7 @@ import msgspec
 from streamkit.backoff import Retry
 from streamkit.errors import ValidationError
 from streamkit.limits import MIB
+from streamkit.streams.aggregation import MAX_BYTES
 from streamkit.streams.keyspace import KEY_SPACE
 from streamkit.streams.store import PutEntry
 
@@ -26,15 +27,23 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     """Their bytes. A single larger record is accepted when nothing else is held."""
     linger: float = 0.0
     """How long a record may wait for company. 0: a batch is whatever gathered while the one before was in flight."""
+    aggregate: bool = False
+    """Pack records of one shard into one, as the Kinesis Producer Library does; consumers get them one by one."""
+    aggregation_max_bytes: int = MAX_BYTES
+    """Bytes of one such aggregate; a single larger record goes alone."""
     retry: Retry = Retry(first=0.1, longest=10.0)
     """The waits before what was refused with a retryable error is sent again; an error's ``retry_after`` goes first."""
 
     def __post_init__(self) -> None:
-        for name in ("max_records", "max_bytes", "buffer_records", "buffer_bytes"):
+        for name in ("max_records", "max_bytes", "buffer_records", "buffer_bytes", "aggregation_max_bytes"):
             if getattr(self, name) < 1:
                 raise ValidationError(f"Batching.{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.linger <= 3600:
             raise ValidationError(f"Batching.linger must be 0 to 3,600 seconds, not {self.linger}")
+
+
+Accepted = tuple[PutEntry, int, int]
+"""An entry, its size in bytes, and its producer's sequence."""
 
 
 class Buffer:
@@ -60,9 +69,9 @@ class Buffer:
         """How many were ever accepted."""
         self.settled = 0
         """How many of them are stored or refused."""
-        self.in_flight: list[PutEntry] = []
+        self.in_flight: list[Accepted] = []
         self._batching = batching
-        self._gathered: deque[tuple[PutEntry, int]] = deque()
+        self._gathered: deque[Accepted] = deque()
         self._gathered_bytes = 0
         self._in_flight_bytes = 0
         self._linger_ms = round(batching.linger * 1000)
@@ -80,11 +89,11 @@ class Buffer:
         held_bytes = self._gathered_bytes + self._in_flight_bytes
         return held == 0 or (held < batching.buffer_records and held_bytes + size <= batching.buffer_bytes)
 
-    def add(self, entry: PutEntry, size: int, now_ms: int) -> None:
+    def add(self, entry: PutEntry, size: int, now_ms: int, sequence: int = 0) -> None:
         """Accept an entry, for which there is room."""
         if not self._gathered:
             self._oldest_ms = now_ms
-        self._gathered.append((entry, size))
+        self._gathered.append((entry, size, sequence))
         self._gathered_bytes += size
         self.accepted += 1
 
@@ -96,16 +105,15 @@ class Buffer:
         """When what has gathered is to be sent though no whole batch has; None: nothing has gathered."""
         return self._oldest_ms + self._linger_ms if self._gathered else None
 
-    def take(self) -> list[PutEntry]:
+    def take(self) -> list[Accepted]:
         """The next batch, which is in flight from now on."""
-        entries: list[PutEntry] = []
+        entries: list[Accepted] = []
         total = 0
         while self._gathered and len(entries) < self._batching.max_records:
-            entry, size = self._gathered[0]
+            size = self._gathered[0][1]
             if entries and total + size > self._batching.max_bytes:
                 break
-            self._gathered.popleft()
-            entries.append(entry)
+            entries.append(self._gathered.popleft())
             total += size
         self._gathered_bytes -= total
         self._in_flight_bytes = total
@@ -118,9 +126,9 @@ class Buffer:
         self._in_flight_bytes = 0
         self.in_flight = []
 
-    def abandon(self) -> list[PutEntry]:
+    def abandon(self) -> list[Accepted]:
         """Everything that is not settled, in order. It counts as settled from now on."""
-        rest = [*self.in_flight, *(entry for entry, _ in self._gathered)]
+        rest = [*self.in_flight, *self._gathered]
         self._gathered.clear()
         self._gathered_bytes = self._in_flight_bytes = 0
         self.in_flight = []

@@ -16,14 +16,15 @@ import anyio
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.codecs import Codec
 from streamkit.errors import ClosedError, StreamKitError, ValidationError
-from streamkit.streams.buffer import Batching, Buffer, entry_bytes
-from streamkit.streams.store import PutEntry, PutResult
+from streamkit.streams.aggregation import Outgoing, pack
+from streamkit.streams.buffer import Accepted, Batching, Buffer, entry_bytes
+from streamkit.streams.store import ProducerSequences, PutEntry, PutResult, ShardDescription, StreamDescription
 
 T = TypeVar("T")
 
 logger = logging.getLogger("streamkit.streams")
 
-PutRecords = Callable[[Sequence[PutEntry]], Awaitable[list[PutResult]]]
+PutRecords = Callable[[Sequence[PutEntry], ProducerSequences | None], Awaitable[Sequence[PutResult]]]
 """``put_records`` of one stream."""
 
 
@@ -40,11 +41,35 @@ class Producer(Generic[T]):
     Errors: a retryable one (``error.retryable``) is tried again for as long as it takes. Any other is raised by the
     next ``put``, ``flush`` or end of the block, once, as the store raised it; ``refused`` then has the entries that
     were not stored. Records put after a refused one are sent all the same.
+    Idempotence: a producer with an ``id`` gives each record a sequence: a number of the caller's own that only grows (a
+    line, an offset), or its own count. What was stored under it once is never stored again, by this producer or a later
+    one of its id; ``last_sequence`` says where to go on after a crash. Two at once under one id share its sequences,
+    and each is stored by whoever comes first. An id that puts nothing for a week is forgotten.
+    Aggregation (``Batching(aggregate=True)``): an aggregate whose shard splits just then goes to one of its children
+    whole; its records are all delivered, and the order of their keys is not promised across that moment.
     """
 
-    def __init__(self, stream: str, codec: Codec[T], put: PutRecords, clock: Clock, batching: Batching) -> None:
+    def __init__(
+        self,
+        stream: str,
+        codec: Codec[T],
+        put: PutRecords,
+        describe: Callable[[], Awaitable[StreamDescription]],
+        clock: Clock,
+        batching: Batching,
+        producer_id: str | None = None,
+    ) -> None:
+        if producer_id is not None and not (isinstance(producer_id, str) and 1 <= len(producer_id) <= 128):
+            raise ValidationError(f"a producer id is 1 to 128 characters, not {producer_id!r:.80}")
+        self.producer_id = producer_id
+        self.last_sequence = -1
+        """Of the last record that this or an earlier producer of the id accepted or stored; -1: there was none."""
+        self.duplicates = 0
+        """How many records were not stored because they had been before."""
         self.refused: list[PutEntry] = []
         """What the error that was raised last did not store, in order."""
+        self._describe = describe
+        self._shards: Sequence[ShardDescription] = ()
         self._what = f"the producer of stream {stream!r}"
         self._codec = codec
         self._put = put
@@ -66,10 +91,19 @@ class Producer(Generic[T]):
         self._progress = asyncio.Event()
         self._nap: asyncio.Future[bool] | None = None
 
-    async def put(self, value: T, *, partition_key: str, explicit_hash_key: int | None = None) -> None:
+    async def put(
+        self, value: T, *, partition_key: str, explicit_hash_key: int | None = None, sequence: int | None = None
+    ) -> None:
         """Accept a record; returns when it is buffered, and waits while the buffer is full.
 
         Puts that wait are let in in the order they came. Cancellation: the record was not accepted.
+
+        Args:
+            value: what the stream's ``type=`` says.
+            partition_key: 1 to 256 characters; records of one key keep their order.
+            explicit_hash_key: replaces the MD5 of the partition key when the shard is chosen; 0 to 2**128 - 1.
+            sequence: of a producer with an id, the caller's number of this record; one that is not above
+                ``last_sequence`` is dropped and counted in ``duplicates``. None: one more than the last.
 
         Raises:
             EncodeError: the value does not fit the stream's type.
@@ -84,10 +118,19 @@ class Producer(Generic[T]):
         if self._queued or not self._buffer.has_room(size) or self._since_wait >= self._batching.max_records:
             await self._wait_for_room(size)
         self._raise_untold()
+        if sequence is None:
+            sequence = self.last_sequence + 1
+        elif self.producer_id is None or not isinstance(sequence, int) or not 0 <= sequence < 2**63:
+            raise ValidationError(f"sequence={sequence!r}: an int from 0 on, for stream.producer(id=...) alone")
+        if sequence <= self.last_sequence:
+            self.duplicates += 1
+            return
         # ATOMIC: to the end; so a put is accepted wholly, or (cancelled while it waited) not at all
         # INVARIANT: test_a_cancelled_put_was_not_accepted
         was_waiting = self._buffer.due_ms() is None
-        self._buffer.add(entry, size, self._clock.now_ms())
+        self._buffer.add(entry, size, self._clock.now_ms(), sequence)
+        if self.producer_id is not None:
+            self.last_sequence = sequence
         self._since_wait += 1
         if was_waiting or self._buffer.is_full():
             self._nudge()
@@ -112,6 +155,8 @@ class Producer(Generic[T]):
     async def __aenter__(self) -> Producer[T]:
         if self._sender is not None:
             raise ClosedError(self._what)
+        if self.producer_id is not None:
+            self.last_sequence = (await self._describe()).producers.get(self.producer_id, -1)
         self._sender = asyncio.create_task(self._send_all(), name=self._what)
         return self
 
@@ -200,7 +245,7 @@ class Producer(Generic[T]):
         ended: Exception = ClosedError(self._what)
         try:
             while await self._gathered():
-                await self._send(self._buffer.take())
+                await self._send(await self._outgoing(self._buffer.take()))
                 self._buffer.settle()
                 self._wake_all()
         except Exception as error:
@@ -208,7 +253,7 @@ class Producer(Generic[T]):
             ended = error
         finally:
             self._closed = True
-            self._refuse(self._buffer.abandon(), ended)
+            self._refuse([entry for entry, _, _ in self._buffer.abandon()], ended)
             self._wake_all()
 
     async def _gathered(self) -> bool:
@@ -229,35 +274,56 @@ class Producer(Generic[T]):
                 return True
             await self._sleep(due_ms)
 
-    async def _send(self, entries: list[PutEntry]) -> None:
+    async def _outgoing(self, accepted: Sequence[Accepted]) -> list[Outgoing]:
+        if not self._batching.aggregate:
+            return [Outgoing(entry, sequence, None) for entry, _, sequence in accepted]
+        if not self._shards:
+            try:
+                self._shards = (await self._describe()).open_shards
+            except StreamKitError:
+                # The put will say what is wrong.
+                return [Outgoing(entry, sequence, None) for entry, _, sequence in accepted]
+        in_order = self.producer_id is not None
+        return pack(accepted, self._shards, self._batching.aggregation_max_bytes, in_order=in_order)
+
+    async def _send(self, outgoing: list[Outgoing]) -> None:
         """Put them until each is stored or refused for good."""
         failures = 0
-        while entries:
-            failed: list[tuple[PutEntry, Exception]]
+        while outgoing:
+            failed: list[tuple[Outgoing, Exception]]
+            sequences = None
+            if self.producer_id is not None:
+                sequences = ProducerSequences(self.producer_id, [each.sequence for each in outgoing])
             try:
-                results = await self._put(entries)
+                results = await self._put([each.entry for each in outgoing], sequences)
             except ValidationError as error:
-                if len(entries) > 1:
+                if len(outgoing) > 1:
                     # One entry refuses its whole call, so look for it; one half after the other keeps the order.
-                    half = len(entries) // 2
-                    await self._send(entries[:half])
-                    await self._send(entries[half:])
+                    half = len(outgoing) // 2
+                    await self._send(outgoing[:half])
+                    await self._send(outgoing[half:])
                     return
-                failed = [(entries[0], error)]
+                failed = [(outgoing[0], error)]
             except Exception as error:
-                failed = [(entry, error) for entry in entries]
+                failed = [(each, error) for each in outgoing]
             else:
-                answered = zip(entries, results, strict=True)
-                failed = [(entry, result.error) for entry, result in answered if result.error is not None]
-            entries = []
-            for entry, refusal in failed:
+                failed = []
+                for each, result in zip(outgoing, results, strict=True):
+                    if result.error is not None:
+                        failed.append((each, result.error))
+                    elif result.duplicate:
+                        self.duplicates += 1 if each.packed is None else len(each.packed)
+                    elif each.shard_id not in ("", result.shard_id):
+                        self._shards = ()  # They were resharded: look again before the next batch.
+            outgoing = []
+            for each, refusal in failed:
                 if isinstance(refusal, StreamKitError) and refusal.retryable and not self._hurry:
-                    entries.append(entry)
+                    outgoing.append(each)
                 else:
-                    self._refuse([entry], refusal)
-            if entries:
+                    self._refuse([each.entry] if each.packed is None else each.packed, refusal)
+            if outgoing:
                 failures += 1
-                await self._back_off(failures, len(entries), failed[-1][1])
+                await self._back_off(failures, len(outgoing), failed[-1][1])
 
     def _refuse(self, entries: Sequence[PutEntry], error: Exception) -> None:
         self._untold.extend((entry, error) for entry in entries)

@@ -17,7 +17,8 @@ from streamkit.metrics.window import Metrics
 from streamkit.streams.buffer import Batching
 from streamkit.streams.consumer import Consumer
 from streamkit.streams.gather import Gathering
-from streamkit.streams.lease import LeaseTable, Start
+from streamkit.streams.lease import Start
+from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.producer import Producer
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Record
@@ -107,9 +108,18 @@ class Stream(Generic[T]):
         keys, each = zip(*pairs, strict=True)
         return await self._put_records(PutColumns(keys, self.codec.encode_all(each)))
 
-    def producer(self, batching: Batching | None = None) -> Producer[T]:
-        """For many puts: batched, ordered per key, waiting when full. Use it as ``async with``."""
-        return Producer(self.name, self.codec, self._put_records, self._clock, batching or Batching())
+    def producer(self, batching: Batching | None = None, *, id: str | None = None) -> Producer[T]:
+        """For many puts: batched, ordered per key, waiting when full. Use it as ``async with``.
+
+        With an ``id`` it is idempotent: what was stored under one of its sequences is never stored again, also by a
+        later producer of that id; see ``Producer``.
+
+        Raises:
+            ValidationError: the id is not 1 to 128 characters.
+        """
+        return Producer(
+            self.name, self.codec, self._put_records, self.describe, self._clock, batching or Batching(), id
+        )
 
     def consumer(self, name: str, *, start: Start = "TRIM_HORIZON") -> Consumer[T]:
         """Every record of the stream, once per consumer name, from where that name left off. Use it as ``async with``.

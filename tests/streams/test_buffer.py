@@ -58,7 +58,7 @@ def test_a_batch_ends_at_its_records_or_its_bytes() -> None:
     buffer = Buffer(Batching(max_records=2, max_bytes=10))
     for data in (b"1", b"2", b"345678", b"9", b"x" * 50, b"0"):
         add(buffer, entry(data))
-    batches = [[each.data for each in buffer.take()] for _ in range(4)]
+    batches = [[entry.data for entry, _, _ in buffer.take()] for _ in range(4)]
     assert batches == [[b"1", b"2"], [b"345678", b"9"], [b"x" * 50], [b"0"]]
     assert buffer.take() == []
 
@@ -98,7 +98,7 @@ def test_what_is_abandoned_is_all_that_is_not_settled() -> None:
     buffer.settle()
     buffer.take()
     add(buffer, entry(b"5"))
-    assert [each.data for each in buffer.abandon()] == [b"3", b"4", b"5"]
+    assert [entry.data for entry, _, _ in buffer.abandon()] == [b"3", b"4", b"5"]
     assert buffer.settled == buffer.accepted == 5
     assert buffer.has_room(10**9)
     assert buffer.due_ms() is None
@@ -127,12 +127,12 @@ def test_it_holds_no_more_than_its_bounds_and_loses_nothing(
         elif step == "take" and not buffer.in_flight:
             taken = buffer.take()
             assert len(taken) <= max_records
-            assert len(taken) <= 1 or sum(map(entry_bytes, taken)) <= max_bytes
+            assert len(taken) <= 1 or sum(entry_bytes(each) for each, _, _ in taken) <= max_bytes
         elif step == "settle":
-            settled.extend(buffer.in_flight)
+            settled.extend(each for each, _, _ in buffer.in_flight)
             buffer.settle()
         held = accepted[len(settled) :]
         assert (buffer.accepted, buffer.settled) == (len(accepted), len(settled))
         assert len(held) <= buffer_records
         assert len(held) <= 1 or sum(map(entry_bytes, held)) <= buffer_bytes
-    assert settled + buffer.abandon() == accepted
+    assert settled + [each for each, _, _ in buffer.abandon()] == accepted

@@ -25,13 +25,17 @@ from streamkit.errors import (
 )
 from streamkit.streams.buffer import Batching, entry_bytes
 from streamkit.streams.producer import Producer
-from streamkit.streams.store import PutEntry, PutResult
+from streamkit.streams.store import PutEntry, PutResult, StreamDescription
 from streamkit.streams.stream import Stream
 from streamkit.testing.cancellation import cancel_at_every_step
 from streamkit.testing.clock import ManualClock
 
 MakeStream = Callable[..., Awaitable[Stream[Any]]]
 BY_THE_SECOND = Retry(first=1.0, factor=1.0, jitter=False)
+
+
+async def describe() -> StreamDescription:
+    return StreamDescription("orders", 1, 0, ())
 
 
 class Shelf:
@@ -47,7 +51,7 @@ class Shelf:
         self.never: bytes | None = None
         """A call with an entry of these data is malformed."""
 
-    async def __call__(self, entries: Sequence[PutEntry]) -> list[PutResult]:
+    async def __call__(self, entries: Sequence[PutEntry], producer: object = None) -> list[PutResult]:
         self.calls.append(list(entries))
         await self.gate.wait()
         if any(entry.data == self.never for entry in entries):
@@ -85,7 +89,7 @@ async def shelf() -> Shelf:
 
 
 def producer_of(shelf: Shelf, clock: ManualClock, **batching: Any) -> Producer[bytes]:
-    return Producer("orders", Codec(bytes), shelf, clock, Batching(**{"retry": BY_THE_SECOND, **batching}))
+    return Producer("orders", Codec(bytes), shelf, describe, clock, Batching(**{"retry": BY_THE_SECOND, **batching}))
 
 
 async def put(producer: Producer[bytes], *data: bytes, key: str = "k") -> None:
@@ -396,13 +400,13 @@ async def test_batches_larger_than_the_engines_calls_are_split(make_stream: Make
     stream = await make_stream(type_=bytes)
     sizes: list[int] = []
 
-    async def put_few(entries: Sequence[PutEntry]) -> list[PutResult]:
+    async def put_few(entries: Sequence[PutEntry], producer: object = None) -> list[PutResult]:
         if len(entries) > 3:
             raise ValidationError("too many")
         sizes.append(len(entries))
-        return await stream._put_records(entries)
+        return [*await stream._put_records(entries)]
 
-    producer: Producer[bytes] = Producer("orders", Codec(bytes), put_few, clock, Batching(max_records=10))
+    producer: Producer[bytes] = Producer("orders", Codec(bytes), put_few, describe, clock, Batching(max_records=10))
     async with producer:
         await put(producer, *[b"%d" % index for index in range(10)])
     assert [record.value async for record in stream.records()] == [b"%d" % index for index in range(10)]
@@ -424,10 +428,10 @@ async def test_wrong_values_and_keys_are_refused_by_put_itself(shelf: Shelf, clo
 
 
 async def test_a_store_that_breaks_its_word_is_told_and_not_passed_over(shelf: Shelf, clock: ManualClock) -> None:
-    async def no_answers(entries: Sequence[PutEntry]) -> list[PutResult]:
+    async def no_answers(entries: Sequence[PutEntry], producer: object = None) -> list[PutResult]:
         return []
 
-    producer: Producer[bytes] = Producer("orders", Codec(bytes), no_answers, clock, Batching())
+    producer: Producer[bytes] = Producer("orders", Codec(bytes), no_answers, describe, clock, Batching())
 
     async def work() -> None:
         async with producer:
@@ -480,10 +484,10 @@ async def test_leaving_with_an_exception_waits_for_no_retry_and_does_not_mask_it
 
 
 async def test_leaving_while_retries_fail_ends_with_a_timeout_around_it(shelf: Shelf, clock: ManualClock) -> None:
-    async def refuse(entries: Sequence[PutEntry]) -> list[PutResult]:
+    async def refuse(entries: Sequence[PutEntry], producer: object = None) -> list[PutResult]:
         raise DiskFullError("/data")
 
-    producer: Producer[bytes] = Producer("orders", Codec(bytes), refuse, clock, Batching(retry=BY_THE_SECOND))
+    producer: Producer[bytes] = Producer("orders", Codec(bytes), refuse, describe, clock, Batching(retry=BY_THE_SECOND))
 
     async def work() -> None:
         async with producer:
@@ -497,7 +501,7 @@ async def test_leaving_while_retries_fail_ends_with_a_timeout_around_it(shelf: S
     assert task.cancelled()
     assert [entry.data for entry in producer.refused] == [b"1"]
 
-    producer = Producer("orders", Codec(bytes), refuse, clock, Batching(retry=BY_THE_SECOND))
+    producer = Producer("orders", Codec(bytes), refuse, describe, clock, Batching(retry=BY_THE_SECOND))
     with anyio.CancelScope() as scope:
         asyncio.get_running_loop().call_later(0, scope.cancel)
         await work()
@@ -646,7 +650,7 @@ def test_records_of_one_key_are_stored_in_the_order_of_their_puts(
         )  # fmt: skip
         wanted: dict[str, list[bytes]] = defaultdict(list)
 
-        producer: Producer[bytes] = Producer("orders", Codec(bytes), shelf, clock, batching)
+        producer: Producer[bytes] = Producer("orders", Codec(bytes), shelf, describe, clock, batching)
         async with producer:
 
             async def produce(who: int) -> None:

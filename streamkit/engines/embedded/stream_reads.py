@@ -61,6 +61,14 @@ class StreamReads:
             for waiter in waiters:
                 wake(waiter)
 
+    def interrupt(self, error: Exception) -> None:
+        """Every wait that is under way ends with an error; what comes later may go well."""
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(error)
+                    waiter.exception()  # Whoever waits may have been cancelled just now, and nobody else looks at it.
+
     # ---- iterators
 
     async def iterator(

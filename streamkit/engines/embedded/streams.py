@@ -192,6 +192,10 @@ class EmbeddedStreams:
         """End every wait: the engine closes."""
         self._reads.close()
 
+    def interrupt(self, error: Exception) -> None:
+        """Every wait that is under way ends with an error; what comes later may go well."""
+        self._reads.interrupt(error)
+
     # ---- what happened (live and in replay)
 
     def stream_created(self, change: StreamCreated) -> StreamState:

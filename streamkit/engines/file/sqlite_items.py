@@ -100,6 +100,12 @@ class SqliteItems:
                     connection.executemany("DELETE FROM items WHERE pk = ? AND sk = ?", deletes)
                     connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", puts)
                     connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", self._about())
+                    # Those who read without locks (settled_items) see by this that something happened.
+                    (version,) = connection.execute("PRAGMA user_version").fetchone()
+                    connection.execute(f"PRAGMA user_version = {(version + 1) % 2**31}")
+                # They also need all of it in the file itself. A tool that reads just now keeps it from there; so be it.
+                connection.execute("PRAGMA busy_timeout = 0")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 connection.close()
         except (sqlite3.Error, OSError) as error:
