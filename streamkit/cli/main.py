@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from streamkit.cli import store
+
 DOES_NOT_ADD_UP = 1
 CANNOT_RUN = 2
 INTERRUPTED = 130
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         help="when a record is on disk: before it is acknowledged, 20 times a second, or when the system likes",
     )
     demo.set_defaults(command=_demo)
+    store.add_commands(commands)
     return parser
 
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import platform
+from collections.abc import Iterator
 
 import msgspec
 
@@ -79,6 +80,29 @@ class DirectoryLock:
         if self._fd in _held and os.getpid() == self._pid:
             _held.discard(self._fd)
             os.close(self._fd)
+
+
+@contextlib.contextmanager
+def nobody_owns(directory: str) -> Iterator[None]:
+    """Keep owners away while somebody looks, without writing anything.
+
+    Raises:
+        DirectoryInUseError: somebody owns it.
+        OSError: the lock file cannot be opened or locked.
+    """
+    try:
+        fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield  # It was never opened, or somebody copied it.
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DirectoryInUseError(directory, _describe(os.pread(fd, 4096, 0))) from None
+        yield
+    finally:
+        os.close(fd)
 
 
 def _describe(stored: bytes) -> str:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import streamkit
+from tests.cli.test_main import streamkit as run
+
+
+async def make(directory: Path) -> None:
+    async with streamkit.open(directory) as kit:
+        stream = await kit.create_stream("orders", type=bytes, shards=2)
+        await stream.put_batch([(f"key-{number}", b"x" * 100) for number in range(50)])
+        queue = await kit.create_queue("emails")
+        await queue.send("hello")
+        table = await kit.create_table("totals", partition_key="id")
+        await table.put({"id": 1})
+
+
+async def test_a_sound_directory(tmp_path: Path) -> None:
+    await make(tmp_path / "data")
+    done = run("verify", str(tmp_path / "data"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is sound" in done.stdout
+    assert "50 records, 1 settled messages, 1 settled items" in done.stdout
+    report = json.loads(run("verify", str(tmp_path / "data"), "--json").stdout)
+    assert (report["sound"], report["records"], report["findings"]) == (True, 50, [])
+
+
+async def test_a_damaged_one_is_told_by_file_and_position(tmp_path: Path) -> None:
+    await make(tmp_path / "data")
+    file = next((tmp_path / "data" / "streams").rglob("*.blk"))
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(bytes(data))
+    done = run("verify", str(tmp_path / "data"))
+    assert done.returncode == 1
+    where = file.relative_to(tmp_path / "data")
+    assert f"{where}:0: damage: a block does not match its checksum" in done.stdout
+    assert "DAMAGED in 1 places" in done.stdout
+    assert run("verify", str(tmp_path / "data"), "--json").returncode == 1
+    for arguments in (("backup", "data", "copy"), ("restore", "data", "restored")):
+        done = run(arguments[0], str(tmp_path / arguments[1]), str(tmp_path / arguments[2]))
+        assert done.returncode == 1
+        assert "is damaged" in done.stderr or "so is" in done.stderr
+
+
+async def test_backup_and_restore(tmp_path: Path) -> None:
+    await make(tmp_path / "data")
+    done = run("backup", str(tmp_path / "data"), str(tmp_path / "copy"))
+    assert done.returncode == 0, done.stderr
+    assert "50 records; verified" in done.stdout
+    done = run("restore", str(tmp_path / "copy"), str(tmp_path / "restored"))
+    assert done.returncode == 0, done.stderr
+    assert "stream orders: 50 records in 2 shards" in done.stdout
+    assert "queue emails: 1 messages" in done.stdout
+    assert "table totals" in done.stdout
+    async with streamkit.open(tmp_path / "restored") as kit:
+        assert len([record async for record in kit.stream("orders", type=bytes).records()]) == 50
+
+
+async def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
+    await make(tmp_path / "data")
+    for arguments, says in (
+        (("verify", str(tmp_path / "nothing")), "is no directory"),
+        (("backup", str(tmp_path / "nothing"), str(tmp_path / "copy")), "holds no streamkit data"),
+        (("backup", str(tmp_path / "data"), str(tmp_path / "data")), "is not empty"),
+        (("restore", str(tmp_path / "nothing"), str(tmp_path / "copy")), "is no directory"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert done.stderr.count("\n") == 1
+    async with streamkit.open(tmp_path / "data"):
+        done = run("verify", str(tmp_path / "data"))
+        assert done.returncode == 2
+        assert "is in use by process" in done.stderr
+
+
+def test_help_has_examples() -> None:
+    for command in ("verify", "backup", "restore"):
+        done = run(command, "--help")
+        assert done.returncode == 0
+        assert f"example: streamkit {command} ./data" in done.stdout
