@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from streamkit.queues.queue import Queue
     from streamkit.queues.worker import Worker
     from streamkit.service import Service, Stop
+    from streamkit.streams.balance import Leasing
     from streamkit.streams.buffer import Batching
     from streamkit.streams.consumer import Consumer
     from streamkit.streams.producer import Producer
@@ -71,6 +72,7 @@ _HOME = {
     "Batch": "streams.record",
     "Producer": "streams.producer",
     "Batching": "streams.buffer",
+    "Leasing": "streams.balance",
     "Consumer": "streams.consumer",
     "Queue": "queues.queue",
     "Message": "queues.message",
@@ -116,6 +118,7 @@ __all__ = [
     "Item",
     "Kit",
     "LeaseLostError",
+    "Leasing",
     "Limits",
     "Message",
     "Metric",

@@ -85,7 +85,7 @@ class MessageNotInflightError(ValidationError):
 
 
 class NotFoundError(StreamKitError):
-    """There is no such thing. ``kind`` is "stream", "shard", "queue", "table" or "message"."""
+    """There is no such thing. ``kind`` is "stream", "shard", "consumer", "queue", "table" or "message"."""
 
     def __init__(self, kind: str, name: str, hint: str = "") -> None:
         self.kind = kind

@@ -91,7 +91,7 @@ SAYS_NOTHING = ("Manager", "Helper", "Helpers", "Util", "Utils", "Base")
 
 _FACE = """
 Alarm AlreadyExistsError Batch Batching Check ConditionFailedError Consumer Delete EventSourceMapping Item Kit
-LeaseLostError Limits Message Metric NotFoundError Pattern Producer Put Queue Record RedrivePolicy Retry Service
+LeaseLostError Leasing Limits Message Metric NotFoundError Pattern Producer Put Queue Record RedrivePolicy Retry Service
 SortKeyRange Stop StorageError Stream StreamKitError Table TransactionCanceledError Update ValidationError Worker
 attribute each errors open
 """

@@ -15,6 +15,7 @@ EXPECTED = {
     "dead_letter_alarm.py": "emails-are-dying is in ALARM",
     "emails_queue.py": "dead letter from emails: 'nobody' after 3 tries",
     "orders_stream.py": "shipping saw 1001 orders",
+    "shared_consumer.py": "2,000 clicks of 20 visitors, each in order, through 6 shards",
     "transfer.py": "[('ada', 30), ('bob', 70)]",
 }
 

@@ -19,7 +19,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="check a data directory: every checksum, every continuity, every reference",
         description=(
             "Reads everything in a directory that nobody has open, changes nothing, and prints one line for each thing "
-            "that is wrong: file, position, what. A commit that a crash cut short, or files that it left, are no damage."
+            "that is wrong: file, position, what. What a crash left behind is no damage."
         ),
         epilog="exit code: 0 sound, 1 damaged, 2 it cannot be checked\nexample: streamkit verify ./data",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -30,7 +30,8 @@ from streamkit.functions.outcome import Outcome, Sink
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
-from streamkit.streams.lease import LEASES, Lease, LeaseTable
+from streamkit.streams.lease import LEASES, Lease
+from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Batch, Record, StoredRecord
 from streamkit.streams.store import StreamStore

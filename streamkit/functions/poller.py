@@ -17,7 +17,7 @@ from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Sink
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
-from streamkit.streams.lease import LeaseTable
+from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.store import StreamStore
 from streamkit.tables.store import TableStore
 

@@ -110,13 +110,6 @@ class Heartbeat:
             self._scope.cancel()
 
 
-def without_text(error: Exception) -> FunctionError:
-    """What may be logged of a handler's error: its type and where it came from. Its text often quotes the message."""
-    kind = type(error).__qualname__
-    seen = FunctionError(f"the handler raised {kind}, whose text is not logged because it may quote the message")
-    return seen.with_traceback(error.__traceback__)
-
-
 def takes_message(handler: Handler) -> bool:
     """Whether the handler's first parameter is annotated ``Message`` or ``Message[...]``."""
     try:

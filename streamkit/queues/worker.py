@@ -12,10 +12,10 @@ import anyio.abc
 
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
-from streamkit.errors import ClosedError, StreamKitError, ValidationError
+from streamkit.errors import ClosedError, StreamKitError, ValidationError, without_text
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
-from streamkit.queues.handling import Handler, Handling, Heartbeat, without_text
+from streamkit.queues.handling import Handler, Handling, Heartbeat
 from streamkit.queues.message import Message
 from streamkit.queues.store import QueueDescription
 from streamkit.service import Stop
@@ -68,8 +68,9 @@ class Worker(Generic[T]):
     runs, its message's timeout is extended at half time, up to the twelve hours that a message can be hidden; a worker
     hides messages for at least 1 s, also of a queue with a shorter timeout.
 
-    A failure is logged with message id, receive count and traceback, but without the exception's text, which often
-    quotes the message. What fails with a retryable error, such as a full disk, is tried again until it works.
+    A failure is logged with message id, receive count, the exception's type and its traceback, but without its text,
+    which often quotes the message; to see it, log it in the handler. What fails with a retryable error, such as a full
+    disk, is tried again until it works.
 
     Stop: nothing new is received and what is in hand is finished.
     Cancellation: asynchronous handlers are cancelled, those in threads are waited for. Messages that are not handled

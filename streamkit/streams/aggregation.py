@@ -16,8 +16,9 @@ written here by hand: the whole of protobuf would be a dependency of every insta
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import md5
+from operator import attrgetter
 
 import msgspec
 
@@ -32,6 +33,7 @@ _DIGEST = 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _KEYS, _EXPLICIT, _RECORDS = 1, 2, 3
 _OUTER_KEY = "a"
+_data_of = attrgetter("data")
 
 
 class MalformedError(Exception):
@@ -51,9 +53,10 @@ def is_aggregated(data: bytes) -> bool:
     return data.startswith(MAGIC)
 
 
-def any_aggregated(records: Iterable[StoredRecord]) -> bool:
+def any_aggregated(records: Sequence[StoredRecord]) -> bool:
     """Whether one of them may be an aggregate. HOT: `python -m benchmarks --only read`."""
-    return any(record.data.startswith(MAGIC) for record in records)
+    # An aggregate is not less than its magic, and most data is: the largest tells that of all in a third of the time.
+    return max(map(_data_of, records), default=b"") >= MAGIC and any(map(is_aggregated, map(_data_of, records)))
 
 
 def user_records(stored: StoredRecord, hash_key_range: HashKeyRange | None = None) -> list[StoredRecord] | None:
@@ -179,7 +182,7 @@ def _unpacked(data: bytes) -> list[UserRecord] | None:
     if md5(message, usedforsecurity=False).digest() != data[-_DIGEST:]:
         return None
     try:
-        return _decoded(message)
+        return _decoded(message) or None  # One of no records must not vanish.
     except (MalformedError, UnicodeDecodeError, IndexError):
         return None
 
@@ -231,7 +234,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     while at < len(message):
         tag, at = _varint(message, at)
         field, kind = tag >> 3, tag & 7
-        if field == 0:
+        if not 0 < field < 2**29:
             raise MalformedError
         if kind == _VARINT:
             value, at = _varint(message, at)

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from collections.abc import AsyncIterator, Container
 from types import TracebackType
 from typing import Generic, TypeVar
 
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
-from streamkit.errors import ClosedError, LeaseLostError, ValidationError
+from streamkit.errors import ClosedError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.streams.balance import Leasing
+from streamkit.streams.coordinator import Coordinator, Holder
 from streamkit.streams.feed import ShardFeed
-from streamkit.streams.handling import Handler, Handling
-from streamkit.streams.lease import LeaseTable, Start
+from streamkit.streams.feeds import Batches, Feeds
+from streamkit.streams.handling import Handler, Handling, Hold
+from streamkit.streams.lag import Lag, lag_of
+from streamkit.streams.lease import Start
+from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.record import Batch, Record
 from streamkit.streams.store import StreamStore
 
@@ -30,20 +34,31 @@ T = TypeVar("T")
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 _RECORDS = "SubscribeToShardEvent.Records"
 _BEHIND = "SubscribeToShardEvent.MillisBehindLatest"
+_TRIMMED = "RecordsTrimmed"
+_BEHIND_RECORDS = "RecordsBehindLatest"
 
 
 class Consumer(Generic[T]):
     """Hands out every record of a stream, in batches. Made by ``stream.consumer(name)``, used as ``async with``.
 
-    Entering takes the leases of all shards. Each shard goes on from its checkpoint; where a name begins that was never
-    there before is decided when it first enters, and kept. Consumers of different names have nothing to do with each
-    other. Of two that live under one name the newer one goes on, and the older gets ``LeaseLostError`` from its next
-    checkpoint.
+    Several may be entered under one name, in one process or, where the tables are shared, in several: they are workers
+    that share the stream's shards evenly, each shard with one of them at a time. A worker that enters takes the shards
+    that are free, and asks others for some of theirs until all have as many; they finish what is in hand, checkpoint
+    and hand over. One that leaves its block lets its shards go at once; one that dies is noticed after
+    ``Leasing.failover`` (at once, if the engine was opened anew since). A worker that lost a shard gets nothing more of
+    it, and ``LeaseLostError`` from a checkpoint of it; it goes on with its others. A worker that is entered keeps its
+    shards, also while it asks for no batches.
+
+    Each shard goes on from its checkpoint; where a name begins that was never there before is decided when it first
+    enters, and kept. Consumers of different names have nothing to do with each other.
 
     Ordering: by sequence number within a shard; a shard made by a split or a merge comes after its parents, once they
-    are read and checkpointed to their end.
-    Delivery: at least once. What is not checkpointed is read again by the next consumer of this name.
-    Memory: each shard is read by a task of its own, one batch ahead of what was handed out and no further.
+    are read and checkpointed to their end, whoever reads them.
+    Delivery: at least once. What is not checkpointed is read again by whoever has the shard next.
+    Retention: records that were trimmed before they were read are counted in the next batch's ``trimmed``, in a warning
+    of the log and in the metric ``RecordsTrimmed``.
+    Memory: each shard is read by a task of its own, one read of ``max_records`` ahead of what was handed out and no
+    further, however long nobody asks for it.
     Cancellation: anywhere, with nothing lost.
     """
 
@@ -58,6 +73,7 @@ class Consumer(Generic[T]):
         metrics: Metrics,
         *,
         start: Start = "TRIM_HORIZON",
+        leasing: Leasing | None = None,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValidationError(f"consumer name {name!r} is not valid: use 1 to 128 letters, digits, '_', '.' or '-'")
@@ -66,22 +82,37 @@ class Consumer(Generic[T]):
         self.name = name
         self.stream = stream
         """The stream's name."""
-        self._codec = codec
         self._store = store
         self._leases = leases
+        self._feeds: Feeds[T] = Feeds(
+            store,
+            leases,
+            codec,
+            ended=self._ended,
+            idle=lambda: self._coordinator.wake(),
+            missed=lambda count: self._sample(_TRIMMED, count),
+        )
+        self._coordinator = Coordinator(
+            name,
+            stream,
+            start,
+            leasing or Leasing(),
+            store=store,
+            leases=leases,
+            clock=clock,
+            holder=Holder(
+                self._feeds.gain,
+                self._feeds.lose,
+                self._feeds.drain,
+                self._feeds.resume,
+                self._looked,
+                self._feeds.wake,
+            ),
+        )
         self._clock = clock
         self._metrics = metrics
-        self._start: Start = start
-        self._owner = uuid.uuid4().hex
         self._open: bool | None = None
-        self._feeds: dict[str, ShardFeed[T]] = {}
-        self._adopting = asyncio.Lock()
-        self._max_records = 1
-        # Shards with something to hand out, the one that waits longest first; and those whose task has ended.
-        self._ready: dict[str, ShardFeed[T]] = {}
-        self._ended: set[str] = set()
-        self._changed = asyncio.Event()
-        self._samples: tuple[Metric, Metric] | None = None
+        self._samples: dict[str, Metric] = {}
 
     def __repr__(self) -> str:
         return f"Consumer({self.name!r} of stream {self.stream!r})"
@@ -89,9 +120,11 @@ class Consumer(Generic[T]):
     async def __aenter__(self) -> Consumer[T]:
         if self._open is not None:
             raise ClosedError(repr(self))
-        await self._adopt()
-        # Not before there is such a stream: then its name is one that a metric can have.
-        self._samples = (self.metric(_RECORDS), self.metric(_BEHIND))
+        try:
+            await self._coordinator.enter()
+        except BaseException:
+            await self._stop()
+            raise
         self._open = True
         return self
 
@@ -99,42 +132,61 @@ class Consumer(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open = False
-        tasks = [feed.task for feed in self._feeds.values() if feed.task is not None]
-        for task in tasks:
-            task.cancel()
-        # The tasks end at once, so a cancellation that comes meanwhile can wait for them. Their end wakes who waits.
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """End all tasks and let go of all leases. A cancellation that comes meanwhile waits for that."""
+        leaving = asyncio.create_task(self._leave(), name=f"{self.name} leaves {self.stream}")
         cancelled: asyncio.CancelledError | None = None
-        while not all(task.done() for task in tasks):
+        while not leaving.done():
             try:
-                await asyncio.wait(tasks)
+                await asyncio.wait([leaving])
             except asyncio.CancelledError as again:
                 cancelled = again
         if cancelled is not None:
             raise cancelled
+        if not leaving.cancelled():
+            leaving.result()
+
+    async def _leave(self) -> None:
+        await self._feeds.close()
+        await self._coordinator.leave()
+        self._feeds.wake()
 
     def metric(self, name: str) -> Metric:
         """One of this consumer's metrics, for an alarm.
 
-        ``SubscribeToShardEvent.Records`` and ``SubscribeToShardEvent.MillisBehindLatest`` have one sample per batch.
+        ``SubscribeToShardEvent.Records`` and ``SubscribeToShardEvent.MillisBehindLatest`` have one sample per batch;
+        ``RecordsTrimmed`` has one whenever retention took records before they were read; ``RecordsBehindLatest`` has
+        one at each look around of each worker, with what all of them together are behind (so look at its Maximum).
         """
-        return Metric.of("AWS/Kinesis", name, StreamName=self.stream, ConsumerName=self.name)
+        namespace = "AWS/Kinesis" if name.startswith("SubscribeToShard") else "streamkit"
+        return Metric.of(namespace, name, StreamName=self.stream, ConsumerName=self.name)
+
+    async def lag(self) -> Lag:
+        """How far the consumer is behind, all its workers together, by shard. It need not be entered.
+
+        Raises:
+            NotFoundError: there is no such stream, or no consumer of this name has ever entered.
+        """
+        return await lag_of(self.name, self.stream, self._store, self._leases, self._clock)
 
     def batches(self, *, max_records: int = 500) -> AsyncIterator[Batch[T]]:
         """Batches of up to ``max_records``, each of one shard and in order, waiting for more; ``async for`` over it.
 
         The append ends the wait; nothing polls. Each batch is handed out once: a later call goes on after it. It
-        ends when every shard is closed, read and checkpointed, so with open shards never.
+        ends when every shard of the stream is closed, read and checkpointed, so with open shards never: a worker that
+        has none of them waits until it does.
 
         Cancellation: while waiting, no batch is lost.
 
         Raises:
             ValidationError: ``max_records`` is out of the engine's range.
             NotFoundError: the stream was deleted.
-            LeaseLostError: every shard was lost to a newer consumer of this name.
             ClosedError: the block was left, or not entered; or the engine is closed.
             StorageError: a shard could not be read; asking again tries again.
         """
-        return _Batches(self._next, max_records, ())
+        return Batches(self._next, max_records, ())
 
     async def checkpoint(self, done: Batch[T] | Record[T]) -> None:
         """Everything of its shard up to this batch or record is done; durable when it returns.
@@ -142,8 +194,8 @@ class Consumer(Generic[T]):
         Cancellation: the checkpoint was moved or it was not; asking again is harmless.
 
         Raises:
-            LeaseLostError: a newer consumer of this name has the shard. Nothing was stored, and this consumer hands
-                out nothing more of the shard.
+            LeaseLostError: another worker of this name has the shard, or had it in between. Nothing was stored, and
+                this one hands out nothing more of the shard until it has it again. Drop the batch, and go on.
             ValidationError: it was not handed out by this consumer, or the checkpoint is further on already.
             ClosedError: the block was left, or not entered.
         """
@@ -158,41 +210,64 @@ class Consumer(Generic[T]):
         handler: Handler[T],
         *,
         max_records: int = 500,
+        concurrency: int = 1,
         retry: Retry | None = None,
         attempts: int | None = None,
     ) -> None:
-        """Call ``handler`` with batch after batch and checkpoint each when it returned. Runs until cancelled.
+        """Call ``handler`` with batch after batch and move the checkpoint when it returned. Runs until cancelled.
 
-        Shards go side by side, the batches of one shard one after the other. A handler that raises is called again
-        with the same batch after a wait; its shard waits with it, the others go on. So does a checkpoint that failed
-        with a retryable error.
+        Shards go side by side. With a ``concurrency`` of 1 the batches of a shard go one after the other, each with its
+        checkpoint. With more, that many calls of a shard go at once, each with records that have no partition key in
+        common with another's: records of one key never overlap and keep their order, and a slow key does not hold up
+        the others, until ``2 * concurrency * max_records`` records of the shard are in hand, counted from the
+        checkpoint on. The checkpoint moves up to the first record that is not done, one write at a time, so what comes
+        after it is handled again after a crash. Do not write checkpoints in such a handler: they would cover records
+        of other calls. (Lambda's ParallelizationFactor divides a shard by a hash of the key; here any key may go when
+        it is free.)
+
+        A handler that raises is called again with the same batch after a wait; its shard, or its keys, wait with it,
+        the others go on. Such a failure is logged with the exception's type and traceback but without its text, which
+        may quote the data: to see it, log it in the handler, or give ``attempts``, after which it is raised. A
+        checkpoint that fails with a retryable error is tried again without the handler. What is in hand of a shard
+        whose lease is lost is dropped, because its new owner does it; the others go on.
 
         Args:
             handler: a coroutine function, or a plain function, which runs in a worker thread.
             max_records: most of a batch.
+            concurrency: most calls at once per shard.
             retry: the waits between attempts; None: ``Retry()``.
             attempts: how often a batch is tried before its error is raised. None: for ever, as the Kinesis Client
                 Library and Lambda do.
 
-        Cancellation: asynchronous handlers are cancelled, those in threads are waited for. Batches without a
+        Cancellation: asynchronous handlers are cancelled, those in threads are waited for. Records without a
         checkpoint are handed out again, by this consumer or the next.
 
         Raises:
-            Exception: what ``handler`` raised at the last of its attempts; the handlers of other shards were cancelled.
-            LeaseLostError: a newer consumer of this name has a shard.
+            Exception: what ``handler`` raised at the last of its attempts; the other handlers were cancelled.
+            LeaseLostError: as of ``batches``.
             StreamKitError: as of ``batches`` and ``checkpoint``.
+            ValidationError: an argument is out of range.
         """
-        if attempts is not None and attempts < 1:
-            raise ValidationError(f"attempts must be at least 1, or None for no end, not {attempts}")
-        handling = Handling(handler, self._clock, retry or Retry(), attempts)
-        busy: dict[str, Batch[T]] = {}
-        try:
-            await handling.run(_Batches(self._next, max_records, busy), busy, self.checkpoint, self._wake)
-        finally:
-            for batch in busy.values():
-                feed = self._feeds[batch.shard_id]
+
+        def held(shard_id: str) -> ShardFeed[T] | None:
+            feed = self._feeds.get(shard_id)
+            return None if feed is None or feed.lost else feed
+
+        def hand_back(batch: Batch[T]) -> None:
+            if (feed := held(batch.shard_id)) is not None:
                 feed.hand_back(batch)
-                self._feed_changed(feed)
+                self._feeds.changed(feed)
+
+        handling = Handling(
+            handler,
+            Hold(held, self.checkpoint, hand_back, self._feeds.wake),
+            self._clock,
+            concurrency=concurrency,
+            max_records=max_records,
+            retry=retry,
+            attempts=attempts,
+        )
+        await handling.run(Batches(self._next, max_records, handling.busy))
 
     # ---- handing out
 
@@ -204,97 +279,34 @@ class Consumer(Generic[T]):
         """The next batch of a shard that is not ``busy``; None: there is none and there will be none."""
         if max_records < 1:
             raise ValidationError(f"max_records must be at least 1, not {max_records}")
-        self._max_records = max_records
         while True:
             self._check_open()
-            self._look_after_ended()
-            for shard_id, feed in self._ready.items():
-                if shard_id not in busy:
-                    return self._hand_out(feed, max_records)
-            if not any(feed.task for feed in self._feeds.values()):
-                for shard_id, feed in self._feeds.items():
-                    if feed.lost:
-                        raise LeaseLostError(self.name, shard_id)
+            if (error := self._coordinator.error) is not None:
+                self._coordinator.error = None
+                raise error
+            batch = self._feeds.take(max_records, busy)
+            if batch is not None:
+                self._sample(_RECORDS, len(batch))
+                self._sample(_BEHIND, batch.millis_behind_latest)
+                return batch
+            if self._coordinator.at_end:
                 return None
-            await self._changed.wait()
+            await self._feeds.wait()
 
-    def _hand_out(self, feed: ShardFeed[T], max_records: int) -> Batch[T]:
-        # ATOMIC: nothing awaits from here to the caller, so a batch that is taken arrives
-        # INVARIANT: test_cancelling_a_consumer_anywhere_loses_nothing
-        batch = feed.hand_out(max_records)
-        del self._ready[feed.shard_id]
-        if feed.ahead:
-            self._ready[feed.shard_id] = feed
-        if self._samples is not None:
-            records, behind = self._samples
-            now_ms = self._clock.now_ms()
-            self._metrics.put(records, len(batch), now_ms)
-            self._metrics.put(behind, batch.millis_behind_latest, now_ms)
-        return batch
+    def _sample(self, name: str, value: float) -> None:
+        # A metric is made when there is such a stream: then its name is one that a metric can have.
+        metric = self._samples.get(name)
+        if metric is None:
+            metric = self._samples[name] = self.metric(name)
+        self._metrics.put(metric, value, self._clock.now_ms())
 
-    # ---- reading
-
-    def _feed_changed(self, feed: ShardFeed[T]) -> None:
-        if feed.ahead:
-            self._ready[feed.shard_id] = feed
+    def _ended(self, feed: ShardFeed[T]) -> None:
+        if feed.lost or feed.expired:
+            self._coordinator.forget(feed.shard_id)
         else:
-            self._ready.pop(feed.shard_id, None)
-        if feed.task is None:
-            self._ended.add(feed.shard_id)
-        self._wake()
+            self._coordinator.finished(feed.shard_id)
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def _look_after_ended(self) -> None:
-        """Raise what a task failed with; see that every shard whose turn has come is read."""
-        if not self._ended:
-            return
-        errors = [feed.error for feed in self._feeds.values() if feed.error is not None]
-        if errors:
-            for feed in self._feeds.values():
-                feed.error = None
-            raise errors[0]
-        self._ended.clear()
-        for feed in self._feeds.values():
-            if feed.task is None and not feed.lost and not feed.lease.finished:
-                parents = [self._feeds[parent] for parent in feed.parents if parent in self._feeds]
-                if all(parent.lease.finished for parent in parents):
-                    feed.start(lambda: self._max_records, self._adopt)
-
-    async def _adopt(self) -> None:
-        """Take the leases of all shards that are not ours yet. Children's come before their parent is finished."""
-        async with self._adopting:
-            stream = await self._store.describe_stream(self.stream)
-            parents = {
-                shard.shard_id: shard.parent_shard_ids for shard in stream.shards if shard.shard_id not in self._feeds
-            }
-            leases = await self._leases.take_all(
-                self.name, stream, self._owner, start=self._start, shard_ids=list(parents)
-            )
-            for shard_id, lease in leases.items():
-                self._feeds[shard_id] = ShardFeed(
-                    lease, parents[shard_id], self._store, self._leases, self._codec, changed=self._feed_changed
-                )
-                self._ended.add(shard_id)
-
-
-class _Batches(AsyncIterator[Batch[T]]):
-    """``async for`` over a consumer's batches. Not a generator, so leaving the loop leaves nothing behind."""
-
-    def __init__(
-        self,
-        following: Callable[[int, Container[str]], Awaitable[Batch[T] | None]],
-        max_records: int,
-        busy: Container[str],
-    ) -> None:
-        self._following = following
-        self._max_records = max_records
-        self._busy = busy
-
-    async def __anext__(self) -> Batch[T]:
-        batch = await self._following(self._max_records, self._busy)
-        if batch is None:
-            raise StopAsyncIteration
-        return batch
+    def _looked(self, behind: int) -> None:
+        self._sample(_BEHIND_RECORDS, behind)
+        if self._coordinator.at_end:
+            self._feeds.wake()

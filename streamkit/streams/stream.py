@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from datetime import datetime
 from types import EllipsisType
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, overload
 
 from msgspec.structs import replace
 
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
-from streamkit.errors import NotFoundError, ValidationError
+from streamkit.errors import NotFoundError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.streams.balance import Leasing
 from streamkit.streams.buffer import Batching
 from streamkit.streams.consumer import Consumer
+from streamkit.streams.follow import Follow
 from streamkit.streams.gather import Gathering
+from streamkit.streams.lag import Lag, lag_of
 from streamkit.streams.lease import Start
 from streamkit.streams.lease_table import LeaseTable
+from streamkit.streams.look import Look
 from streamkit.streams.producer import Producer
-from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Record
 from streamkit.streams.reshard import next_step
 from streamkit.streams.store import (
@@ -39,8 +42,6 @@ from streamkit.streams.store import (
 from streamkit.tables.store import TableStore
 
 T = TypeVar("T")
-
-_PAGE = 5000
 
 
 class Stream(Generic[T]):
@@ -62,6 +63,7 @@ class Stream(Generic[T]):
         self._metrics = metrics
         self._incoming: tuple[Metric, Metric] | None = None
         self._gathering = Gathering(self._put_records)
+        self._look = Look(name, codec, store, clock)
 
     def __repr__(self) -> str:
         return f"Stream({self.name!r}, {self.codec!r})"
@@ -121,23 +123,36 @@ class Stream(Generic[T]):
             self.name, self.codec, self._put_records, self.describe, self._clock, batching or Batching(), id
         )
 
-    def consumer(self, name: str, *, start: Start = "TRIM_HORIZON") -> Consumer[T]:
+    def consumer(self, name: str, *, start: Start = "TRIM_HORIZON", leasing: Leasing | None = None) -> Consumer[T]:
         """Every record of the stream, once per consumer name, from where that name left off. Use it as ``async with``.
+
+        Several at once under one name share the shards.
 
         Args:
             name: 1 to 128 letters, digits, '_', '.' or '-'. Each name has its own checkpoints.
             start: where a name begins that was never there before: TRIM_HORIZON with the oldest record, LATEST after
                 the newest at the moment its first block is entered.
+            leasing: how they share them; None: ``Leasing()``.
 
         Raises:
             ValidationError: the name or ``start`` is not valid.
         """
-        return Consumer(name, self.name, self.codec, self._store, self._leases, self._clock, self._metrics, start=start)
+        return Consumer(
+            name,
+            self.name,
+            self.codec,
+            self._store,
+            self._leases,
+            self._clock,
+            self._metrics,
+            start=start,
+            leasing=leasing,
+        )
 
-    async def records(self, *, start: Literal["TRIM_HORIZON"] | datetime = "TRIM_HORIZON") -> AsyncIterator[Record[T]]:
+    # ---- looking, without a name and a checkpoint: for notebooks and tools
+
+    def records(self, *, start: Literal["TRIM_HORIZON"] | datetime = "TRIM_HORIZON") -> AsyncIterator[Record[T]]:
         """Every record that is durable when the iteration begins, shard by shard, each in order; then it ends.
-
-        For notebooks and tools: it has no name and no checkpoint, and moves nobody else's.
 
         Args:
             start: TRIM_HORIZON for all, or an aware ``datetime``: those that arrived at that instant or later.
@@ -145,33 +160,29 @@ class Stream(Generic[T]):
         Raises:
             ValidationError: ``start`` is something else, or in the future.
         """
-        if isinstance(start, datetime):
-            if start.tzinfo is None:
-                raise ValidationError(f"start={start!r} has no time zone: pass an aware datetime, e.g. with tzinfo=UTC")
-            timestamp_ms = round(start.timestamp() * 1000)
-            if timestamp_ms > self._clock.now_ms():
-                raise ValidationError(f"start={start!r} is in the future: a consumer waits for what will come")
-        elif start == "TRIM_HORIZON":
-            timestamp_ms = 0
-        else:
-            raise ValidationError(f"start={start!r} is not TRIM_HORIZON or a datetime: a consumer can start at LATEST")
-        description = await self._store.describe_stream(self.name)
-        for shard in description.shards:
-            reader = ShardReader(
-                self._store,
-                self.name,
-                shard.shard_id,
-                "AT_TIMESTAMP" if isinstance(start, datetime) else "TRIM_HORIZON",
-                timestamp_ms=timestamp_ms,
-                stream_id=description.stream_id,
-            )
-            while reader.sequence_number < shard.latest_sequence_number and not reader.at_end:
-                batch = await reader.read(_PAGE)
-                for stored in batch.records:
-                    if stored.sequence_number <= shard.latest_sequence_number:
-                        yield Record(stored, shard.shard_id, self.codec)
-                if not batch.records and batch.millis_behind_latest == 0:
-                    break
+        return self._look.records(start)
+
+    async def head(self, n: int = 10) -> list[Record[T]]:
+        """The ``n`` oldest records of all shards, by arrival."""
+        return await self._look.head(n)
+
+    @overload
+    def tail(self, n: int = 10, *, follow: Literal[False] = False) -> Awaitable[list[Record[T]]]: ...
+
+    @overload
+    def tail(self, n: int = 10, *, follow: Literal[True]) -> Follow[T]: ...
+
+    def tail(self, n: int = 10, *, follow: bool = False) -> Awaitable[list[Record[T]]] | Follow[T]:
+        """The ``n`` newest records of all shards, by arrival: ``await stream.tail()``.
+
+        With ``follow`` an iterator over them and all that come, ``async for record in stream.tail(follow=True)``: woken
+        by the append, through splits and merges, each key in order.
+        """
+        return Follow(self._look, n) if follow else self._look.tail(n)
+
+    async def lag(self, consumer: str) -> Lag:
+        """How far a consumer of this name is behind, per shard: in records, exactly, and in milliseconds."""
+        return await lag_of(consumer, self.name, self._store, self._leases, self._clock)
 
     # ---- shards and retention
 

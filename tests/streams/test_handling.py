@@ -22,7 +22,7 @@ from streamkit.errors import (
     ValidationError,
 )
 from streamkit.streams.consumer import Consumer
-from streamkit.streams.lease import LeaseTable
+from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.record import Batch
 from streamkit.streams.stream import Stream
 from streamkit.testing.cancellation import cancel_at_every_step
@@ -207,7 +207,8 @@ async def test_a_failing_batch_is_tried_again_until_it_works_while_other_shards_
         task.cancel()
         await asyncio.wait([task])
     assert "trying again in 1.0 s" in caplog.text
-    assert "ZeroDivisionError: mine" in caplog.text
+    assert "the handler raised ZeroDivisionError" in caplog.text
+    assert "ZeroDivisionError: mine" not in caplog.text
 
 
 async def test_after_its_attempts_a_batchs_error_is_raised_as_itself(
@@ -281,27 +282,6 @@ async def test_a_handler_that_awaits_something_cancelled_has_failed(make_stream:
         with pytest.raises(FunctionError, match="cancelled"):
             await consumer.run(handle, attempts=1)
         assert (await anext(consumer.batches())).values == [1]
-
-
-async def test_a_newer_consumer_of_its_name_ends_it(make_stream: MakeStream) -> None:
-    stream = await make_stream()
-    await put(stream, *range(4))
-    async with stream.consumer("billing") as older:
-        calls = 0
-
-        async def handle(batch: Batch[Any]) -> None:
-            nonlocal calls
-            calls += 1
-            await newer.__aenter__()
-
-        newer = stream.consumer("billing")
-        with pytest.raises(LeaseLostError):
-            await older.run(handle)
-        assert calls == 1
-        seen = Seen(4)
-        await run_until(seen.done, newer, seen)
-        await newer.__aexit__(None, None, None)
-    assert seen.values == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("error", [LeaseLostError("billing", "shardId-000000000000"), ClosedError("the kit")])

@@ -1,189 +1,157 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
-from streamkit.engines.memory import MemoryEngine
-from streamkit.errors import LeaseLostError, NotFoundError
-from streamkit.streams.lease import LEASES, Lease, LeaseTable, Start
-from streamkit.streams.store import PutEntry, StreamDescription
-from streamkit.tables.write import Write
-from streamkit.testing.cancellation import cancel_at_every_step
+from streamkit.codecs import Codec
+from streamkit.streams.keyspace import HashKeyRange
+from streamkit.streams.lease import LEASES, WHOLE, Lease, Start, fresh_leases, position_of, records_behind
+from streamkit.streams.record import Batch, Record, StoredRecord
+from streamkit.streams.store import ShardDescription, StreamDescription
+from streamkit.tables.item import Item
+from streamkit.tables.write import Put, Update, updated
 
-FIRST = "shardId-000000000000"
-SECOND = "shardId-000000000001"
-THIRD = "shardId-000000000002"
-
-
-class RacingTables:
-    """Tables in which somebody else does something between our look at an item and our write of it."""
-
-    def __init__(self, tables: Any) -> None:
-        self._tables = tables
-        self.between: list[Any] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tables, name)
-
-    async def write(self, writes: Sequence[Write]) -> None:
-        while self.between:
-            await self.between.pop()()
-        await self._tables.write(writes)
+ROOT, LATE, CLOSED, CHILD = (f"shardId-{index:012d}" for index in range(4))
+RANGE = HashKeyRange(0, 1)
+STREAM = StreamDescription(
+    "orders",
+    7,
+    0,
+    (
+        ShardDescription(ROOT, RANGE, 0, latest_sequence_number=9, trim_horizon=4),
+        ShardDescription(LATE, RANGE, 100, latest_sequence_number=100, trim_horizon=100),
+        ShardDescription(CLOSED, RANGE, 200, 205, (), 205, 200),
+        ShardDescription(CHILD, RANGE, 300, None, (CLOSED,), 303, 301),
+    ),
+)
+LEASE = Lease("billing", "orders", 7, ROOT, "one", 3, 5)
 
 
-@pytest.fixture
-async def stream(engine: MemoryEngine) -> StreamDescription:
-    await engine.streams.create_stream("orders", 3)
-    await engine.streams.put_records("orders", [PutEntry(key, b"") for key in "abcdefgh"])
-    return await engine.streams.describe_stream("orders")
+def stored(lease: Lease) -> Item:
+    item = dict(lease.creation().item)
+    if lease.wanted_by is not None:
+        item["wanted_by"] = lease.wanted_by
+    return item
 
 
-@pytest.fixture
-def leases(engine: MemoryEngine) -> LeaseTable:
-    return LeaseTable(engine.tables)
+def applied(lease: Lease, update: Update) -> Lease | None:
+    """The lease after the write; None: its condition is false."""
+    assert update.condition is not None
+    if not update.condition.holds(stored(lease)):
+        return None
+    return Lease.of_item("billing", STREAM, updated(LEASES, stored(lease), update))
 
 
-async def test_a_fresh_lease_has_no_checkpoint(leases: LeaseTable, stream: StreamDescription) -> None:
-    lease = await leases.take("billing", stream, FIRST, "one")
-    assert (lease.consumer, lease.stream, lease.shard_id, lease.owner) == ("billing", "orders", FIRST, "one")
-    assert (lease.counter, lease.checkpoint, lease.finished) == (1, None, False)
-    assert await leases.peek("billing", stream) == {FIRST: None, SECOND: None, THIRD: None}
+def with_(**fields: Any) -> Lease:
+    return msgspec.structs.replace(LEASE, **fields)
 
 
-async def test_a_checkpoint_stays_when_the_lease_changes_hands(leases: LeaseTable, stream: StreamDescription) -> None:
-    first = await leases.take("billing", stream, FIRST, "one")
-    moved = await leases.checkpoint(first, 17)
-    assert moved.checkpoint == 17
-    taken = await leases.take("billing", stream, FIRST, "two")
-    assert (taken.owner, taken.counter, taken.checkpoint, taken.finished) == ("two", 2, 17, False)
-    await leases.checkpoint(taken, 20, finished=True)
-    again = await leases.take("billing", stream, FIRST, "two")
-    assert (again.counter, again.checkpoint, again.finished) == (3, 20, True)
+def test_a_lease_is_read_as_it_was_stored() -> None:
+    for lease in (LEASE, with_(owner=None), with_(subsequence=3, heartbeat=2, parents=(CLOSED,), wanted_by="two")):
+        assert Lease.of_item("billing", STREAM, stored(lease)) == lease
+    creation = LEASE.creation()
+    assert isinstance(creation, Put)
+    assert creation.condition is not None
+    assert creation.condition.holds(None)
+    assert not creation.condition.holds(stored(LEASE))
 
 
-async def test_a_fenced_owner_cannot_move_the_checkpoint(leases: LeaseTable, stream: StreamDescription) -> None:
-    old = await leases.checkpoint(await leases.take("billing", stream, FIRST, "one"), 17)
-    await leases.take("billing", stream, FIRST, "two")
-    with pytest.raises(LeaseLostError) as lost:
-        await leases.checkpoint(old, 18)
-    assert (lost.value.consumer, lost.value.shard_id) == ("billing", FIRST)
-    assert (await leases.peek("billing", stream))[FIRST] == 17
+def test_items_of_before_there_were_wishes_and_heartbeats_are_read() -> None:
+    item = {"consumer": "orders#7#billing", "shard": ROOT, "owner": "one", "counter": 3, "checkpoint": 5}
+    assert Lease.of_item("billing", STREAM, {**item, "finished": False}) == LEASE
 
 
-async def test_the_same_owner_is_fenced_by_itself(leases: LeaseTable, stream: StreamDescription) -> None:
-    old = await leases.take("billing", stream, FIRST, "one")
-    await leases.take("billing", stream, FIRST, "one")
-    with pytest.raises(LeaseLostError):
-        await leases.checkpoint(old, 18)
+@pytest.mark.parametrize(
+    ("change", "writes"),
+    [
+        ({}, {"checkpoint", "renewal", "taking", "by_force", "wish", "release"}),
+        ({"heartbeat": 1}, {"checkpoint", "renewal", "by_force", "wish", "release"}),
+        ({"checkpoint": 8}, {"checkpoint", "renewal", "taking", "by_force", "wish", "release"}),
+        ({"wanted_by": "two"}, {"checkpoint", "renewal", "taking", "by_force", "release"}),
+        ({"finished": True}, {"checkpoint", "renewal", "wish"}),
+        ({"owner": "two", "counter": 4}, set()),
+        ({"owner": None, "counter": 4}, set()),
+        ({"owner": "one", "counter": 4}, set()),
+    ],
+)
+def test_what_may_be_written_to_a_lease_that_has_changed(change: dict[str, Any], writes: set[str]) -> None:
+    tried = {
+        "checkpoint": LEASE.checkpoint_write(6),
+        "renewal": LEASE.renewal(),
+        "taking": LEASE.taking("three"),
+        "by_force": LEASE.taking("three", by_force=True),
+        "wish": LEASE.wish("three"),
+        "release": LEASE.release(),
+    }
+    now = with_(**change)
+    assert {name for name, write in tried.items() if applied(now, write)} == writes
 
 
-async def test_consumers_shards_and_streams_of_one_name_are_apart(
-    engine: MemoryEngine, leases: LeaseTable, stream: StreamDescription
-) -> None:
-    await leases.checkpoint(await leases.take("billing", stream, FIRST, "one"), 17)
-    assert (await leases.take("billing", stream, SECOND, "one")).checkpoint is None
-    assert (await leases.take("mailing", stream, FIRST, "one")).checkpoint is None
-    await engine.streams.delete_stream("orders")
-    later = await engine.streams.create_stream("orders", 3)
-    assert (await leases.take("billing", later, FIRST, "one")).checkpoint is None
+def test_only_a_change_of_owner_raises_the_counter() -> None:
+    wanted = with_(wanted_by="two")
+    assert applied(LEASE, LEASE.checkpoint_write(6, 2)) == with_(checkpoint=6, subsequence=2)
+    assert applied(with_(subsequence=2), LEASE.checkpoint_write(6, finished=True)) == with_(checkpoint=6, finished=True)
+    assert applied(LEASE, LEASE.renewal()) == with_(heartbeat=1)
+    assert applied(LEASE, LEASE.wish("two")) == wanted
+    assert applied(wanted, wanted.unwish()) == LEASE
+    assert applied(wanted, LEASE.taking("three")) == with_(owner="three", counter=4)
+    assert applied(LEASE, LEASE.release()) == with_(owner=None, counter=4)
+    assert applied(wanted, wanted.release()) == with_(owner="two", counter=4)
 
 
-async def test_take_all_takes_every_shard_where_the_consumer_starts(
-    leases: LeaseTable, stream: StreamDescription
-) -> None:
-    oldest = await leases.take_all("old", stream, "one", start="TRIM_HORIZON")
-    newest = await leases.take_all("new", stream, "one", start="LATEST")
-    assert list(oldest) == list(newest) == [FIRST, SECOND, THIRD]
-    for shard in stream.shards:
-        assert oldest[shard.shard_id].checkpoint == shard.starting_sequence_number
-        assert newest[shard.shard_id].checkpoint == shard.latest_sequence_number
-    assert await leases.peek("new", stream) == {s.shard_id: s.latest_sequence_number for s in stream.shards}
+def test_it_is_not_handed_over_to_one_that_does_not_want_it_any_more() -> None:
+    wanted = with_(wanted_by="two")
+    assert applied(LEASE, wanted.release()) is None
+    assert applied(with_(wanted_by="three"), wanted.release()) is None
+    assert applied(with_(wanted_by="three"), wanted.unwish()) is None
 
 
-async def test_where_a_consumer_starts_is_decided_once(
-    engine: MemoryEngine, leases: LeaseTable, stream: StreamDescription
-) -> None:
-    first = await leases.take_all("billing", stream, "one", start="LATEST")
-    await engine.streams.put_records("orders", [PutEntry(key, b"") for key in "abcdefgh"])
-    now = await engine.streams.describe_stream("orders")
-    starts: tuple[Start | None, ...] = ("LATEST", "TRIM_HORIZON", None)
-    for start in starts:
-        again = await leases.take_all("billing", now, "two", start=start)
-        assert [lease.checkpoint for lease in again.values()] == [lease.checkpoint for lease in first.values()]
+@pytest.mark.parametrize(
+    ("start", "known", "checkpoints", "finished"),
+    [
+        ("TRIM_HORIZON", [], [4, 100, 200, 301], []),
+        ("LATEST", [], [9, 100, 205, 303], [CLOSED]),
+        # Who was there before has seen nothing of a child, and is told of what was trimmed of it.
+        ("TRIM_HORIZON", [CLOSED], [4, 100, 200, 300], []),
+        ("LATEST", [CLOSED], [9, 100, 205, 300], [CLOSED]),
+        # Also when all that it knew has expired.
+        ("LATEST", ["shardId-older"], [9, 100, 205, 300], [CLOSED]),
+        (None, [], [None, None, None, None], []),
+    ],
+)
+def test_where_a_consumer_begins(start: Start | None, known: list[str], checkpoints: list[Any], finished: Any) -> None:
+    fresh = fresh_leases("billing", STREAM, start, known)
+    assert list(fresh) == [ROOT, LATE, CLOSED, CHILD]
+    assert [lease.checkpoint for lease in fresh.values()] == checkpoints
+    assert [shard_id for shard_id, lease in fresh.items() if lease.finished] == finished
+    assert {(lease.owner, lease.counter) for lease in fresh.values()} == {(None, 1)}
+    assert fresh[CHILD].parents == (CLOSED,)
 
 
-async def test_a_descendant_of_a_known_shard_starts_with_its_oldest_record(
-    leases: LeaseTable, stream: StreamDescription
-) -> None:
-    parents = {FIRST: (), SECOND: (FIRST,), THIRD: (SECOND,)}
-    shards = [msgspec.structs.replace(shard, parent_shard_ids=parents[shard.shard_id]) for shard in stream.shards]
-    resharded = msgspec.structs.replace(stream, shards=tuple(shards))
-    # Nobody was there before: the children are as new to the consumer as their parent.
-    new = await leases.take_all("new", resharded, "one", start="LATEST")
-    assert new[SECOND].checkpoint == stream.shards[1].latest_sequence_number
-    await leases.take("old", stream, FIRST, "one")
-    old = await leases.take_all("old", resharded, "two", start="LATEST")
-    assert old[SECOND].checkpoint == stream.shards[1].starting_sequence_number
-    assert old[THIRD].checkpoint == stream.shards[2].starting_sequence_number
+def test_how_many_records_are_behind() -> None:
+    root, late, closed, _ = STREAM.shards
+    assert records_behind(root, None) == 5
+    assert records_behind(root, with_(checkpoint=None)) == 5
+    assert records_behind(root, with_(checkpoint=3)) == 5
+    assert records_behind(root, with_(checkpoint=7)) == 2
+    assert records_behind(root, with_(checkpoint=7, subsequence=1)) == 3
+    assert records_behind(root, with_(checkpoint=9)) == 0
+    assert records_behind(late, None) == 0
+    assert records_behind(closed, None) == 5
+    # The description may be older than the checkpoint.
+    assert records_behind(root, with_(checkpoint=12)) == 0
 
 
-async def test_of_two_that_take_at_once_the_later_has_it(engine: MemoryEngine, stream: StreamDescription) -> None:
-    tables = RacingTables(engine.tables)
-    ours, theirs = LeaseTable(tables), LeaseTable(engine.tables)
-    for shard_ids in ([FIRST], None):
-        taken: list[dict[str, Lease]] = []
-
-        async def take(shard_ids: list[str] | None = shard_ids, taken: list[dict[str, Lease]] = taken) -> None:
-            taken.append(await theirs.take_all("billing", stream, "theirs", shard_ids=shard_ids))
-
-        tables.between = [take, take]
-        mine = (await ours.take_all("billing", stream, "ours", shard_ids=shard_ids))[FIRST]
-        assert [mine.counter - lease[FIRST].counter for lease in taken] == [2, 1]
-        await ours.checkpoint(mine, 5)
-        for older in taken:
-            with pytest.raises(LeaseLostError):
-                await theirs.checkpoint(older[FIRST], 5)
-
-
-async def test_many_shards_are_taken_in_calls_that_a_transaction_allows(
-    engine: MemoryEngine, leases: LeaseTable
-) -> None:
-    stream = await engine.streams.create_stream("wide", 250)
-    taken = await leases.take_all("billing", stream, "one", start="TRIM_HORIZON")
-    assert list(taken) == [shard.shard_id for shard in stream.shards]
-    assert len((await engine.tables.scan(LEASES.name)).items) == 250
-
-
-async def test_an_unknown_shard_is_not_found(leases: LeaseTable, stream: StreamDescription) -> None:
-    with pytest.raises(NotFoundError, match="orders"):
-        await leases.take("billing", stream, "shardId-000000000009", "one")
-
-
-async def test_many_may_come_at_once(engine: MemoryEngine, stream: StreamDescription) -> None:
-    taken = await asyncio.gather(
-        *(LeaseTable(engine.tables).take_all("billing", stream, f"{index}") for index in range(5))
-    )
-    assert sorted(leases[FIRST].counter for leases in taken) == [1, 2, 3, 4, 5]
-
-
-async def test_cancelling_a_take_or_a_checkpoint_leaves_leases_whole(
-    engine: MemoryEngine, leases: LeaseTable, stream: StreamDescription, yielding: Callable[[Any], Any]
-) -> None:
-    numbers = [shard.latest_sequence_number for shard in stream.shards]
-
-    async def work() -> None:
-        table = LeaseTable(yielding(engine.tables))
-        taken = await table.take_all("billing", stream, "work", start="LATEST")
-        await table.checkpoint(taken[FIRST], numbers[0])
-
-    async def check() -> None:
-        taken = await leases.take_all("billing", stream, "check", start="LATEST")
-        assert [lease.checkpoint for lease in taken.values()] == numbers
-        for lease in taken.values():
-            await leases.checkpoint(lease, lease.checkpoint or 0)
-
-    assert await cancel_at_every_step(work, check) == 9
+def test_a_position_is_after_what_was_done() -> None:
+    codec: Codec[Any] = Codec(None)
+    plain = Record(StoredRecord(5, 0, "k", b""), ROOT, codec)
+    first, second = (Record(StoredRecord(6, 0, "k", b""), ROOT, codec, sub) for sub in range(2))
+    assert position_of(plain) == (5, WHOLE)
+    assert position_of(Batch(ROOT, [plain, first])) == (6, 0)
+    assert position_of(plain) < position_of(first) < position_of(second) < (6, WHOLE)
+    assert LEASE.position == position_of(plain)
+    assert with_(checkpoint=6, subsequence=1).position == position_of(second)
+    assert with_(checkpoint=None).position == (0, WHOLE)
+    assert (LEASE.done_to, with_(checkpoint=None).done_to) == (5, 0)
