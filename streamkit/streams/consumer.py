@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
-from streamkit.errors import ClosedError, ValidationError
+from streamkit.errors import ClosedError, ReadOnlyError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.streams.balance import Leasing
@@ -122,6 +122,12 @@ class Consumer(Generic[T]):
             raise ClosedError(repr(self))
         try:
             await self._coordinator.enter()
+        except ReadOnlyError as error:
+            await self._stop()
+            action = (
+                f"enter consumer {self.name!r}, which keeps its checkpoints there; stream.tail(follow=True) keeps none"
+            )
+            raise ReadOnlyError(error.url, action) from None
         except BaseException:
             await self._stop()
             raise

@@ -487,3 +487,28 @@ async def test_a_stream_that_is_not_there_is_not_found(tmp_path: Path) -> None:
             await engine.tables.get("table", [{"id": 1}])
         await owner.streams.create_stream("s", 1)
         assert (await engine.streams.describe_stream("s")).name == "s"
+
+
+async def test_a_consumer_says_why_it_cannot_be_entered(tmp_path: Path) -> None:
+    """And what to use instead; looking needs no checkpoint."""
+    async with streamkit.open(tmp_path / "data") as kit:
+        orders = await kit.create_stream("orders", type=bytes)
+        await orders.put_batch([("k", b"1"), ("k", b"2")])
+        async with orders.consumer("billing") as consumer:
+            batch = await anext(consumer.batches())
+            await consumer.checkpoint(batch[0])
+        url = f"{tmp_path / 'data'}?mode=ro"
+        async with streamkit.open(url) as looking:
+            seen = looking.stream("orders", type=bytes)
+            with pytest.raises(ReadOnlyError, match=r"enter consumer 'billing', .* stream.tail\(follow=True\)"):
+                async with seen.consumer("billing"):
+                    pass
+            assert [record.value for record in await seen.head(1)] == [b"1"]
+            assert [record.value for record in await seen.tail(1)] == [b"2"]
+            assert (await seen.lag("billing")).records == 1
+            following = seen.tail(1, follow=True)
+            assert (await anext(following)).value == b"2"
+            waiting = asyncio.ensure_future(anext(following))
+            await orders.put(b"3", partition_key="k")
+            assert (await waiting).value == b"3"
+            await following.aclose()
