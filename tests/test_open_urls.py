@@ -108,7 +108,7 @@ async def test_a_kit_beside_the_one_that_works(tmp_path: Path) -> None:
                 pass
         async with orders.consumer("billing"):
             pass
-        with pytest.raises(ReadOnlyError, match="table 'streamkit-leases'"):
+        with pytest.raises(ReadOnlyError, match="cannot enter consumer 'billing'"):
             async with kit.stream("orders").consumer("billing"):
                 pass
 
