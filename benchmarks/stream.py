@@ -9,6 +9,8 @@ import streamkit
 from benchmarks.measure import chunks
 from benchmarks.order import Check, Records
 from streamkit import Kit, Stream
+from streamkit.engines.file.engine import FileEngine
+from streamkit.limits import MIB
 
 NAME = "orders"
 SHARDS = 4
@@ -19,6 +21,20 @@ SYNCED = "synced before the answer"
 async def create(kit: Kit, shards: int = SHARDS) -> Stream[bytes]:
     """The empty stream."""
     return await kit.create_stream(NAME, shards=shards, type=bytes)
+
+
+async def use(kit: Kit, size: int) -> None:
+    """Have the store take so many bytes, and settle: its journal goes on in segments that were written before.
+
+    So was the file of the bare loop that it is compared with. A new store fills its first segments while it works.
+    """
+    other = await kit.create_stream("before", shards=SHARDS, type=bytes)
+    batch = [(f"key-{at}", bytes(4096)) for at in range(256)]
+    for _ in range(size // MIB):
+        await other.put_batch(batch)
+    await kit.delete_stream("before")
+    assert isinstance(kit.engine, FileEngine)
+    await kit.engine.settle()
 
 
 async def fill(stream: Stream[bytes], records: Records, places: Sequence[int]) -> None:

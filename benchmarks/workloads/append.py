@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import streamkit
 from benchmarks import bare
-from benchmarks.measure import Figures, Lane, Setting, Target, Workload, chunks, rate
+from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate
 from benchmarks.order import Records
 from benchmarks.peers import PEERS, Peer
 from benchmarks.peers.lanes import lanes
-from benchmarks.stream import BATCH, SHARDS, SYNCED, create, verify_stream
+from benchmarks.stream import BATCH, SHARDS, SYNCED, create, use, verify_stream
+from streamkit.limits import MIB
 
 _TASKS = 256
 
@@ -25,18 +27,27 @@ def _append(size: int, targets: tuple[Target, ...]) -> Workload:
     def total(setting: Setting, share: float = 1.0) -> int:
         return max(2, int(setting.sized(200, 4) * share)) * BATCH
 
-    async def ours(setting: Setting) -> Figures:
+    async def appended(setting: Setting, *, in_use: bool) -> Figure:
         count = total(setting)
         prepared = [records.batch(chunk) for chunk in chunks(count, BATCH)]
         directory = setting.directory / "data"
         async with streamkit.open(directory, durability=setting.durability) as kit:
+            if in_use:
+                await use(kit, 4 * MIB if setting.small else 320 * MIB)
             stream = await create(kit)
+            gc.collect()
             started = time.perf_counter()
             for batch in prepared:
                 await stream.put_batch(batch)
             seconds = time.perf_counter() - started
         await verify_stream(directory, records, count)
-        return {"streamkit": rate(count, seconds)}
+        return rate(count, seconds)
+
+    async def ours(setting: Setting) -> Figures:
+        return {"streamkit": await appended(setting, in_use=True)}
+
+    async def new(setting: Setting) -> Figures:
+        return {"streamkit, a new store": await appended(setting, in_use=False)}
 
     async def loop(setting: Setting) -> Figures:
         count = total(setting)
@@ -46,19 +57,24 @@ def _append(size: int, targets: tuple[Target, ...]) -> Workload:
     async def theirs(peer: Peer, setting: Setting) -> Figures:
         count = total(setting, peer.share)
         prepared = [records.batch(chunk) for chunk in chunks(count, BATCH)]
+        before = prepared[: len(prepared) // 5]
         async with peer.open(setting.directory) as log:
+            # They have written before, too.
+            for batch in before:
+                await log.append(batch)
+            gc.collect()
             started = time.perf_counter()
-            for batch in prepared:
+            for batch in prepared[len(before) :]:
                 await log.append(batch)
             seconds = time.perf_counter() - started
         async with peer.open(setting.directory) as log:
             records.verify(log.pairs(await log.read()), count)
-        return {peer.name: rate(count, seconds)}
+        return {peer.name: rate(count - len(before) * BATCH, seconds)}
 
     return Workload(
         "append",
-        f"put_batch of {BATCH} x {size} B, {SHARDS} shards, one after another",
-        [Lane(ours, SYNCED), Lane(loop, "fdatasync per batch"), *lanes(theirs, PEERS)],
+        f"put_batch of {BATCH} x {size} B, {SHARDS} shards, one after another; a store in use",
+        [Lane(ours, SYNCED), Lane(new, SYNCED), Lane(loop, "fdatasync per batch"), *lanes(theirs, PEERS)],
         targets,
         [peer.name for peer in PEERS] + ["bare loop"],
     )
@@ -86,6 +102,7 @@ async def _puts(setting: Setting) -> Figures:
     each = setting.sized(100, 2)
     directory = setting.directory / "data"
     async with streamkit.open(directory, durability=setting.durability) as kit:
+        await use(kit, 4 * MIB if setting.small else 320 * MIB)
         stream = await create(kit)
         seconds = await _tasks(each, lambda place: stream.put(_SINGLE.payload(place), partition_key=_SINGLE.key(place)))
     await verify_stream(directory, _SINGLE, each * _TASKS)
@@ -106,7 +123,7 @@ APPEND = (
     _append(100, (Target("lmdb", at_least=2.5),)),
     Workload(
         "puts",
-        f"{_TASKS} tasks, each awaiting one put of 1024 B after another",
+        f"{_TASKS} tasks, each awaiting one put of 1024 B after another; a store in use",
         [Lane(_puts, SYNCED), *lanes(_peer_puts, PEERS)],
         (Target("redis", at_least=15.0), Target("sqlite", at_least=30.0)),
         [peer.name for peer in PEERS],

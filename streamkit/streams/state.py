@@ -146,25 +146,23 @@ class StreamState:
             data = [entry.data for entry in entries]
             explicit = [entry.explicit_hash_key for entry in entries]
         try:
-            shards = list(map(self._routes.get, keys))
-        except TypeError:
-            shards = [None]
-        if None in shards:
+            shards = list(map(self._routes.__getitem__, keys))
+        except (KeyError, TypeError):
             shards = self._learn(keys)
         if set(map(type, data)) != _BYTES:
             self._check_data(data)
-        sizes = list(map(len, data))
+        size = sum(map(len, data))
         # Exact counting is for those who come near a limit.
-        if max(sizes) > limits.record_bytes - _MOST_KEY_BYTES or (
-            sum(sizes) > limits.put_bytes - _MOST_KEY_BYTES * count
+        if size > limits.put_bytes - _MOST_KEY_BYTES * count or (
+            size > limits.record_bytes - _MOST_KEY_BYTES and max(map(len, data)) > limits.record_bytes - _MOST_KEY_BYTES
         ):
-            self._check_sizes(keys, sizes)
+            self._check_sizes(keys, data)
         for position, key in enumerate(explicit):
             if key is not None:
                 shards[position] = self._shard_of_explicit(position, key)
-        return Routed(shards, keys, data)  # type: ignore[arg-type]
+        return Routed(shards, keys, data)
 
-    def _learn(self, keys: Sequence[str]) -> list[int | None]:
+    def _learn(self, keys: Sequence[str]) -> list[int]:
         """Where each key goes; those that were not seen yet are looked at and remembered."""
         routes = self._routes
         if len(routes) + len(keys) > _ROUTES_KEPT:
@@ -177,7 +175,7 @@ class StreamState:
                     routes[key] = self._shard_of(hash_key(key))
                 except UnicodeEncodeError as error:
                     raise ValidationError(f"entry {position}: the partition key has no UTF-8 form: {error}") from None
-        return list(map(routes.get, keys))
+        return list(map(routes.__getitem__, keys))
 
     def _shard_of(self, key: int) -> int:
         return self._open[bisect_right(self._starts, key) - 1]
@@ -192,12 +190,12 @@ class StreamState:
             if not isinstance(each, bytes):
                 raise ValidationError(f"entry {position}: data must be bytes, not {type(each).__name__}")
 
-    def _check_sizes(self, keys: Sequence[str], sizes: Sequence[int]) -> None:
+    def _check_sizes(self, keys: Sequence[str], data: Sequence[bytes]) -> None:
         # AWS: a key counts by its UTF-8 bytes.
         limits = self.limits
         total = 0
-        for position, (key, size) in enumerate(zip(keys, sizes, strict=True)):
-            size += len(key.encode())
+        for position, (key, each) in enumerate(zip(keys, data, strict=True)):
+            size = len(each) + len(key.encode())
             if size > limits.record_bytes:
                 raise ValidationError(
                     f"entry {position}: the record has {size:,} bytes and the limit is {limits.record_bytes:,}"

@@ -107,8 +107,9 @@ class Stream(Generic[T]):
         pairs = list(values)
         if not pairs:
             return []
-        keys, each = zip(*pairs, strict=True)
-        return await self._put_records(PutColumns(keys, self.codec.encode_all(each)))
+        # Two passes cost less than one ``zip(*pairs)``.
+        keys = [key for key, _ in pairs]
+        return await self._put_records(PutColumns(keys, self.codec.encode_all([value for _, value in pairs])))
 
     def producer(self, batching: Batching | None = None, *, id: str | None = None) -> Producer[T]:
         """For many puts: batched, ordered per key, waiting when full. Use it as ``async with``.

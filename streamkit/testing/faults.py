@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -173,6 +173,10 @@ class FaultyFiles:
                 with self._lock:
                     self._disk.write(fd, written, offset)
                     file.unsynced.append((offset, written))
+
+    def write_parts(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
+        """See Files. Counts as one write."""
+        self.write(fd, b"".join(parts), offset)
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
         """See Files."""

@@ -13,7 +13,6 @@ import pytest
 
 from streamkit.clock import Clock
 from streamkit.engines.base import Engine
-from streamkit.engines.file import offload
 from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.memory import MemoryEngine
 from streamkit.errors import ClosedError
@@ -65,10 +64,7 @@ class TestFileEngine(EngineContract):
     settle_after_bytes = 64 * MIB
 
     @pytest.fixture
-    async def engine(
-        self, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> AsyncIterator[Engine]:
-        monkeypatch.setattr(offload, "_BACKGROUND_INTERVAL_SECONDS", 0.001)  # or every close takes 20 ms
+    async def engine(self, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Engine]:
         engine = await self.open(tmp_path / "data", clock)
         yield engine
         before = await contents_unless_closed(engine)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import itemgetter
 
 import msgspec
 
@@ -210,15 +211,21 @@ class StreamWrites:
 
 
 def _by_shard(routed: Routed) -> Iterable[tuple[int, list[str], list[bytes]]]:
-    """The entries of each shard, in order, as columns."""
-    shards = routed.shards
-    if shards.count(shards[0]) == len(shards):
-        return ((shards[0], routed.keys, routed.data),)
-    keys: dict[int, list[str]] = {index: [] for index in dict.fromkeys(shards)}
-    data: dict[int, list[bytes]] = {index: [] for index in keys}
-    add_key = {index: column.append for index, column in keys.items()}
-    add_data = {index: column.append for index, column in data.items()}
-    for index, key, each in zip(shards, routed.keys, routed.data, strict=True):
-        add_key[index](key)
-        add_data[index](each)
-    return ((index, column, data[index]) for index, column in keys.items())
+    """The entries of each shard, in order, as columns.
+
+    Only places go through a loop of Python; to pick both columns by them costs a tenth of that.
+    """
+    shards, keys, data = routed.shards, routed.keys, routed.data
+    places: dict[int, list[int]] = {index: [] for index in dict.fromkeys(shards)}
+    if len(places) == 1:
+        yield shards[0], keys, data
+        return
+    add = {index: column.append for index, column in places.items()}
+    for add_place, place in zip(map(add.__getitem__, shards), range(len(shards)), strict=True):
+        add_place(place)
+    for index, chosen in places.items():
+        if len(chosen) == 1:
+            yield index, [keys[chosen[0]]], [data[chosen[0]]]
+        else:
+            pick = itemgetter(*chosen)
+            yield index, list(pick(keys)), list(pick(data))

@@ -30,8 +30,8 @@ from streamkit.streams.shard import count_within
 T = TypeVar("T")
 
 FILE_BYTES = 64 * MIB
-_BYTES_AT_ONCE = 4 * MIB
-"""Written by one call of a thread."""
+_BYTES_AT_ONCE = MIB
+"""Written by one call of a thread: a commit that comes meanwhile waits for the disk no longer than that takes."""
 _BYTES_AHEAD = MIB
 """Read by one call of a thread: what follows is most probably wanted next."""
 _BYTES_KEPT = 64 * MIB
@@ -121,12 +121,18 @@ class ColdStore:
     # ---- writing (nothing is visible before ``adopt``)
 
     async def write(
-        self, moves: Sequence[Move], *, extend: bool, run: Callable[[Callable[[], None]], Awaitable[None]]
+        self,
+        moves: Sequence[Move],
+        *,
+        extend: bool,
+        run: Callable[[Callable[[], None]], Awaitable[None]],
+        rest: Callable[[], Awaitable[None]],
     ) -> None:
         """Append each move's records to its shard's last file, or to a new one of its serial; synced when it returns.
 
         Blocks are packed here, one after another and between other work of the event loop; ``run`` gets the writing,
-        some megabytes at a time. A thread that packed would hold up every commit for as long as it holds the GIL.
+        a megabyte at a time. A thread that packed would hold up every commit for as long as it holds the GIL.
+        ``rest`` is awaited after each block.
         """
         pieces: list[_Piece] = []
         size = 0
@@ -146,8 +152,7 @@ class ColdStore:
                     await run(partial(self._write_pieces, pieces))
                     piece = _Piece(piece.path, piece.serial, end + len(data), [])
                     pieces, size = [piece], 0
-                else:
-                    await asyncio.sleep(0)
+                await rest()
             move.files = _grown(move, piece.serial)
         if pieces:
             await run(partial(self._write_pieces, pieces))

@@ -90,16 +90,24 @@ def check_segment_header(data: bytes, path: str, number: int, store_id: int, *, 
         raise CorruptLogError(path, len(data), f"the segment was made with {made_size:,} bytes: its end is missing")
 
 
-def frame(
+def frame(kind: int, segment: int, number: int, payload: bytes, *, store_id: int, unsynced: int = 0) -> bytes:
+    """The bytes of a frame."""
+    return b"".join(frame_parts(kind, segment, number, payload, store_id=store_id, unsynced=unsynced))
+
+
+def frame_parts(
     kind: int, segment: int, number: int, payload: bytes, *, store_id: int, unsynced: int = 0, behind: bytes = b""
-) -> bytes:
-    """The bytes of a frame, and what is written behind it. HOT: `python -m benchmarks --only append`."""
+) -> tuple[bytes, bytes, bytes]:
+    """The same as header, payload and padding with what is written behind it: not joined, the payload may be large.
+
+    HOT: `python -m benchmarks --only append`.
+    """
     unsynced = min(unsynced, MOST_UNSYNCED)
     checked = _frame.pack(_MAGIC_FRAME, FORMAT, kind, unsynced, segment, len(payload), number, 0, 0)[:_CHECKED]
     header_checksum = google_crc32c.extend(store_id & 0xFFFFFFFF, checked)
     payload_checksum = google_crc32c.extend(header_checksum, payload)
     sums = header_checksum.to_bytes(4, "little") + payload_checksum.to_bytes(4, "little")
-    return b"".join((checked, sums, payload, bytes(-len(payload) % 8), behind))
+    return checked + sums, payload, bytes(-len(payload) % 8) + behind
 
 
 class Tail(msgspec.Struct, frozen=True):

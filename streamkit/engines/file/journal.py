@@ -276,7 +276,7 @@ class Journal:
         full = self._segment
         following = self._next.take(full.number + 1, size)
         try:
-            self._files.write(full.fd, self._frame(framing.SEAL, full, b""), full.end)
+            self._files.write_parts(full.fd, self._frame(framing.SEAL, full, b""), full.end)
             # No frame is in a segment before all of the segment before it is on disk, whatever the durability.
             self._files.sync(full.fd)
         except BaseException:
@@ -286,16 +286,16 @@ class Journal:
         self._segment = following
         close_quietly(self._files, full)
 
-    def _frame(self, kind: int, segment: Segment, payload: bytes) -> bytes:
+    def _frame(self, kind: int, segment: Segment, payload: bytes) -> tuple[bytes, bytes, bytes]:
         unsynced = self.durable_group - self._synced_group
         number = self.durable_group + 1
         behind = framing.TERMINATOR if kind == framing.DATA else b""
         place = (kind, segment.number, number)
-        return framing.frame(*place, payload, store_id=self._store_id, unsynced=unsynced, behind=behind)
+        return framing.frame_parts(*place, payload, store_id=self._store_id, unsynced=unsynced, behind=behind)
 
     def _write(self, segment: Segment, payload: bytes) -> int:
-        data = self._frame(framing.DATA, segment, payload)
-        self._files.write(segment.fd, data, segment.end)
+        parts = self._frame(framing.DATA, segment, payload)
+        self._files.write_parts(segment.fd, parts, segment.end)
         if self._durability == "fsync":
             # INVARIANT: test_acknowledged_only_after_a_sync_that_began_after_the_write
             before = time.perf_counter()
@@ -306,7 +306,7 @@ class Journal:
             self._synced_group = self.durable_group + 1
         else:
             self._sync_seconds = 0.0
-        segment.end += (size := len(data) - len(framing.TERMINATOR))
+        segment.end += (size := sum(map(len, parts)) - len(framing.TERMINATOR))
         return size
 
     def _finish(self, work: asyncio.Future[int]) -> None:

@@ -38,15 +38,19 @@ def start(executor: ThreadPoolExecutor, work: Callable[[], T], *, background: bo
             outcome.append((None, error))
         finally:
             done.release()
+            if background:
+                # Where the loop has time this is heard at once.
+                with contextlib.suppress(RuntimeError):  # It was closed.
+                    loop.call_soon_threadsafe(hand_over)
 
     def hand_over() -> None:
+        if future.done():
+            return
         if not done.acquire(timeout=_HANDOVER_SECONDS):
             if background:
                 loop.call_later(_BACKGROUND_INTERVAL_SECONDS, hand_over)
             else:
                 loop.call_soon(hand_over)
-            return
-        if future.done():
             return
         result, error = outcome[0]
         if error is not None:

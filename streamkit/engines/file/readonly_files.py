@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Never
 
 from streamkit.engines.file.files import DiskFiles
@@ -69,6 +70,10 @@ class ReadOnlyFiles:
         _refuse(path)
 
     def write(self, fd: int, data: bytes, offset: int) -> None:
+        """Refused."""
+        _refuse(str(fd))
+
+    def write_parts(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
         """Refused."""
         _refuse(str(fd))
 

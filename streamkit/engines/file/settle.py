@@ -33,6 +33,11 @@ _log = logging.getLogger("streamkit.engine")
 
 # Writers wait when this many times the settling threshold is still in memory.
 _MOST_UNSETTLED = 4
+_HURRY_FROM = 1
+"""And settling takes what it can get when this many times the threshold has come since it began."""
+_REST = 3
+"""Times as long as it worked."""
+_LONGEST_REST_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 _LOOK_SECONDS = 60.0
 """Real seconds between two looks at what is too old; how old it is, the clock says."""
@@ -86,6 +91,8 @@ class Settler:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._not_before = 0.0
+        self._rested_at = 0.0
+        self._group_at_rest = 0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="streamkit-settle")
         journal.on_growth = self._grown
         self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
@@ -176,7 +183,7 @@ class Settler:
                 self._put_back(plan)
                 return position
             plan.manifest = msgspec.structs.replace(plan.manifest, position=position)
-            await self._cold.write(plan.moves, extend=plan.extend, run=self._in_thread)
+            await self._cold.write(plan.moves, extend=plan.extend, run=self._in_thread, rest=self._rest)
             self._manifest = await self._in_thread(lambda: self._write(plan))
         except BaseException:
             self._put_back(plan)
@@ -195,6 +202,20 @@ class Settler:
             await self._journal.drop_before(position)
         except OSError as error:
             _log.warning("%s keeps files that are not needed any more: %s", self._directory, error)
+
+    async def _rest(self) -> None:
+        """Between two pieces of work: while others commit, most of the disk and of the loop is theirs.
+
+        Unless so much has come meanwhile that they will soon have to wait for this.
+        """
+        loop = asyncio.get_running_loop()
+        pause = 0.0
+        busy = self._journal.durable_group != self._group_at_rest
+        if busy and not self._closing and self._journal.bytes_since_cut < _HURRY_FROM * self._threshold:
+            pause = min(_REST * (loop.time() - self._rested_at), _LONGEST_REST_SECONDS)
+        await asyncio.sleep(pause)
+        self._rested_at = loop.time()
+        self._group_at_rest = self._journal.durable_group
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         # Whoever closes waits for it; while others work it takes its time.
