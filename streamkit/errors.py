@@ -16,6 +16,7 @@
     ├── TransactionCanceledError   one of several writes was refused; none was written
     ├── LeaseLostError             somebody else owns the shard now; the checkpoint was refused
     ├── ThroughputExceededError    retryable
+    ├── StaleAggregateError        retryable, once it is packed again
     ├── FunctionError              a mapping's function failed for good
     ├── ServiceFailedError         a background service of a kit failed
     ├── ClosedError                the kit or the engine is closed
@@ -163,6 +164,24 @@ class ThroughputExceededError(StreamKitError):
         self.retry_after = retry_after
         when = "" if retry_after is None else f" in {retry_after:.2f} s"
         super().__init__(f"{what} is over its limit ({limit}): try again{when}, or more slowly")
+
+
+class StaleAggregateError(StreamKitError):
+    """Records were packed for shards that have others instead now, or some of an aggregate's were stored before.
+
+    Nothing of the call was stored. ``last_sequence`` is the last that the stream has of the producer, durable or not
+    yet; -1: none.
+    """
+
+    retryable = True
+
+    def __init__(self, stream: str, reason: str, last_sequence: int = -1) -> None:
+        self.stream = stream
+        self.last_sequence = last_sequence
+        super().__init__(
+            f"what was packed for stream {stream!r} does not fit it any more: {reason}; nothing was stored: "
+            "describe the stream and pack it again"
+        )
 
 
 class FunctionError(StreamKitError):

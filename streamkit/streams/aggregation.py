@@ -31,7 +31,7 @@ MAX_BYTES = 51_200
 """Of one aggregate, as in the Kinesis Producer Library."""
 _DIGEST = 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_KEYS, _EXPLICIT, _RECORDS = 1, 2, 3
+_KEYS, _EXPLICIT, _RECORDS, _TAGS = 1, 2, 3, 4
 _OUTER_KEY = "a"
 _data_of = attrgetter("data")
 
@@ -73,12 +73,62 @@ def user_records(stored: StoredRecord, hash_key_range: HashKeyRange | None = Non
     if hash_key_range is not None:
         inside = 0
         for each in found:
-            key = hash_key(each.partition_key) if each.explicit_hash_key is None else each.explicit_hash_key
-            if key not in hash_key_range:
+            if _hash_key(each) not in hash_key_range:
                 break
             inside += 1
         found = found[:inside]
     return [StoredRecord(stored.sequence_number, stored.arrival_ms, each.partition_key, each.data) for each in found]
+
+
+class Packing:
+    """An aggregate in the making. It knows its size to the byte."""
+
+    __slots__ = ("_explicit", "_explicit_table", "_first", "_keys", "_keys_table", "_records", "size")
+
+    def __init__(self, first: PutEntry) -> None:
+        self.size = len(_OUTER_KEY) + len(MAGIC) + _DIGEST
+        """As the service counts a record: data and partition key."""
+        self._first = first
+        self._keys: dict[str, int] = {}
+        self._explicit: dict[int, int] = {}
+        self._keys_table = bytearray()
+        self._explicit_table = bytearray()
+        self._records = bytearray()
+        self.add(first)
+
+    def add(self, entry: PutEntry, max_bytes: int | None = None) -> bool:
+        """Take it in; False: it would make the aggregate larger than ``max_bytes``, and was not."""
+        key, number = entry.partition_key, entry.explicit_hash_key
+        keys, explicit, record, records = bytearray(), bytearray(), bytearray(), bytearray()
+        if key not in self._keys:
+            _put_bytes(keys, _KEYS, key.encode())
+        _put_varint(record, _KEYS << 3 | _VARINT)
+        _put_varint(record, self._keys.get(key, len(self._keys)))
+        if number is not None:
+            if number not in self._explicit:
+                _put_bytes(explicit, _EXPLICIT, str(int(number)).encode())
+            _put_varint(record, _EXPLICIT << 3 | _VARINT)
+            _put_varint(record, self._explicit.get(number, len(self._explicit)))
+        _put_bytes(record, _RECORDS, entry.data)
+        _put_bytes(records, _RECORDS, record)
+        size = self.size + len(keys) + len(explicit) + len(records)
+        if max_bytes is not None and size > max_bytes:
+            return False
+        self.size = size
+        self._keys.setdefault(key, len(self._keys))
+        if number is not None:
+            self._explicit.setdefault(number, len(self._explicit))
+        self._keys_table += keys
+        self._explicit_table += explicit
+        self._records += records
+        return True
+
+    def sealed(self, outer_hash_key: int | None = None) -> PutEntry:
+        """The aggregate as one entry; see ``aggregate``."""
+        message = self._keys_table + self._explicit_table + self._records
+        digest = md5(message, usedforsecurity=False).digest()
+        key = _hash_key(self._first) if outer_hash_key is None else outer_hash_key
+        return PutEntry(_OUTER_KEY, MAGIC + bytes(message) + digest, key)
 
 
 def aggregate(entries: Sequence[PutEntry], outer_hash_key: int | None = None) -> PutEntry:
@@ -88,29 +138,14 @@ def aggregate(entries: Sequence[PutEntry], outer_hash_key: int | None = None) ->
     """
     if len(entries) == 1:
         return entries[0]
-    keys: dict[str, int] = {}
-    explicit: dict[int, int] = {}
-    records = bytearray()
-    for entry in entries:
-        record = bytearray()
-        _put_varint(record, _KEYS << 3 | _VARINT)
-        _put_varint(record, keys.setdefault(entry.partition_key, len(keys)))
-        if entry.explicit_hash_key is not None:
-            _put_varint(record, _EXPLICIT << 3 | _VARINT)
-            _put_varint(record, explicit.setdefault(entry.explicit_hash_key, len(explicit)))
-        _put_bytes(record, _RECORDS, entry.data)
-        _put_bytes(records, _RECORDS, record)
-    message = bytearray()
-    for key in keys:
-        _put_bytes(message, _KEYS, key.encode())
-    for number in explicit:
-        _put_bytes(message, _EXPLICIT, str(number).encode())
-    message += records
-    first = entries[0]
-    if outer_hash_key is None:
-        outer_hash_key = hash_key(first.partition_key) if first.explicit_hash_key is None else first.explicit_hash_key
-    digest = md5(message, usedforsecurity=False).digest()
-    return PutEntry(_OUTER_KEY, MAGIC + bytes(message) + digest, outer_hash_key)
+    packing = Packing(entries[0])
+    for entry in entries[1:]:
+        packing.add(entry)
+    return packing.sealed(outer_hash_key)
+
+
+Accepted = tuple[PutEntry, int, int]
+"""An entry, its size in bytes, and its producer's sequence."""
 
 
 class Outgoing(msgspec.Struct, gc=False):
@@ -119,57 +154,61 @@ class Outgoing(msgspec.Struct, gc=False):
     entry: PutEntry
     sequence: int
     """The producer's, of the last record in it."""
-    packed: list[PutEntry] | None
+    packed: list[Accepted] | None = None
     """The records of an aggregate; None: it is a plain one."""
-    shard_id: str = ""
-    """Where it was packed for."""
+
+    @property
+    def records(self) -> list[Accepted]:
+        """What was accepted for it, in order."""
+        return [(self.entry, 0, self.sequence)] if self.packed is None else self.packed
 
 
 def pack(
-    accepted: Sequence[tuple[PutEntry, int, int]],
+    accepted: Sequence[Accepted],
     shards: Sequence[ShardDescription],
     max_bytes: int,
     *,
     in_order: bool,
+    stored_to: int = -1,
 ) -> list[Outgoing]:
     """Entries (with their sizes and sequences) as aggregates of at most ``max_bytes``, each of one shard.
 
     Each key's records keep their order. ``in_order``: all of them do, so that what is stored is always everything up
-    to some sequence; then only neighbours of one shard are packed together.
+    to some sequence; then only neighbours of one shard are packed together, and none up to ``stored_to`` with a later.
     """
     ordered = sorted(shards, key=lambda shard: shard.hash_key_range.start)
     starts = [shard.hash_key_range.start for shard in ordered]
     outgoing: list[Outgoing] = []
-    open_for: dict[str, tuple[list[PutEntry], int]] = {}
-    sequences: dict[str, int] = {}
+    open_for: dict[str, tuple[list[Accepted], Packing]] = {}
+    was_stored = False
 
     def close(shard_id: str) -> None:
-        entries, _ = open_for.pop(shard_id)
-        packed = entries if len(entries) > 1 else None
-        outgoing.append(Outgoing(aggregate(entries), sequences[shard_id], packed, shard_id))
+        records, packing = open_for.pop(shard_id)
+        entry, _, sequence = records[-1]
+        several = len(records) > 1
+        outgoing.append(Outgoing(packing.sealed() if several else entry, sequence, records if several else None))
 
-    for entry, _, sequence in accepted:
-        key = hash_key(entry.partition_key) if entry.explicit_hash_key is None else entry.explicit_hash_key
-        shard_id = ordered[bisect_right(starts, key) - 1].shard_id
+    for each in accepted:
+        entry, _, sequence = each
+        shard_id = ordered[bisect_right(starts, _hash_key(entry)) - 1].shard_id
         if in_order:
-            for other in [each for each in open_for if each != shard_id]:
+            for other in [other for other in open_for if other != shard_id or was_stored != (sequence <= stored_to)]:
                 close(other)
-        size = aggregated_size(entry)
-        if shard_id in open_for and open_for[shard_id][1] + size > max_bytes:
+            was_stored = sequence <= stored_to
+        if shard_id in open_for:
+            records, packing = open_for[shard_id]
+            if packing.add(entry, max_bytes):
+                records.append(each)
+                continue
             close(shard_id)
-        entries, total = open_for.get(shard_id, ([], len(MAGIC) + _DIGEST))
-        entries.append(entry)
-        open_for[shard_id] = entries, total + size
-        sequences[shard_id] = sequence
+        open_for[shard_id] = [each], Packing(entry)
     for shard_id in list(open_for):
         close(shard_id)
     return outgoing
 
 
-def aggregated_size(entry: PutEntry) -> int:
-    """At most so many bytes more has an aggregate that holds this entry as well."""
-    explicit = 0 if entry.explicit_hash_key is None else 44
-    return len(entry.data) + len(entry.partition_key.encode()) + 40 + explicit
+def _hash_key(entry: PutEntry | UserRecord) -> int:
+    return hash_key(entry.partition_key) if entry.explicit_hash_key is None else entry.explicit_hash_key
 
 
 # ---- reading
@@ -215,6 +254,10 @@ def _record(message: bytes, keys: list[str], explicit: list[int]) -> UserRecord:
             number = value
         elif field == _RECORDS and isinstance(value, bytes):
             data = value
+        elif field == _TAGS and isinstance(value, bytes):
+            # Nobody reads tags, but what has a tag without a key was written by nobody either.
+            if not any(inner == _KEYS and isinstance(key_of_tag, bytes) for inner, key_of_tag in list(_fields(value))):
+                raise MalformedError
         elif field in (_KEYS, _EXPLICIT, _RECORDS):
             raise MalformedError
     if key is None or data is None:

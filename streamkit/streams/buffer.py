@@ -9,7 +9,7 @@ import msgspec
 from streamkit.backoff import Retry
 from streamkit.errors import ValidationError
 from streamkit.limits import MIB
-from streamkit.streams.aggregation import MAX_BYTES
+from streamkit.streams.aggregation import MAX_BYTES, Accepted
 from streamkit.streams.keyspace import KEY_SPACE
 from streamkit.streams.store import PutEntry
 
@@ -30,7 +30,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     aggregate: bool = False
     """Pack records of one shard into one, as the Kinesis Producer Library does; consumers get them one by one."""
     aggregation_max_bytes: int = MAX_BYTES
-    """Bytes of one such aggregate; a single larger record goes alone."""
+    """Bytes of one such aggregate, its partition key included; a single larger record goes alone."""
     retry: Retry = Retry(first=0.1, longest=10.0)
     """The waits before what was refused with a retryable error is sent again; an error's ``retry_after`` goes first."""
 
@@ -40,10 +40,6 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValidationError(f"Batching.{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.linger <= 3600:
             raise ValidationError(f"Batching.linger must be 0 to 3,600 seconds, not {self.linger}")
-
-
-Accepted = tuple[PutEntry, int, int]
-"""An entry, its size in bytes, and its producer's sequence."""
 
 
 class Buffer:

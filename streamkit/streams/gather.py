@@ -17,10 +17,23 @@ _MOST_BYTES = 4 * MIB
 """A call of AWS takes 500 entries and 10 MiB with their keys; so this is a legal one everywhere."""
 
 
+class _Call:
+    """One call of the store."""
+
+    __slots__ = ("after", "begun", "entries", "waiters")
+
+    def __init__(self, entries: Sequence[PutEntry], waiters: Sequence[asyncio.Future[PutResult]], after: int) -> None:
+        self.entries = entries
+        self.waiters = waiters
+        self.after = after
+        """How many entries must be in the store's hands before."""
+        self.begun = False
+
+
 class Gathering:
     """Puts of one stream that are on their way. Nothing lingers: a turn of the loop is all that a put waits for.
 
-    Ordering: puts go to the store in the order in which they were made.
+    Ordering: puts go to the store in the order in which they were made, also when one of them is malformed.
     Cancellation: a put whose task is cancelled is stored or not, and takes nothing with it.
     """
 
@@ -32,6 +45,9 @@ class Gathering:
         self._waiters: list[asyncio.Future[PutResult]] = []
         self._bytes = 0
         self._sending: set[asyncio.Task[None]] = set()
+        # How many entries have left the gathering, and how many of them are in the store's hands.
+        self._left = 0
+        self._handed = 0
 
     def put(self, partition_key: str, data: bytes, explicit_hash_key: int | None) -> asyncio.Future[PutResult]:
         """The future gets the entry's result, or the error that refused it."""
@@ -49,31 +65,63 @@ class Gathering:
         self._bytes += len(data)
         return waiter
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether something that was put is not in the store's hands yet."""
+        return bool(self._waiters) or self._handed < self._left
+
+    async def handed_over(self) -> None:
+        """Return when all that was put before is in the store's hands: for a call of another kind that is to follow.
+
+        Whoever goes on without another ``await`` is next, and before those who wait for it after him.
+        """
+        self._send()
+        await self._handed_to(self._left)
+
+    async def _handed_to(self, target: int) -> None:
+        while self._handed < target:  # noqa: ASYNC110 - turns of the loop are what it waits for
+            await asyncio.sleep(0)
+
     def _send(self) -> None:
         if not self._waiters:
             return
         entries: Sequence[PutEntry] = PutColumns(self._keys, self._data)
         if self._explicit.count(None) < len(self._explicit):
             entries = list(map(PutEntry, self._keys, self._data, self._explicit))
-        task = asyncio.get_running_loop().create_task(self._store(entries, self._waiters), name="streamkit put")
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        self._start(_Call(entries, self._waiters, self._left))
+        self._left += len(self._waiters)
         self._keys, self._data, self._explicit, self._waiters, self._bytes = [], [], [], [], 0
 
-    async def _store(self, entries: Sequence[PutEntry], waiters: Sequence[asyncio.Future[PutResult]]) -> None:
+    def _start(self, call: _Call) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            self._sending.discard(task)
+            if task.cancelled():
+                self._handed += 0 if call.begun else len(call.waiters)
+                for waiter in call.waiters:
+                    waiter.cancel()
+
+        task = asyncio.get_running_loop().create_task(self._store(call), name="streamkit put")
+        self._sending.add(task)
+        task.add_done_callback(ended)
+
+    async def _store(self, call: _Call) -> None:
+        entries, waiters = call.entries, call.waiters
+        if self._handed < call.after:
+            await self._handed_to(call.after)
+        call.begun = True
+        self._handed += len(waiters)
         try:
             results = await self._put(entries)
         except ValidationError as error:
             if len(waiters) == 1:
                 _fail(waiters, error)
                 return
-            # One entry refuses its whole call, and must not refuse what others put.
+            # One entry refuses its whole call, and must not refuse what others put. All go at once, so that they are
+            # durable together, and what was put later waits until they have gone.
+            # INVARIANT: test_a_malformed_put_lets_nothing_overtake
+            self._handed -= len(waiters)
             for place, waiter in enumerate(waiters):
-                await self._store([entries[place]], [waiter])
-        except asyncio.CancelledError:
-            for waiter in waiters:
-                waiter.cancel()
-            raise
+                self._start(_Call([entries[place]], [waiter], 0))
         except Exception as error:
             _fail(waiters, error)
         else:

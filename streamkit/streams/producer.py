@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.codecs import Codec
-from streamkit.errors import ClosedError, StreamKitError, ValidationError
-from streamkit.streams.aggregation import Outgoing, pack
-from streamkit.streams.buffer import Accepted, Batching, Buffer, entry_bytes
-from streamkit.streams.store import ProducerSequences, PutEntry, PutResult, ShardDescription, StreamDescription
+from streamkit.errors import ClosedError, StaleAggregateError, StreamKitError, ValidationError
+from streamkit.streams.aggregation import Accepted
+from streamkit.streams.buffer import Batching, Buffer, entry_bytes
+from streamkit.streams.inflight import Failed, InFlight
+from streamkit.streams.state import check_producer_id
+from streamkit.streams.store import ProducerSequences, PutEntry, PutResult, StreamDescription
 
 T = TypeVar("T")
 
 logger = logging.getLogger("streamkit.streams")
 
-PutRecords = Callable[[Sequence[PutEntry], ProducerSequences | None], Awaitable[Sequence[PutResult]]]
-"""``put_records`` of one stream."""
+
+class PutRecords(Protocol):
+    """``put_records`` of one stream."""
+
+    def __call__(
+        self, entries: Sequence[PutEntry], producer: ProducerSequences | None, newest_shard_id: str | None, /
+    ) -> Awaitable[Sequence[PutResult]]:
+        """See StreamStore."""
 
 
 class Producer(Generic[T]):
@@ -40,13 +49,15 @@ class Producer(Generic[T]):
     what a batch leaves to be tried again is sent before anything later.
     Errors: a retryable one (``error.retryable``) is tried again for as long as it takes. Any other is raised by the
     next ``put``, ``flush`` or end of the block, once, as the store raised it; ``refused`` then has the entries that
-    were not stored. Records put after a refused one are sent all the same.
+    were not stored. Records put after a refused one are sent all the same (but see idempotence).
     Idempotence: a producer with an ``id`` gives each record a sequence: a number of the caller's own that only grows (a
     line, an offset), or its own count. What was stored under it once is never stored again, by this producer or a later
-    one of its id; ``last_sequence`` says where to go on after a crash. Two at once under one id share its sequences,
-    and each is stored by whoever comes first. An id that puts nothing for a week is forgotten.
-    Aggregation (``Batching(aggregate=True)``): an aggregate whose shard splits just then goes to one of its children
-    whole; its records are all delivered, and the order of their keys is not promised across that moment.
+    one of its id; ``last_sequence`` says where to go on after a crash, and after a refusal: a record that is refused
+    refuses all that were accepted after it, so that no later one is stored before it. Only one that the store calls
+    malformed is refused alone. Two at once under one id share its sequences, and each is stored by whoever comes first.
+    An id that puts nothing for a week is forgotten.
+    Aggregation (``Batching(aggregate=True)``): an aggregate is of one shard; if that splits or merges before it is put,
+    nothing of it is stored, and its records are packed again.
     """
 
     def __init__(
@@ -59,23 +70,30 @@ class Producer(Generic[T]):
         batching: Batching,
         producer_id: str | None = None,
     ) -> None:
-        if producer_id is not None and not (isinstance(producer_id, str) and 1 <= len(producer_id) <= 128):
-            raise ValidationError(f"a producer id is 1 to 128 characters, not {producer_id!r:.80}")
+        if producer_id is not None:
+            check_producer_id(producer_id)
         self.producer_id = producer_id
         self.last_sequence = -1
-        """Of the last record that this or an earlier producer of the id accepted or stored; -1: there was none."""
+        """Of the last record that this or an earlier producer of the id accepted or stored; -1: there was none.
+
+        Where records were refused, the first of them has the one above it.
+        """
         self.duplicates = 0
         """How many records were not stored because they had been before."""
         self.refused: list[PutEntry] = []
         """What the error that was raised last did not store, in order."""
         self._describe = describe
-        self._shards: Sequence[ShardDescription] = ()
+        self._described: StreamDescription | None = None
         self._what = f"the producer of stream {stream!r}"
         self._codec = codec
         self._put = put
         self._clock = clock
         self._batching = batching
         self._buffer = Buffer(batching)
+        self._in_flight = InFlight(
+            producer_id, aggregate=batching.aggregate, aggregation_max_bytes=batching.aggregation_max_bytes
+        )
+        self._numbered = -1
         self._sender: asyncio.Task[None] | None = None
         self._closed = False
         self._hurry = False
@@ -119,9 +137,11 @@ class Producer(Generic[T]):
             await self._wait_for_room(size)
         self._raise_untold()
         if sequence is None:
-            sequence = self.last_sequence + 1
-        elif self.producer_id is None or not isinstance(sequence, int) or not 0 <= sequence < 2**63:
+            # Never a number again that a refused one had: whether that was stored is not always known.
+            sequence = max(self.last_sequence, self._numbered) + 1
+        elif self.producer_id is None or type(sequence) is not int or not 0 <= sequence < 2**63:
             raise ValidationError(f"sequence={sequence!r}: an int from 0 on, for stream.producer(id=...) alone")
+        self._since_wait += 1
         if sequence <= self.last_sequence:
             self.duplicates += 1
             return
@@ -131,7 +151,7 @@ class Producer(Generic[T]):
         self._buffer.add(entry, size, self._clock.now_ms(), sequence)
         if self.producer_id is not None:
             self.last_sequence = sequence
-        self._since_wait += 1
+            self._numbered = max(self._numbered, sequence)
         if was_waiting or self._buffer.is_full():
             self._nudge()
 
@@ -156,7 +176,10 @@ class Producer(Generic[T]):
         if self._sender is not None:
             raise ClosedError(self._what)
         if self.producer_id is not None:
-            self.last_sequence = (await self._describe()).producers.get(self.producer_id, -1)
+            last_sequence = (await self._describe()).producers.get(self.producer_id, -1)
+            if self._sender is not None:
+                raise ClosedError(self._what)
+            self.last_sequence = last_sequence
         self._sender = asyncio.create_task(self._send_all(), name=self._what)
         return self
 
@@ -245,7 +268,7 @@ class Producer(Generic[T]):
         ended: Exception = ClosedError(self._what)
         try:
             while await self._gathered():
-                await self._send(await self._outgoing(self._buffer.take()))
+                await self._send(self._buffer.take())
                 self._buffer.settle()
                 self._wake_all()
         except Exception as error:
@@ -253,7 +276,7 @@ class Producer(Generic[T]):
             ended = error
         finally:
             self._closed = True
-            self._refuse([entry for entry, _, _ in self._buffer.abandon()], ended)
+            self._refuse_all(ended)
             self._wake_all()
 
     async def _gathered(self) -> bool:
@@ -274,66 +297,72 @@ class Producer(Generic[T]):
                 return True
             await self._sleep(due_ms)
 
-    async def _outgoing(self, accepted: Sequence[Accepted]) -> list[Outgoing]:
-        if not self._batching.aggregate:
-            return [Outgoing(entry, sequence, None) for entry, _, sequence in accepted]
-        if not self._shards:
+    async def _send(self, accepted: Sequence[Accepted]) -> None:
+        """Put them until each is stored or refused for good."""
+        in_flight = self._in_flight
+        in_flight.begin(accepted)
+        if self._batching.aggregate:
+            await self._pack()
+        failures = 0
+        while in_flight.calls:
+            entries, sequences = in_flight.next_call()
+            newest = None if self._described is None else self._described.newest_shard_id
+            failed: Failed
             try:
-                self._shards = (await self._describe()).open_shards
+                results = await self._put(entries, sequences, newest)
+            except StaleAggregateError as error:
+                self._described = None
+                await self._pack(error.last_sequence)
+                continue
+            except ValidationError as error:
+                if in_flight.narrow():
+                    continue
+                failed = [(in_flight.calls[0][0], error)]
+            except Exception as error:
+                failed = [(each, error) for each in in_flight.calls[0]]
+            else:
+                failed, duplicates = in_flight.answered(results)
+                self.duplicates += duplicates
+            refused, fatal = in_flight.settle(failed, may_retry=not self._hurry)
+            self._refuse(refused)
+            if fatal is not None:
+                self._refuse_all(fatal)
+            elif len(refused) < sum(len(each.records) for each, _ in failed):
+                failures += 1
+                await self._back_off(failures, len(in_flight.calls[0]), failed[-1][1])
+            else:
+                failures = 0
+
+    async def _pack(self, stored_to: int = -1) -> None:
+        if self._described is None:
+            try:
+                self._described = await self._describe()
             except StreamKitError:
                 # The put will say what is wrong.
-                return [Outgoing(entry, sequence, None) for entry, _, sequence in accepted]
-        in_order = self.producer_id is not None
-        return pack(accepted, self._shards, self._batching.aggregation_max_bytes, in_order=in_order)
+                self._in_flight.begin(self._in_flight.records())
+                return
+        self._in_flight.pack(self._described, stored_to)
 
-    async def _send(self, outgoing: list[Outgoing]) -> None:
-        """Put them until each is stored or refused for good."""
-        failures = 0
-        while outgoing:
-            failed: list[tuple[Outgoing, Exception]]
-            sequences = None
-            if self.producer_id is not None:
-                sequences = ProducerSequences(self.producer_id, [each.sequence for each in outgoing])
-            try:
-                results = await self._put([each.entry for each in outgoing], sequences)
-            except ValidationError as error:
-                if len(outgoing) > 1:
-                    # One entry refuses its whole call, so look for it; one half after the other keeps the order.
-                    half = len(outgoing) // 2
-                    await self._send(outgoing[:half])
-                    await self._send(outgoing[half:])
-                    return
-                failed = [(outgoing[0], error)]
-            except Exception as error:
-                failed = [(each, error) for each in outgoing]
-            else:
-                failed = []
-                for each, result in zip(outgoing, results, strict=True):
-                    if result.error is not None:
-                        failed.append((each, result.error))
-                    elif result.duplicate:
-                        self.duplicates += 1 if each.packed is None else len(each.packed)
-                    elif each.shard_id not in ("", result.shard_id):
-                        self._shards = ()  # They were resharded: look again before the next batch.
-            outgoing = []
-            for each, refusal in failed:
-                if isinstance(refusal, StreamKitError) and refusal.retryable and not self._hurry:
-                    outgoing.append(each)
-                else:
-                    self._refuse([each.entry] if each.packed is None else each.packed, refusal)
-            if outgoing:
-                failures += 1
-                await self._back_off(failures, len(outgoing), failed[-1][1])
+    def _refuse(self, refused: Sequence[tuple[PutEntry, Exception]]) -> None:
+        self._untold.extend(refused)
+        self._refusals += len(refused)
 
-    def _refuse(self, entries: Sequence[PutEntry], error: Exception) -> None:
-        self._untold.extend((entry, error) for entry in entries)
-        self._refusals += len(entries)
+    def _refuse_all(self, error: Exception) -> None:
+        """Everything that was accepted and is not settled."""
+        rest = self._in_flight.records()
+        self._in_flight.calls = []
+        self._buffer.settle()
+        rest += self._buffer.abandon()
+        if rest and self.producer_id is not None:
+            self.last_sequence = min(self.last_sequence, rest[0][2] - 1)
+        self._refuse([(entry, error) for entry, _, _ in rest])
 
     async def _back_off(self, failures: int, count: int, error: Exception) -> None:
         after = error.retry_after if isinstance(error, StreamKitError) else None
         delay = self._batching.retry.delay(failures) if after is None else after
         logger.warning("%s tries %d records again in %.2f s: %s", self._what, count, delay, error)
-        due_ms = self._clock.now_ms() + round(delay * 1000)
+        # At least a moment, in which others run and a limit's share of it comes back.
+        due_ms = self._clock.now_ms() + max(1, math.ceil(delay * 1000))
         while not self._hurry and self._clock.now_ms() < due_ms:
             await self._sleep(due_ms)
 

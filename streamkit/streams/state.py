@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import msgspec
 
-from streamkit.errors import NotFoundError, ValidationError
+from streamkit.errors import NotFoundError, StaleAggregateError, ValidationError
 from streamkit.limits import Limits
-from streamkit.streams.keyspace import KEY_SPACE, MOST_SHARD_INDEX, HashKeyRange, even_ranges, hash_key
+from streamkit.streams.keyspace import KEY_SPACE, MOST_SHARD_INDEX, HashKeyRange, even_ranges, hash_key, shard_id_of
 from streamkit.streams.reshard import merged_range, split_range
 from streamkit.streams.shard import Shard
 from streamkit.streams.store import (
@@ -31,7 +31,10 @@ from streamkit.streams.throughput import ShardLoad, ShardMeter
 _ROUTES_KEPT = 100_000
 _MOST_KEY_BYTES = 1024
 """256 characters of up to four bytes."""
+_MOST_PRODUCERS = 100_000
+"""Ids that a stream remembers; they cost some 30 MB."""
 _BYTES = {bytes}
+_INT = {int}
 
 
 class Routed(msgspec.Struct, gc=False):
@@ -49,6 +52,8 @@ class ProducerState(msgspec.Struct):
     seen_ms: int
     group: int = 0
     """The log's group that the last sequence is in."""
+    durable: int | None = None
+    """The last that is durable while ``last_sequence`` is not yet, -1: none; None: that one is."""
 
 
 class StreamState:
@@ -108,8 +113,17 @@ class StreamState:
             self.created_ms,
             tuple(shard.describe() for shard in self.shards.values()),
             self.attributes,
-            {name: producer.last_sequence for name, producer in self.producers.items()},
+            self._durable_sequences(),
         )
+
+    def _durable_sequences(self) -> dict[str, int]:
+        # Whoever is told of a sequence takes its record for stored.
+        # INVARIANT: test_a_sequence_is_told_when_it_is_durable
+        known = {
+            name: producer.last_sequence if producer.durable is None else producer.durable
+            for name, producer in self.producers.items()
+        }
+        return known if -1 not in known.values() else {name: at for name, at in known.items() if at >= 0}
 
     def shard(self, shard_id: str) -> Shard:
         """The shard of this id.
@@ -204,23 +218,65 @@ class StreamState:
         if total > limits.put_bytes:
             raise ValidationError(f"the call has {total:,} bytes and the limit is {limits.put_bytes:,}: split it")
 
+    def check_newest(self, shard_id: str) -> None:
+        """Refuse what was packed when another shard than now was the newest.
+
+        Raises:
+            StaleAggregateError: it was.
+        """
+        newest = shard_id_of(self.next_index - 1)
+        if shard_id != newest:
+            raise StaleAggregateError(self.name, f"the newest shard is {newest}, and it was packed for {shard_id}")
+
     # ---- producers
 
     def known(self, producer: ProducerSequences, count: int) -> int:
         """How many of a call's entries, from the first on, were stored before.
 
         Raises:
-            ValidationError: the sequences are not one for each entry, or not strictly increasing.
+            ValidationError: the id or the sequences are malformed, or the id is one too many.
+            StaleAggregateError: of the first that was not, some records were.
         """
-        sequences = producer.sequences
-        if len(sequences) != count:
-            raise ValidationError(f"{count} entries need as many producer sequences, not {len(sequences)}")
-        if not 1 <= len(producer.producer_id) <= 128:
-            raise ValidationError(f"a producer id is 1 to 128 characters, not {producer.producer_id!r:.80}")
-        if any(a >= b for a, b in pairwise(sequences)) or not 0 <= sequences[0] < 2**63:
-            raise ValidationError("producer sequences are integers from 0 on and strictly increasing within a call")
-        state = self.producers.get(producer.producer_id)
-        return 0 if state is None else bisect_right(sequences, state.last_sequence)
+        sequences, firsts = producer.sequences, producer.firsts
+        for each in (sequences,) if firsts is None else (sequences, firsts):
+            if len(each) != count:
+                raise ValidationError(f"{count} entries need as many producer sequences, not {len(each)}")
+            # What the log cannot hold must not reach it.
+            if (
+                set(map(type, each)) != _INT
+                or any(a >= b for a, b in pairwise(each))
+                or each[0] < 0
+                or each[-1] >= 2**63
+            ):
+                raise ValidationError("producer sequences are integers from 0 on and strictly increasing within a call")
+        state = self.producers.get(producer.producer_id) if isinstance(producer.producer_id, str) else None
+        if state is None:
+            check_producer_id(producer.producer_id)
+            if len(self.producers) >= _MOST_PRODUCERS:
+                raise ValidationError(
+                    f"stream {self.name!r} remembers {_MOST_PRODUCERS:,} producer ids, each for a week after its last "
+                    "put, and has no room for another: give a producer the same id every time it runs"
+                )
+            return 0
+        last = state.last_sequence
+        known = bisect_right(sequences, last)
+        if firsts is not None and known < count and firsts[known] <= last:
+            raise StaleAggregateError(self.name, f"of one aggregate the records up to {last} were stored before", last)
+        return known
+
+    def producer_put(self, producer_id: str, sequence: int, now_ms: int, group: int) -> None:
+        """A producer's sequence is in a group of the log, which is not durable yet."""
+        state = self.producers.get(producer_id)
+        durable = -1
+        if state is not None:
+            durable = state.last_sequence if state.durable is None else state.durable
+        self.producers[producer_id] = ProducerState(sequence, now_ms, group, durable)
+
+    def producer_durable(self, producer_id: str, sequence: int) -> None:
+        """A producer's sequence is durable."""
+        state = self.producers.get(producer_id)
+        if state is not None:
+            state.durable = None if sequence >= state.last_sequence else sequence
 
     def forget_producers(self, seen_before_ms: int) -> None:
         """Idempotent producers that were not seen since an instant are unknown from now on."""
@@ -305,3 +361,17 @@ class StreamState:
         self._starts = [shard.hash_key_range.start for shard in is_open]
         self._open = [shard.index for shard in is_open]
         self._routes.clear()
+
+
+def check_producer_id(producer_id: object) -> None:
+    """Refuse an id that no stream takes.
+
+    Raises:
+        ValidationError: it is not 1 to 128 characters that have a UTF-8 form.
+    """
+    if not isinstance(producer_id, str) or not 1 <= len(producer_id) <= 128:
+        raise ValidationError(f"a producer id is 1 to 128 characters, not {producer_id!r:.80}")
+    try:
+        producer_id.encode()
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"the producer id has no UTF-8 form: {error}") from None

@@ -66,7 +66,9 @@ class ProducerSequences(msgspec.Struct, frozen=True):
 
     producer_id: str
     sequences: Sequence[int]
-    """One for each entry of the call, strictly increasing; gaps are fine."""
+    """One for each entry of the call, strictly increasing; gaps are fine. An aggregate has that of its last record."""
+    firsts: Sequence[int] | None = None
+    """Of each entry's first record; None: no entry is an aggregate."""
 
 
 class PutEntry(msgspec.Struct, frozen=True, gc=False):
@@ -182,6 +184,11 @@ class StreamDescription(msgspec.Struct, frozen=True):
     """The last sequence that is stored of each idempotent producer."""
 
     @property
+    def newest_shard_id(self) -> str:
+        """Every split and merge changes it, so it stands for the shards that there are."""
+        return max(shard.shard_id for shard in self.shards)
+
+    @property
     def open_shards(self) -> tuple[ShardDescription, ...]:
         """Those that take records; their ranges cover the key space."""
         return tuple(shard for shard in self.shards if shard.is_open)
@@ -251,7 +258,11 @@ class StreamStore(Protocol):
         ...
 
     async def put_records(
-        self, name: str, entries: Sequence[PutEntry], producer: ProducerSequences | None = None
+        self,
+        name: str,
+        entries: Sequence[PutEntry],
+        producer: ProducerSequences | None = None,
+        newest_shard_id: str | None = None,
     ) -> Sequence[PutResult]:
         """Store entries; one result per entry, in order. Entries of one shard keep their order.
 
@@ -259,8 +270,13 @@ class StreamStore(Protocol):
         that trying them again keeps their order. With ``producer`` it refuses all later entries, and those whose
         sequence is not above the last that is stored of this producer are answered as duplicates.
 
+        Who packed entries for shards passes the newest shard that was described: if it is not the newest any more,
+        nothing is stored; and an entry that is refused refuses the later ones of its shard.
+
         Raises:
             ValidationError: an entry or the call is over a limit or malformed; nothing was stored.
+            StaleAggregateError: there is a newer shard, or only a part of an aggregate is a duplicate; nothing was
+                stored.
         """
         ...
 

@@ -96,7 +96,8 @@ class Stream(Generic[T]):
         """Store (partition key, value) pairs in one call; one result per pair, in order.
 
         A result has where its record went, or the ``error`` that refused it alone; what was not refused is durable.
-        No pairs, no call. For more than one call takes, use a ``producer``.
+        No pairs, no call. For more than one call takes, use a ``producer``. What ``put`` was called with before goes
+        to the store first.
 
         Cancellation: each record was stored or it was not.
 
@@ -109,7 +110,10 @@ class Stream(Generic[T]):
             return []
         # Two passes cost less than one ``zip(*pairs)``.
         keys = [key for key, _ in pairs]
-        return await self._put_records(PutColumns(keys, self.codec.encode_all([value for _, value in pairs])))
+        entries = PutColumns(keys, self.codec.encode_all([value for _, value in pairs]))
+        if self._gathering.is_holding:
+            await self._gathering.handed_over()
+        return await self._put_records(entries)
 
     def producer(self, batching: Batching | None = None, *, id: str | None = None) -> Producer[T]:
         """For many puts: batched, ordered per key, waiting when full. Use it as ``async with``.
@@ -260,9 +264,12 @@ class Stream(Generic[T]):
         return Metric.of("AWS/Kinesis", name, StreamName=self.name)
 
     async def _put_records(
-        self, entries: Sequence[PutEntry], producer: ProducerSequences | None = None
+        self,
+        entries: Sequence[PutEntry],
+        producer: ProducerSequences | None = None,
+        newest_shard_id: str | None = None,
     ) -> Sequence[PutResult]:
-        results = await self._store.put_records(self.name, entries, producer)
+        results = await self._store.put_records(self.name, entries, producer, newest_shard_id)
         if isinstance(results, PutResults):
             data = entries.data if isinstance(entries, PutColumns) else [entry.data for entry in entries]
         else:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
 from streamkit.errors import ClosedError, ThroughputExceededError, ValidationError
 from streamkit.streams.gather import Gathering
 from streamkit.streams.store import PutColumns, PutEntry, PutResult
+from streamkit.streams.stream import Stream
+from streamkit.testing.cancellation import cancel_at_every_step
+
+MakeStream = Callable[..., Awaitable[Stream[Any]]]
 
 
 class Store:
@@ -118,3 +123,122 @@ async def test_what_comes_while_a_call_is_under_way_is_the_next_call() -> None:
     await store.called(2)
     store.open.set()
     assert [(await first).sequence_number, (await second).sequence_number] == [1, 2]
+
+
+async def test_a_malformed_put_lets_nothing_overtake(make_stream: MakeStream) -> None:
+    """What was put after the malformed one, in its turn of the loop or a later one, by whichever call, comes after."""
+    stream = await make_stream(type_=bytes)
+    tasks = []
+    for number in range(30):
+        key = "" if number % 7 == 3 else "k"
+        tasks.append(asyncio.create_task(stream.put(b"%d" % number, partition_key=key)))
+        if number % 4 == 0 or number % 10 == 9:
+            await asyncio.sleep(0)  # So the puts are made, and not only to be made.
+        if number % 10 == 9:
+            await stream.put_batch([("k", b"batch %d" % number)])
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    refused = [number for number, answer in enumerate(answers) if isinstance(answer, ValidationError)]
+    assert refused == [number for number in range(30) if number % 7 == 3]
+    wanted = []
+    for number in range(30):
+        wanted += [b"%d" % number] if number not in refused else []
+        wanted += [b"batch %d" % number] if number % 10 == 9 else []
+    assert [record.value async for record in stream.records()] == wanted
+
+
+async def test_a_call_that_is_full_does_not_overtake_one_that_is_refused(make_stream: MakeStream) -> None:
+    """It goes in the very turn of the loop in which the malformed entry is found."""
+    stream = await make_stream(type_=bytes)
+    gathering = Gathering(stream._put_records)
+    waits = [gathering.put(key, data, None) for key, data in (("k", b"0"), ("", b"bad"), ("k", b"1"))]
+    await asyncio.sleep(0)
+    waits += [gathering.put("k", b"%d" % number, None) for number in range(2, 700)]
+    answers = await asyncio.gather(*waits, return_exceptions=True)
+    assert [at for at, answer in enumerate(answers) if isinstance(answer, ValidationError)] == [1]
+    assert [int(record.value) async for record in stream.records()] == list(range(700))
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_batch_comes_after_the_puts_that_were_made_before_it(make_stream: MakeStream, turns: int) -> None:
+    stream = await make_stream(type_=bytes)
+    first = asyncio.create_task(stream.put(b"first", partition_key="k"))
+    await asyncio.sleep(0)
+    batches = [asyncio.create_task(stream.put_batch([("k", b"batch %d" % at)])) for at in range(3)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    last = asyncio.create_task(stream.put(b"last", partition_key="k"))
+    await asyncio.gather(first, last, *batches)
+    found = [record.value async for record in stream.records()]
+    assert found == [b"first", b"batch 0", b"batch 1", b"batch 2", b"last"]
+
+
+async def test_a_batch_does_not_wait_for_what_is_put_all_the_time(make_stream: MakeStream) -> None:
+    stream = await make_stream(type_=bytes)
+    putting = True
+
+    async def put_on() -> None:
+        while putting:
+            task = asyncio.create_task(stream.put(b"x", partition_key="k"))
+            await asyncio.sleep(0)
+            await asyncio.wait([task])
+
+    tasks = [asyncio.create_task(put_on()) for _ in range(5)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    batch = asyncio.create_task(stream.put_batch([("k", b"batch")]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert batch.done()
+    putting = False
+    await asyncio.gather(*tasks)
+
+
+async def test_a_cancelled_malformed_put_hurts_nobody() -> None:
+    store = Store()
+    gathering = Gathering(store.put)
+    waits = [gathering.put("k", data, None) for data in (b"1", b"bad", b"3")]
+    waits[1].cancel()
+    answers = await asyncio.gather(*waits, return_exceptions=True)
+    assert [getattr(answer, "sequence_number", type(answer)) for answer in answers] == [1, asyncio.CancelledError, 3]
+
+
+async def test_what_is_cancelled_before_it_begins_leaves_nobody_waiting() -> None:
+    """As when a loop shuts down."""
+    store = Store()
+    gathering = Gathering(store.put)
+    wait = gathering.put("k", b"1", None)
+    gathering._send()
+    (task,) = gathering._sending
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await wait
+    await gathering.handed_over()
+    assert not gathering._sending
+
+
+async def test_cancelling_a_put_anywhere_stores_it_or_not(
+    make_stream: MakeStream, yielding: Callable[[Any], Any]
+) -> None:
+    stream = await make_stream(type_=bytes, store=yielding)
+    runs = 0
+
+    async def work() -> None:
+        others = [asyncio.create_task(stream.put(b"other", partition_key="k")) for _ in range(2)]
+        try:
+            await stream.put(b"mine", partition_key="k")
+            await stream.put_batch([("k", b"batch")])
+        finally:
+            await asyncio.wait(others)
+
+    async def check() -> None:
+        nonlocal runs
+        runs += 1
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        found = [record.value async for record in stream.records()]
+        assert found.count(b"other") == 2 * runs
+        assert found.count(b"batch") <= found.count(b"mine") <= runs
+        assert not stream._gathering.is_holding
+
+    assert await cancel_at_every_step(work, check) >= 3

@@ -35,7 +35,7 @@ class Refusing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def put_records(self, name: str, entries: Sequence[PutEntry], producer: object = None) -> list[PutResult]:
+    async def put_records(self, name: str, entries: Sequence[PutEntry], *_: object) -> list[PutResult]:
         results = list(await self._store.put_records(name, [*entries[:1], *entries[2:]]))
         results[1:1] = [PutResult("", 0, ThroughputExceededError("slow down"))]
         return results
@@ -89,7 +89,7 @@ async def test_a_refused_entry_is_raised_by_put_and_shown_by_put_batch(make_stre
     assert [record.value for record in await all_of(stream)] == ["1", "3"]
 
     class RefusingAll(Refusing):
-        async def put_records(self, name: str, entries: Sequence[PutEntry], producer: object = None) -> list[PutResult]:
+        async def put_records(self, name: str, entries: Sequence[PutEntry], *_: object) -> list[PutResult]:
             return [PutResult("", 0, ThroughputExceededError("slow down")) for _ in entries]
 
     stream = await make_stream("other", store=RefusingAll)

@@ -18,7 +18,7 @@ from streamkit.errors import StreamKitError, ThroughputExceededError
 from streamkit.limits import Limits
 from streamkit.streams.reshard import middle
 from streamkit.streams.shard import Shard
-from streamkit.streams.state import ProducerState, Routed, StreamState
+from streamkit.streams.state import Routed, StreamState
 from streamkit.streams.store import ProducerSequences, PutResult, PutResults, Split
 
 
@@ -59,13 +59,13 @@ class StreamWrites:
         self._hot: dict[int, set[int]] = {}
 
     def put(
-        self, stream: StreamState, routed: Routed, producer: ProducerSequences | None
+        self, stream: StreamState, routed: Routed, producer: ProducerSequences | None, *, packed: bool = False
     ) -> tuple[Sequence[PutResult], int]:
         """Stage what the shards' limits admit and the producer did not put before."""
         if producer is not None:
             return self._stage_once(stream, routed, producer)
         if self._limits.shard_put_records or self._limits.shard_put_bytes:
-            return self._stage_within_limits(stream, routed, None)
+            return self._stage_within_limits(stream, routed, None, packed=packed)
         return self.stage(stream, routed)
 
     def stage(
@@ -93,13 +93,12 @@ class StreamWrites:
             pending.add(index, first, now_ms, keys, data)
         if mark is not None:
             pending.change.producers[mark[0]] = mark[1]
+            stream.producer_put(*mark, now_ms, self._log.group)
         group = self._log_pending(stream, pending) if fresh else self._open_group
-        if mark is not None:
-            stream.producers[mark[0]] = ProducerState(mark[1], now_ms, group)
         return PutResults(routed.shards, ids, firsts), group
 
     def _log_pending(self, stream: StreamState, pending: _Pending) -> int:
-        group = self._log.append(pending.change, partial(self._publish, stream, pending.newest))
+        group = self._log.append(pending.change, partial(self._publish, stream, pending))
         if group == self._log.group:
             # The group still gathers: what other tasks put until it is written extends this very change.
             if self._open_group != group:
@@ -120,26 +119,32 @@ class StreamWrites:
             if stream.load_of(shard).add(len(keys), size, now_ms):
                 self._hot.setdefault(stream.stream_id, set()).add(shard.index)
 
-    def _publish(self, stream: StreamState, newest: dict[int, int]) -> None:
-        for index, number in newest.items():
+    def _publish(self, stream: StreamState, pending: _Pending) -> None:
+        for producer_id, sequence in pending.change.producers.items():
+            stream.producer_durable(producer_id, sequence)
+        for index, number in pending.newest.items():
             shard = stream.shards[index]
             shard.readable = max(shard.readable, number)
             self._wake(stream, index)
 
     def _stage_within_limits(
-        self, stream: StreamState, routed: Routed, producer: ProducerSequences | None
+        self, stream: StreamState, routed: Routed, producer: ProducerSequences | None, *, packed: bool = False
     ) -> tuple[list[PutResult], int]:
-        """Stage what the shards' limits admit; with ``producer`` nothing after the first entry that is refused."""
+        """Stage what the shards' limits admit; with ``producer`` nothing after the first entry that is refused.
+
+        Of ``packed`` entries nothing after it in its shard: an aggregate and a plain one may have a key in common.
+        """
         now_ms = self._clock.now_ms()
-        refused: dict[str, StreamKitError] = {}
+        refused: dict[str | int, StreamKitError] = {}
         errors: list[StreamKitError | None] = []
         for index, key, data in zip(routed.shards, routed.keys, routed.data, strict=True):
             shard = stream.shards[index]
-            error = refused.get(key) if producer is None else next(iter(refused.values()), None)
+            of = index if packed else key
+            error = refused.get(of) if producer is None else next(iter(refused.values()), None)
             if error is None and shard.meter is not None:
                 over = shard.meter.put(len(data) + len(key.encode()), now_ms)
                 if over is not None:
-                    error = refused[key] = ThroughputExceededError(f"{shard.shard_id} of stream {stream.name!r}", *over)
+                    error = refused[of] = ThroughputExceededError(f"{shard.shard_id} of stream {stream.name!r}", *over)
             errors.append(error)
         admitted = [position for position, error in enumerate(errors) if error is None]
         stored: Sequence[PutResult] = ()

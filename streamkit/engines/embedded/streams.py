@@ -139,13 +139,19 @@ class EmbeddedStreams:
     # ---- writing
 
     async def put_records(
-        self, name: str, entries: Sequence[PutEntry], producer: ProducerSequences | None = None
+        self,
+        name: str,
+        entries: Sequence[PutEntry],
+        producer: ProducerSequences | None = None,
+        newest_shard_id: str | None = None,
     ) -> Sequence[PutResult]:
         """See StreamStore."""
         stream, routed = self.check(name, entries)
         if self._writes.split_hot(stream):
             routed = stream.check(entries)
-        results, group = self._writes.put(stream, routed, producer)
+        if newest_shard_id is not None:
+            stream.check_newest(newest_shard_id)
+        results, group = self._writes.put(stream, routed, producer, packed=newest_shard_id is not None)
         await self._log.durable(group)
         return results
 

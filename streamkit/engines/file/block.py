@@ -107,13 +107,13 @@ def block_at(header: bytes, path: str, offset: int, serial: int, number: int) ->
     return Block(serial, offset, HEADER_SIZE + length, first, last, arrival)
 
 
-def unpack(data: bytes, path: str, offset: int) -> list[StoredRecord]:
+def unpack(data: bytes | memoryview, path: str, offset: int) -> list[StoredRecord]:
     """The records of a block, which was read at ``offset`` of ``path``.
 
     Raises:
         CorruptLogError: it does not match its checksum.
     """
-    payload = data[HEADER_SIZE:]
+    payload = memoryview(data)[HEADER_SIZE:]
     if len(data) < HEADER_SIZE or checksum(payload) != _header.unpack_from(data)[-1]:
         raise CorruptLogError(path, offset, "a block does not match its checksum")
     try:

@@ -36,6 +36,9 @@ _BYTES_AHEAD = MIB
 """Read by one call of a thread: what follows is most probably wanted next."""
 _BYTES_KEPT = 64 * MIB
 """Of decoded blocks, as they are on disk: so much for 64 readers at different places."""
+_NOTHING = memoryview(b"")
+_MOST_AHEAD = 16
+"""Runs that were read and nobody asked for yet; so many may read at the same time as well as one."""
 _last_number = attrgetter("last_number")
 
 
@@ -68,12 +71,11 @@ class _ShardIndex(msgspec.Struct):
     """None until the shard is first read."""
 
 
-class _Kept(msgspec.Struct, gc=False):
+class _Kept(msgspec.Struct):
     """A block that was read, and decoded once somebody wanted its records."""
 
     size: int
-    data: bytes
-    start: int
+    data: memoryview
     records: list[StoredRecord] | None = None
 
 
@@ -87,6 +89,8 @@ class ColdStore:
         self._shards: dict[tuple[int, int], _ShardIndex] = {}
         self._kept: OrderedDict[tuple[int, int], _Kept] = OrderedDict()
         self._kept_bytes = 0
+        self._ahead: dict[tuple[int, int], offload.Work[bytes]] = {}
+        """Runs that are read before anybody asks for them, by their first blocks."""
         self._closed = False
         self._reads: set[asyncio.Future[Any]] = set()
 
@@ -212,8 +216,8 @@ class ColdStore:
         ):
             block = blocks[place]
             path = self._path(stream_id, shard, block.serial)
-            if (block.serial, block.offset) not in self._kept:
-                await self._fetch(path, _run(blocks, place))
+            if _key(block) not in self._kept:
+                await self._fetch(path, blocks, place)
             # Numbers have no gap in a block, so a number is a place.
             start = max(0, after + 1 - block.first_number)
             end = min(up_to + 1 - block.first_number, start + limit - len(found))
@@ -245,39 +249,64 @@ class ColdStore:
         return await self._read(find)
 
     async def _read(self, work: Callable[[], T]) -> T:
+        # Whoever is cancelled does not wait, but the close waits for the thread.
+        return await asyncio.shield(self._begin(work).future)
+
+    def _begin(self, work: Callable[[], T], *, background: bool = False) -> offload.Work[T]:
         if self._closed:
             raise ClosedError("the engine")
-        read = offload.start(self._executor, work)
-        self._reads.add(read)
-        read.add_done_callback(self._reads.discard)
-        # Whoever is cancelled does not wait, but the close waits for the thread.
-        return await asyncio.shield(read)
+        begun = offload.Work(self._executor, work, background=background)
+        self._reads.add(begun.future)
+        begun.future.add_done_callback(self._reads.discard)
+        return begun
 
-    async def _fetch(self, path: str, run: Sequence[Block]) -> None:
-        """Have a run of blocks at hand.
+    async def _fetch(self, path: str, blocks: Sequence[Block], place: int) -> None:
+        """Have the block at ``place`` at hand, and some that follow; whoever reads on finds the next ones on their way.
 
         A thread only reads. It would fight for the GIL if it decoded, which on the loop is done in a third of the time.
         """
-        first, last = run[0], run[-1]
-
-        def read() -> bytes:
-            with self._opened(path) as fd:
-                return self._files.read(fd, last.offset + last.size - first.offset, first.offset)
-
-        data = await self._read(read)
+        run = _run(blocks, place)
+        ahead = self._ahead.pop(_key(run[0]), None)
+        if ahead is None:
+            data = memoryview(await self._read(partial(self._read_run, path, run)))
+        else:
+            ahead.wanted()
+            data = memoryview(await asyncio.shield(ahead.future))
         for block in run:
-            if (block.serial, block.offset) not in self._kept:
+            if _key(block) not in self._kept:
                 self._kept_bytes += block.size
-            self._kept[block.serial, block.offset] = _Kept(block.size, data, block.offset - first.offset)
+            start = block.offset - run[0].offset
+            self._kept[_key(block)] = _Kept(block.size, data[start : start + block.size])
         while self._kept_bytes > _BYTES_KEPT and len(self._kept) > len(run):
             self._kept_bytes -= self._kept.popitem(last=False)[1].size
+        if place > 0 and _key(blocks[place - 1]) in self._kept:
+            self._read_ahead(path, blocks, place + len(run))
+
+    def _read_ahead(self, path: str, blocks: Sequence[Block], place: int) -> None:
+        """Begin to read the run that follows, if it is in the same file: it is read while the one before is decoded."""
+        if place == len(blocks) or blocks[place].serial != blocks[place - 1].serial:
+            return
+        run = _run(blocks, place)
+        if self._closed or _key(run[0]) in self._kept or _key(run[0]) in self._ahead:
+            return
+        work = self._begin(partial(self._read_run, path, run), background=True)
+        # Maybe nobody ever asks for it, and nobody then misses what it failed with.
+        work.future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._ahead[_key(run[0])] = work
+        if len(self._ahead) > _MOST_AHEAD:
+            del self._ahead[next(iter(self._ahead))]
+
+    def _read_run(self, path: str, run: Sequence[Block]) -> bytes:
+        first, last = run[0], run[-1]
+        with self._opened(path) as fd:
+            return self._files.read(fd, last.offset + last.size - first.offset, first.offset)
 
     def _records(self, path: str, block: Block) -> list[StoredRecord]:
         """The records of a block that is at hand."""
-        kept = self._kept[block.serial, block.offset]
+        kept = self._kept[_key(block)]
         if kept.records is None:
-            kept.records = unpack(kept.data[kept.start : kept.start + kept.size], path, block.offset)
-            kept.data = b""
+            kept.records = unpack(kept.data, path, block.offset)
+            kept.data = _NOTHING
         return kept.records
 
     def _index(self, stream_id: int, shard: int, index: _ShardIndex) -> list[Block]:
@@ -318,6 +347,10 @@ class ColdStore:
 
     def _path(self, stream_id: int, shard: int, serial: int) -> str:
         return os.path.join(self._stream_directory(stream_id), file_name(shard, serial))
+
+
+def _key(block: Block) -> tuple[int, int]:
+    return block.serial, block.offset
 
 
 def file_name(shard: int, serial: int) -> str:

@@ -32,6 +32,7 @@ DATA = 0
 SEAL = 1
 """The last frame of a segment that has a successor."""
 
+_CHECKED_AT_ONCE = 64 * 1024
 _TRACES_KEPT = 1024 * 1024
 MOST_UNSYNCED = 65535
 """Stands for all of them."""
@@ -59,8 +60,13 @@ class Frame(msgspec.Struct, frozen=True):
     """Where the next frame begins."""
 
 
-def checksum(data: bytes, start: int = 0) -> int:
+def checksum(data: bytes | memoryview, start: int = 0) -> int:
     """CRC-32C, going on from ``start``."""
+    if isinstance(data, memoryview):
+        # It takes nothing but bytes. Parts that fit into the processor's cache are copied in no time.
+        for at in range(0, len(data), _CHECKED_AT_ONCE):
+            start = google_crc32c.extend(start, bytes(data[at : at + _CHECKED_AT_ONCE]))
+        return start
     return int(google_crc32c.extend(start, data))
 
 

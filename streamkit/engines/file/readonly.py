@@ -191,7 +191,11 @@ class ReadOnlyStreams:
         raise ReadOnlyError(self._url, f"delete stream {name!r}")
 
     async def put_records(
-        self, name: str, entries: Sequence[PutEntry], producer: ProducerSequences | None = None
+        self,
+        name: str,
+        entries: Sequence[PutEntry],
+        producer: ProducerSequences | None = None,
+        newest_shard_id: str | None = None,
     ) -> Sequence[PutResult]:
         """Refused."""
         raise ReadOnlyError(self._url, f"put records into stream {name!r}")

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
+from streamkit.clock import wake
 from streamkit.engines.embedded.items import Items, Layer
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.file import block, cold, manifest, offload, snapshot
@@ -209,11 +210,17 @@ class Settler:
         Unless so much has come meanwhile that they will soon have to wait for this.
         """
         loop = asyncio.get_running_loop()
-        pause = 0.0
         busy = self._journal.durable_group != self._group_at_rest
         if busy and not self._closing and self._journal.bytes_since_cut < _HURRY_FROM * self._threshold:
+            rested: asyncio.Future[bool] = loop.create_future()
             pause = min(_REST * (loop.time() - self._rested_at), _LONGEST_REST_SECONDS)
-        await asyncio.sleep(pause)
+            timer = loop.call_later(pause, wake, rested)
+            try:
+                await rested
+            finally:
+                timer.cancel()
+        else:
+            await asyncio.sleep(0)
         self._rested_at = loop.time()
         self._group_at_rest = self._journal.durable_group
 

@@ -247,3 +247,12 @@ async def expected_after_each_step() -> list[Contents]:
         await engine.aclose()
         if len(expected) > len(steps):
             return expected
+
+
+async def turns(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until the condition holds."""
+    for _ in range(100_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,7 @@ from streamkit.testing.contract import contents
 from streamkit.testing.contract.streams import everything
 from streamkit.testing.contract.terms import soon
 from streamkit.testing.faults import Call, FaultyFiles
-from tests.engines.file.terms import END_MS, Held, after_crash, lost, open_file, opened
+from tests.engines.file.terms import END_MS, Held, after_crash, lost, open_file, opened, turns
 
 
 class Disk:
@@ -250,11 +250,3 @@ async def test_a_segment_is_never_made_twice_at_once(tmp_path: Path, monkeypatch
         await after_crash(files, tmp_path / "data", tmp_path / "after", lost)
     async with opened(tmp_path / "after") as engine:
         assert await contents(engine) == live
-
-
-async def turns(condition: Callable[[], bool]) -> None:
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came")
