@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from streamkit.metrics.metric import Metric
     from streamkit.opening import open  # noqa: A004 - `streamkit.open` reads as the built-in does
     from streamkit.queues.message import Message, RedrivePolicy
-    from streamkit.queues.queue import Queue
+    from streamkit.queues.queue import Queue, Send
     from streamkit.queues.worker import Worker
     from streamkit.service import Service, Stop
     from streamkit.streams.balance import Leasing
@@ -77,6 +77,7 @@ _HOME = {
     "Queue": "queues.queue",
     "Message": "queues.message",
     "RedrivePolicy": "queues.message",
+    "Send": "queues.queue",
     "Worker": "queues.worker",
     "Table": "tables.table",
     "Item": "tables.item",
@@ -130,6 +131,7 @@ __all__ = [
     "Record",
     "RedrivePolicy",
     "Retry",
+    "Send",
     "Service",
     "SortKeyRange",
     "Stop",

@@ -16,6 +16,7 @@
     ├── TransactionCanceledError   one of several writes was refused; none was written
     ├── LeaseLostError             somebody else owns the shard now; the checkpoint was refused
     ├── ThroughputExceededError    retryable
+    ├── OverLimitError             retryable: a queue has as many messages in flight as it may have
     ├── StaleAggregateError        retryable, once it is packed again
     ├── FunctionError              a mapping's function failed for good
     ├── ServiceFailedError         a background service of a kit failed
@@ -164,6 +165,19 @@ class ThroughputExceededError(StreamKitError):
         self.retry_after = retry_after
         when = "" if retry_after is None else f" in {retry_after:.2f} s"
         super().__init__(f"{what} is over its limit ({limit}): try again{when}, or more slowly")
+
+
+class OverLimitError(StreamKitError):
+    """A standard queue has as many messages in flight as it may have. Nothing was received."""
+
+    retryable = True
+
+    def __init__(self, queue: str, limit: int) -> None:
+        self.queue = queue
+        self.limit = limit
+        super().__init__(
+            f"queue {queue!r} has {limit:,} messages in flight, which is its limit: delete what is handled, or wait"
+        )
 
 
 class StaleAggregateError(StreamKitError):

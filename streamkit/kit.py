@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from streamkit.alarms.alarm import Alarm
 from streamkit.alarms.watcher import Action, AlarmWatcher
@@ -16,8 +16,9 @@ from streamkit.errors import AlreadyExistsError, ClosedError, NotFoundError
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.metrics.window import Metrics
-from streamkit.queues.message import QueueAttributes, RedrivePolicy
-from streamkit.queues.queue import Queue, milliseconds
+from streamkit.queues.attributes import DEFAULT_RETENTION_SECONDS, NewQueueOptions, attributes_of
+from streamkit.queues.message import QueueAttributes
+from streamkit.queues.queue import Queue
 from streamkit.service import Service, end_of
 from streamkit.starting import Actions, service_of
 from streamkit.streams.store import StreamAttributes, StreamMode, retention_ms_of
@@ -151,42 +152,21 @@ class Kit:
 
     @overload
     async def create_queue(
-        self,
-        name: str,
-        *,
-        type: type[T],
-        visibility_timeout: float = 30.0,
-        delay: float = 0.0,
-        receive_wait: float = 0.0,
-        redrive_policy: RedrivePolicy | None = None,
-        exist_ok: bool = False,
+        self, name: str, *, type: type[T], exist_ok: bool = False, **options: Unpack[NewQueueOptions]
     ) -> Queue[T]: ...
 
     @overload
     async def create_queue(
-        self,
-        name: str,
-        *,
-        type: None = None,
-        visibility_timeout: float = 30.0,
-        delay: float = 0.0,
-        receive_wait: float = 0.0,
-        redrive_policy: RedrivePolicy | None = None,
-        exist_ok: bool = False,
+        self, name: str, *, type: None = None, exist_ok: bool = False, **options: Unpack[NewQueueOptions]
     ) -> Queue[Any]: ...
 
     async def create_queue(
-        self,
-        name: str,
-        *,
-        type: Any = None,
-        visibility_timeout: float = 30.0,
-        delay: float = 0.0,
-        receive_wait: float = 0.0,
-        redrive_policy: RedrivePolicy | None = None,
-        exist_ok: bool = False,
+        self, name: str, *, type: Any = None, exist_ok: bool = False, **options: Unpack[NewQueueOptions]
     ) -> Queue[Any]:
-        """Create a queue; durations in seconds.
+        """Create a queue; durations in seconds. What can be said of it: ``NewQueueOptions``. Mirrors CreateQueue.
+
+        ``fifo=True`` makes a FIFO queue, whose name ends in ``.fifo``. Messages stay four days unless ``retention``
+        says otherwise, a received one is hidden for 30 s unless ``visibility_timeout`` does.
 
         Raises:
             AlreadyExistsError: there is one of this name, and not ``exist_ok``, or it differs; the error names in what.
@@ -195,21 +175,19 @@ class Kit:
         """
         self._check_open()
         codec: Codec[Any] = Codec(type)
-        attributes = QueueAttributes(
-            visibility_timeout_ms=milliseconds("visibility_timeout", visibility_timeout),
-            delay_ms=milliseconds("delay", delay),
-            receive_wait_ms=milliseconds("receive_wait", receive_wait),
-            redrive_policy=redrive_policy,
-        )
+        given: NewQueueOptions = {"retention": DEFAULT_RETENTION_SECONDS, **options}
+        attributes = attributes_of(given, QueueAttributes())
         try:
             await self.engine.queues.create_queue(name, attributes)
         except AlreadyExistsError:
             if not exist_ok:
                 raise
-            # AWS: CreateQueue succeeds for the same attributes, and names the one that differs.
+            # AWS: CreateQueue succeeds for the same attributes, and names the one that differs; those not given do not
+            # count.
             (existing,) = await self.engine.queues.describe_queues([name])
+            wanted = attributes_of(options, existing.attributes)
             for field in QueueAttributes.__struct_fields__:
-                if getattr(existing.attributes, field) != getattr(attributes, field):
+                if getattr(existing.attributes, field) != getattr(wanted, field):
                     raise AlreadyExistsError("queue", name, field.removesuffix("_ms")) from None
         return Queue(name, codec, self.engine.queues, self.clock, self.metrics)
 

@@ -49,6 +49,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Messages of one receive."""
     delay_seconds: float
     """The longest delay of a message."""
+    send_bytes: int
+    """Bytes of one batch of sends, attributes included."""
+    receive_wait_seconds: float
+    """The longest that a receive waits."""
+    in_flight_messages: int | None
+    """Messages of one queue that may be in flight; None: any number."""
+    message_retention_seconds: tuple[float, float]
+    """The shortest and the longest retention of a queue."""
+    message_attributes: int
+    """Attributes of one message."""
     item_bytes: int
     """One table item, encoded."""
     write_actions: int
@@ -76,6 +86,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             send_messages=10,
             receive_messages=10,
             delay_seconds=900,
+            send_bytes=MIB,
+            receive_wait_seconds=20,
+            in_flight_messages=120_000,
+            message_retention_seconds=(60, 14 * 86_400),
+            message_attributes=10,
             item_bytes=400 * KIB,
             write_actions=100,
         )
@@ -102,6 +117,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             send_messages=100_000,
             receive_messages=10_000,
             delay_seconds=365 * 86_400,
+            send_bytes=256 * MIB,
+            receive_wait_seconds=math.inf,
+            in_flight_messages=None,
+            message_retention_seconds=(0.001, math.inf),
+            message_attributes=1_000,
             item_bytes=16 * MIB,
             write_actions=100_000,
         )

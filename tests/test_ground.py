@@ -74,8 +74,9 @@ def test_jitter_is_drawn_between_nothing_and_the_bound() -> None:
 
 def test_relaxed_is_never_stricter_than_aws() -> None:
     aws, relaxed = msgspec.structs.asdict(Limits.aws()), msgspec.structs.asdict(Limits.relaxed())
-    shortest, longest = relaxed.pop("retention_seconds")
-    assert shortest <= aws["retention_seconds"][0] < aws.pop("retention_seconds")[1] <= longest
+    for name in ("retention_seconds", "message_retention_seconds"):
+        shortest, longest = relaxed.pop(name)
+        assert shortest <= aws[name][0] < aws.pop(name)[1] <= longest
     # None: there is no such limit.
     assert all(relaxed[name] is None or relaxed[name] >= aws[name] for name in aws)
 

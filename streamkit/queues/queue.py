@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, Unpack
+
+import msgspec
 
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
@@ -11,15 +13,29 @@ from streamkit.codecs import Codec
 from streamkit.errors import StreamKitError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.queues.attributes import QueueOptions, milliseconds
+from streamkit.queues.attributes import attributes_of as attributes_of_options
+from streamkit.queues.content import AttributeValue, attributes_of
 from streamkit.queues.handling import Handler
 from streamkit.queues.message import Message
+from streamkit.queues.move_task import MoveTask
 from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult, VisibilityEntry
 from streamkit.queues.worker import Worker
 from streamkit.service import Stop
 
 T = TypeVar("T")
 
-_LONGEST_SECONDS = 1e9
+
+class Send(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One message of a ``send_batch`` that has more than a value. Mirrors SendMessageBatchRequestEntry."""
+
+    value: T
+    delay: float | None = None
+    """Seconds until it is first visible; None: the queue's own."""
+    group_id: str | None = None
+    deduplication_id: str | None = None
+    attributes: Mapping[str, AttributeValue] = {}
+    trace_header: str | None = None
 
 
 class Queue(Generic[T]):
@@ -42,63 +58,111 @@ class Queue(Generic[T]):
                 "NumberOfMessagesReceived",
                 "NumberOfEmptyReceives",
                 "NumberOfMessagesDeleted",
+                "NumberOfDeduplicatedSentMessages",
             )
         }
         metrics.register_gauge(self.metric("ApproximateNumberOfMessagesVisible"), self._visible)
         metrics.register_gauge(self.metric("ApproximateNumberOfMessagesNotVisible"), self._not_visible)
         metrics.register_gauge(self.metric("ApproximateNumberOfMessagesDelayed"), self._delayed)
+        metrics.register_gauge(self.metric("ApproximateAgeOfOldestMessage"), self._age)
 
     def __repr__(self) -> str:
         return f"Queue({self.name!r}, {self.codec!r})"
 
     # ---- sending
 
-    async def send(self, value: T, *, delay: float | None = None) -> str:
+    async def send(
+        self,
+        value: T,
+        *,
+        delay: float | None = None,
+        group_id: str | None = None,
+        deduplication_id: str | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        trace_header: str | None = None,
+    ) -> str:
         """Send one message and return its id; durable when it returns.
 
         Args:
             value: what the queue's ``type=`` says.
-            delay: seconds until it is first visible (None: the queue's own).
+            delay: seconds until it is first visible (None: the queue's own). FIFO queues have a delay for all.
+            group_id: FIFO: the message group, within which order is kept. Standard queues: the tenant; one that has
+                much in flight does not keep the others waiting (fair queues).
+            deduplication_id: FIFO: under the same id nothing more is stored for five minutes, and the id of the message
+                that was is returned.
+            attributes: up to ten named values beside the body: text, numbers, bytes or ``MessageAttribute``.
+            trace_header: AWSTraceHeader.
 
         Raises:
             EncodeError: the value does not fit the queue's type.
-            ValidationError: it is too large, or the delay is out of range.
+            ValidationError: it is too large, or something of it is out of range; it was not sent.
         """
         delay_ms = None if delay is None else milliseconds("delay", delay)
-        (result,) = await self._send([SendEntry(self.codec.encode(value), delay_ms)])
+        entry = SendEntry(
+            self.codec.encode(value),
+            delay_ms,
+            attributes_of(attributes) if attributes else {},
+            trace_header,
+            group_id,
+            deduplication_id,
+        )
+        (result,) = await self._send([entry])
         if result.error is not None:
             raise result.error
         return result.message_id
 
-    async def send_batch(self, values: Iterable[T]) -> list[SendResult]:
-        """Send several; one result per value, in order.
+    async def send_batch(self, values: Iterable[T | Send[T]]) -> list[SendResult]:
+        """Send several, values or ``Send(value=..., group_id=...)``; one result each, in order.
+
+        One that is refused has its ``error`` in its result, and the others are sent.
 
         Raises:
             EncodeError: a value does not fit the queue's type; nothing was sent.
-            ValidationError: one is too large, or there are too many; nothing was sent.
+            ValidationError: there are too many, or all together are too large; nothing was sent.
         """
-        return await self._send([SendEntry(self.codec.encode(value)) for value in values])
+        return await self._send([self._entry(value) for value in values])
+
+    def _entry(self, value: T | Send[T]) -> SendEntry:
+        if not isinstance(value, Send):
+            return SendEntry(self.codec.encode(value))
+        return SendEntry(
+            self.codec.encode(value.value),
+            None if value.delay is None else milliseconds("delay", value.delay),
+            attributes_of(value.attributes) if value.attributes else {},
+            value.trace_header,
+            value.group_id,
+            value.deduplication_id,
+        )
 
     # ---- receiving
 
     async def receive(
-        self, max_messages: int = 1, *, visibility_timeout: float | None = None, wait: float | None = None
+        self,
+        max_messages: int = 1,
+        *,
+        visibility_timeout: float | None = None,
+        wait: float | None = None,
+        attempt_id: str | None = None,
     ) -> list[Message[T]]:
         """Up to ``max_messages``, hidden from others for ``visibility_timeout`` (None: the queue's own).
 
         With nothing visible it waits up to ``wait`` seconds (None: the queue's own), then returns none; a send or the
         end of somebody's timeout ends the wait.
 
+        FIFO: a receive that failed half way is made again with the same ``attempt_id``, and gives the very same
+        messages within five minutes, unless one of them was deleted or changed (ReceiveRequestAttemptId).
+
         Cancellation: nothing was received.
 
         Raises:
+            OverLimitError: a standard queue has as many messages in flight as it may have, and this does not wait.
             ValidationError: ``max_messages`` is not a whole number in the engine's range, or a duration is out of its
                 range; a visibility timeout is 0 to 43,200 s.
         """
         _check_whole("max_messages", max_messages)
         timeout_ms = None if visibility_timeout is None else milliseconds("visibility_timeout", visibility_timeout)
         wait_ms = None if wait is None else milliseconds("wait", wait)
-        received = await self._store.receive_messages(self.name, max_messages, timeout_ms, wait_ms)
+        received = await self._store.receive_messages(self.name, max_messages, timeout_ms, wait_ms, attempt_id)
         if received:
             self._count("NumberOfMessagesReceived", len(received))
         else:
@@ -140,18 +204,36 @@ class Queue(Generic[T]):
         self._count("NumberOfMessagesDeleted", errors.count(None))
         return errors
 
-    async def change_visibility(self, message: Message[T] | str, timeout: float) -> None:
+    async def change_visibility(
+        self, message: Message[T] | str, timeout: float, *, last_error: str | None = None
+    ) -> None:
         """Hide a received message for ``timeout`` seconds from now; 0 shows it at once.
+
+        ``last_error`` says what handling it failed with: once it is a dead letter, ``Message.last_error`` tells it.
 
         Raises:
             MessageNotInflightError: it was deleted, or received again by somebody else.
             ReceiptHandleInvalidError: it was not received from this queue.
             ValidationError: the timeout is not 0 to 43,200 s, or ends later than 12 hours after the receive.
         """
-        entry = VisibilityEntry(_handle(message), milliseconds("timeout", timeout))
-        (error,) = await self._store.change_visibility(self.name, [entry])
+        (error,) = await self.change_visibility_batch([(message, timeout)], last_error=last_error)
         if error is not None:
             raise error
+
+    async def change_visibility_batch(
+        self, messages: Iterable[tuple[Message[T] | str, float]], *, last_error: str | None = None
+    ) -> list[StreamKitError | None]:
+        """Hide each message for its own number of seconds from now; one error or None per message, in order.
+
+        Raises:
+            ValidationError: one is neither a message nor a receipt handle, or there are none or too many; nothing was
+                changed.
+        """
+        entries = [
+            VisibilityEntry(_handle(message), milliseconds("timeout", timeout), last_error)
+            for message, timeout in messages
+        ]
+        return await self._store.change_visibility(self.name, entries)
 
     async def redrive(self, messages: Iterable[Message[T] | str], *, to: Queue[Any] | str | None = None) -> int:
         """Move visible messages of this dead-letter queue back, to be received afresh; how many were moved.
@@ -186,6 +268,37 @@ class Queue(Generic[T]):
         for destination, ids in by_target.items():
             moved += await self._store.move_messages(self.name, ids, destination)
         return moved
+
+    def move_task(self, *, to: Queue[Any] | str | None = None, rate: int | None = None) -> MoveTask:
+        """A service that moves all messages of this dead-letter queue back, or to one queue: ``kit.start(it)``.
+
+        Args:
+            to: where to (None: each message's own source queue).
+            rate: messages per second, 1 to 500 (None: as fast as it goes).
+
+        Raises:
+            ValidationError: the rate is out of range.
+        """
+        target = to.name if isinstance(to, Queue) else to
+        return MoveTask(self.name, self._store, self._clock, to=target, rate=rate)
+
+    # ---- the queue itself
+
+    async def update(self, **options: Unpack[QueueOptions]) -> None:
+        """Change how the queue behaves, at once; what is left out stays as it is. See ``QueueOptions``.
+
+        A shorter retention takes what is too old. Mirrors SetQueueAttributes.
+
+        Raises:
+            ValidationError: an attribute is out of range, or not one of this kind of queue; nothing was changed.
+            NotFoundError: the dead-letter queue does not exist.
+        """
+        existing = (await self.describe()).attributes
+        await self._store.update_queue(self.name, attributes_of_options(options, existing))
+
+    async def purge(self) -> int:
+        """Delete every message, also those in flight and delayed; how many there were. An atomic cut."""
+        return await self._store.purge_queue(self.name)
 
     # ---- working
 
@@ -228,26 +341,20 @@ class Queue(Generic[T]):
     async def _delayed(self) -> float:
         return (await self.describe()).delayed
 
+    async def _age(self) -> float | None:
+        oldest_ms = (await self.describe()).oldest_ms
+        # Of an empty queue AWS says nothing, too.
+        return None if oldest_ms is None else max(0, self._clock.now_ms() - oldest_ms) / 1000
+
     async def _send(self, entries: list[SendEntry]) -> list[SendResult]:
         results = await self._store.send_messages(self.name, entries)
         self._count("NumberOfMessagesSent", sum(result.error is None for result in results))
+        self._count("NumberOfDeduplicatedSentMessages", sum(result.duplicate for result in results))
         return results
 
     def _count(self, what: str, count: int) -> None:
         if count:
             self._metrics.put(self._counters[what], count, self._clock.now_ms())
-
-
-def milliseconds(what: str, seconds: float) -> int:
-    """A duration as the store takes it.
-
-    Raises:
-        ValidationError: it is negative, not a finite number, or more than 30 years.
-    """
-    # NaN fails every comparison, so this refuses it together with what is too large for milliseconds.
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST_SECONDS:
-        raise ValidationError(f"{what} is a number of seconds, 0 or more and at most 1e9, not {seconds!r:.40}")
-    return round(seconds * 1000)
 
 
 def _check_whole(what: str, number: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from streamkit.errors import StreamKitError
-from streamkit.queues.message import QueueAttributes, ReceivedMessage
+from streamkit.queues.message import MessageAttribute, QueueAttributes, ReceivedMessage
 
 
 class SendEntry(msgspec.Struct, frozen=True, gc=False):
@@ -17,6 +17,14 @@ class SendEntry(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     delay_ms: int | None = None
     """None: the queue's own delay."""
+    attributes: Mapping[str, MessageAttribute] = {}
+    """10 at most; their names, types and values count towards the message's size."""
+    trace_header: str | None = None
+    """AWSTraceHeader."""
+    group_id: str | None = None
+    """FIFO: required. Standard queues: the tenant, if messages of several share the queue."""
+    deduplication_id: str | None = None
+    """FIFO: required, unless the queue deduplicates by content."""
 
 
 class SendResult(msgspec.Struct, frozen=True, gc=False):
@@ -24,6 +32,10 @@ class SendResult(msgspec.Struct, frozen=True, gc=False):
 
     message_id: str
     error: StreamKitError | None = None
+    sequence_number: int | None = None
+    """FIFO."""
+    duplicate: bool = False
+    """FIFO: its deduplication id was sent within five minutes; id and sequence number are those of that message."""
 
 
 class VisibilityEntry(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +43,8 @@ class VisibilityEntry(msgspec.Struct, frozen=True, gc=False):
 
     receipt_handle: str
     timeout_ms: int
+    last_error: str | None = None
+    """What handling it failed with: a dead letter tells it."""
 
 
 class QueueDescription(msgspec.Struct, frozen=True):
@@ -44,6 +58,12 @@ class QueueDescription(msgspec.Struct, frozen=True):
     not_visible: int
     """In flight: received, not deleted, timeout still running."""
     delayed: int
+    oldest_ms: int | None = None
+    """When the oldest message was sent (of a dead letter: was moved here); None: the queue is empty."""
+    groups_in_flight: int = 0
+    """FIFO: message groups that wait for messages in flight."""
+    noisy_groups: int = 0
+    """Standard: tenants that hold so much in flight that others come first."""
 
 
 class QueueStore(Protocol):
@@ -61,8 +81,22 @@ class QueueStore(Protocol):
         Raises:
             AlreadyExistsError: there is a queue of this name.
             NotFoundError: the redrive policy's dead-letter queue does not exist.
-            ValidationError: the name or an attribute is out of range.
+            ValidationError: the name or an attribute is out of range, or the dead-letter queue does not allow it.
         """
+        ...
+
+    async def update_queue(self, name: str, attributes: QueueAttributes) -> None:
+        """Change what can be changed, at once. A shorter retention takes what is too old; a FIFO queue's new delay also
+        counts for messages that wait for theirs.
+
+        Raises:
+            NotFoundError: the redrive policy's dead-letter queue does not exist.
+            ValidationError: an attribute is out of range, the dead-letter queue does not allow it, or ``fifo`` differs.
+        """
+        ...
+
+    async def purge_queue(self, name: str) -> int:
+        """Delete every message, in flight and delayed ones too, and what deduplication remembers; how many it were."""
         ...
 
     async def delete_queue(self, name: str) -> None:
@@ -74,29 +108,43 @@ class QueueStore(Protocol):
         ...
 
     async def send_messages(self, name: str, entries: Sequence[SendEntry]) -> list[SendResult]:
-        """Store messages; one result per entry, in order.
+        """Store messages; one result per entry, in order. An entry that is not valid is refused alone.
+
+        Ordering: FIFO queues keep the order of the call, also around an entry that was refused.
 
         Raises:
-            ValidationError: an entry or the call is over a limit; nothing was stored.
+            ValidationError: the call is over a limit; nothing was stored.
         """
         ...
 
     async def receive_messages(
-        self, name: str, max_messages: int, visibility_timeout_ms: int | None = None, wait_ms: int | None = None
+        self,
+        name: str,
+        max_messages: int,
+        visibility_timeout_ms: int | None = None,
+        wait_ms: int | None = None,
+        attempt_id: str | None = None,
     ) -> list[ReceivedMessage]:
         """Hand out up to ``max_messages`` visible messages and hide them for the timeout (None: the queue's own).
 
         With ``wait_ms`` (None: the queue's own) and nothing visible, waits at most that long; a send or the end of a
         timeout wakes it. It never waits to fill the batch. A message received ``max_receive_count`` times before is
         moved to the dead-letter queue instead of returned, and a call that only moved messages returns empty at once.
+
+        FIFO: with the ``attempt_id`` of an earlier call of the last five minutes, the very same deliveries are given
+        again and hidden anew, if none of them was deleted or changed since (ReceiveRequestAttemptId).
+
+        Raises:
+            OverLimitError: it does not wait, and a standard queue has as many messages in flight as it may have.
         """
         ...
 
     async def delete_messages(self, name: str, receipt_handles: Sequence[str]) -> list[StreamKitError | None]:
         """Delete the messages of these deliveries; one result per handle, in order.
 
-        The newest handle of a message deletes it, also after its timeout as long as nobody else received it. An older
-        handle fails with ``MessageNotInflightError``. Deleting twice succeeds.
+        The newest handle of a message deletes it, on a standard queue also after its timeout as long as nobody else
+        received it. An older handle, and on a FIFO queue one whose timeout ended, fails with
+        ``MessageNotInflightError``. Deleting twice succeeds.
         """
         ...
 

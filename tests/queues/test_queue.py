@@ -297,6 +297,7 @@ async def test_the_gauges_of_a_queue_are_registered_once(
         "ApproximateNumberOfMessagesVisible": 1,
         "ApproximateNumberOfMessagesNotVisible": 0,
         "ApproximateNumberOfMessagesDelayed": 1,
+        "ApproximateAgeOfOldestMessage": 0,
     }
 
 

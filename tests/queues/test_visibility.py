@@ -7,7 +7,8 @@ import random
 import pytest
 
 from streamkit.queues.message import QueueAttributes, RedrivePolicy
-from streamkit.queues.visibility import QueueState, StoredMessage
+from streamkit.queues.stored import StoredMessage
+from streamkit.queues.visibility import QueueState
 
 
 def queue(max_receive_count: int | None = None) -> QueueState:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from streamkit.errors import ValidationError
-from streamkit.queues.message import QueueAttributes
+from streamkit.queues.message import MessageAttribute, QueueAttributes
 from streamkit.streams.store import StreamAttributes
 from streamkit.tables.item import TableSchema
 
@@ -89,10 +89,32 @@ class QueueCreated(msgspec.Struct, tag="qc", array_like=True):
     attributes: QueueAttributes
 
 
+class QueueUpdated(msgspec.Struct, tag="qu", array_like=True):
+    """A queue has other attributes."""
+
+    queue_id: int
+    attributes: QueueAttributes
+
+
+class QueuePurged(msgspec.Struct, tag="qp", array_like=True):
+    """All messages of a queue are gone."""
+
+    queue_id: int
+
+
 class QueueDeleted(msgspec.Struct, tag="qd", array_like=True):
     """A queue and its messages are gone."""
 
     queue_id: int
+
+
+class Particulars(msgspec.Struct, array_like=True):
+    """What a message has beside its body, if it has any of it."""
+
+    group_id: str | None = None
+    deduplication_id: str | None = None
+    attributes: dict[str, MessageAttribute] | None = None
+    trace_header: str | None = None
 
 
 class MessagesSent(msgspec.Struct, tag="s", array_like=True, gc=False):
@@ -104,6 +126,8 @@ class MessagesSent(msgspec.Struct, tag="s", array_like=True, gc=False):
     visible_at_ms: list[int]
     ids: list[str]
     bodies: list[bytes]
+    particulars: dict[int, Particulars] = {}
+    """By position."""
 
 
 class MessagesReceived(msgspec.Struct, tag="rc", array_like=True, gc=False):
@@ -116,6 +140,10 @@ class MessagesReceived(msgspec.Struct, tag="rc", array_like=True, gc=False):
     moved: list[int]
     dead_letter_queue_id: int
     first_dead_number: int
+    attempt_id: str | None = None
+    """Of the receive, on a FIFO queue."""
+    again: bool = False
+    """The deliveries of an earlier receive of this attempt: hidden anew, not counted."""
 
 
 class MessagesReleased(msgspec.Struct, tag="rl", array_like=True, gc=False):
@@ -139,6 +167,8 @@ class VisibilityChanged(msgspec.Struct, tag="v", array_like=True, gc=False):
     now_ms: int
     numbers: list[int]
     timeouts_ms: list[int]
+    errors: dict[int, str] = {}
+    """By number: what handling it failed with."""
 
 
 class MessagesMoved(msgspec.Struct, tag="m", array_like=True, gc=False):
@@ -212,6 +242,8 @@ Change = (
     | StreamDeleted
     | RecordsPut
     | QueueCreated
+    | QueueUpdated
+    | QueuePurged
     | QueueDeleted
     | MessagesSent
     | MessagesReceived

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Sequence
-from secrets import token_hex
 
 import msgspec
 
@@ -13,15 +11,17 @@ from streamkit.clock import Clock
 from streamkit.engines.embedded.changes import (
     MessagesDeleted,
     MessagesMoved,
-    MessagesReceived,
-    MessagesReleased,
-    MessagesSent,
     QueueCreated,
     QueueDeleted,
+    QueuePurged,
+    QueueUpdated,
     VisibilityChanged,
     storable,
 )
 from streamkit.engines.embedded.log import Log
+from streamkit.engines.embedded.queue_changes import QueueChanges
+from streamkit.engines.embedded.queue_receives import QueueReceives
+from streamkit.engines.embedded.queue_sends import QueueSends
 from streamkit.engines.embedded.queue_waits import QueueWaits
 from streamkit.errors import (
     AlreadyExistsError,
@@ -31,11 +31,16 @@ from streamkit.errors import (
     ValidationError,
 )
 from streamkit.limits import Limits
+from streamkit.queues import content
+from streamkit.queues.attributes import check_attributes, check_redrive, check_timeout, check_wait
 from streamkit.queues.message import QueueAttributes, ReceivedMessage
 from streamkit.queues.store import QueueDescription, SendEntry, SendResult, VisibilityEntry
-from streamkit.queues.visibility import MAX_VISIBILITY_MS, QueueState, StoredMessage
+from streamkit.queues.stored import StoredMessage
+from streamkit.queues.visibility import QueueState
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,80}")
+_FIFO_NAME = re.compile(r"[a-zA-Z0-9_-]{1,75}\.fifo")
+_ERROR_CHARACTERS = 1000
 
 
 class EmbeddedQueues:
@@ -46,31 +51,60 @@ class EmbeddedQueues:
         self._clock = clock
         self._limits = limits
         self._next_id = next_id
-        self._by_name: dict[str, QueueState] = {}
-        self.by_id: dict[int, QueueState] = {}
+        self.changes = QueueChanges()
+        self.by_id = self.changes.by_id
+        self._by_name = self.changes.by_name
         self._waits = QueueWaits(clock)
+        self._receives = QueueReceives(log, clock, limits, self.changes, self._waits, self._append)
+        self._sends = QueueSends(clock, limits)
         self._last_group = 0
 
     # ---- control plane
 
     async def create_queue(self, name: str, attributes: QueueAttributes) -> QueueDescription:
         """See QueueStore."""
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValidationError(f"queue name {name!r} is not valid: use 1 to 80 letters, digits, '_' or '-'")
+        pattern = _FIFO_NAME if attributes.fifo else _NAME
+        if not isinstance(name, str) or not pattern.fullmatch(name):
+            rule = "and '.fifo' at the end, 80 in all" if attributes.fifo else "80 at most; '.fifo' is for fifo=True"
+            raise ValidationError(f"queue name {name!r} is not valid: use letters, digits, '_' or '-', {rule}")
         if name in self._by_name:
             raise AlreadyExistsError("queue", name)
-        self._check_timeout(attributes.visibility_timeout_ms)
-        self._check_delay(attributes.delay_ms)
-        if not _is_whole(attributes.receive_wait_ms) or attributes.receive_wait_ms < 0:
-            raise ValidationError(f"a receive waits 0 ms or more, not {attributes.receive_wait_ms!r}")
-        if attributes.redrive_policy is not None:
-            self._queue(attributes.redrive_policy.dead_letter_queue)
+        self._check_attributes(name, attributes)
         self._log.check()
         change = storable(QueueCreated(self._next_id(), name, self._clock.now_ms(), attributes))
         group = self._append(change)
-        state = self.queue_created(change)
+        state = self.changes.created(change)
         await self._log.durable(group)
         return state.describe(self._clock.now_ms())
+
+    async def update_queue(self, name: str, attributes: QueueAttributes) -> None:
+        """See QueueStore."""
+        queue = self._queue(name)
+        if attributes.fifo != queue.attributes.fifo:
+            raise ValidationError(
+                f"queue {name!r} is and stays a {'FIFO' if queue.attributes.fifo else 'standard'} queue"
+            )
+        self._check_attributes(name, attributes)
+        # What is too old under the old retention is gone, also if the new one is longer.
+        self._receives.expire(queue)
+        self._log.check()
+        change = storable(QueueUpdated(queue.queue_id, attributes))
+        group = self._append(change, lambda: self._waits.wake(queue, 1))
+        self.changes.updated(change)
+        self._receives.expire(queue)
+        self._receives.move_exhausted(queue)
+        self._receives.arm(queue)
+        await self._log.durable(max(group, self._last_group))
+
+    async def purge_queue(self, name: str) -> int:
+        """See QueueStore."""
+        queue = self._queue(name)
+        self._log.check()
+        change = QueuePurged(queue.queue_id)
+        group = self._append(change)
+        count = self.changes.purged(change)
+        await self._log.durable(group)
+        return count
 
     async def delete_queue(self, name: str) -> None:
         """See QueueStore."""
@@ -82,133 +116,70 @@ class EmbeddedQueues:
 
     async def describe_queues(self, names: Sequence[str] | None = None) -> list[QueueDescription]:
         """See QueueStore."""
+        queues = [self._queue(name) for name in (sorted(self._by_name) if names is None else names)]
+        for queue in queues:
+            self._look_at(queue)
         await self._log.durable(self._last_group)
         now_ms = self._clock.now_ms()
-        return [self._queue(name).describe(now_ms) for name in (sorted(self._by_name) if names is None else names)]
+        return [queue.describe(now_ms) for queue in queues]
 
     # ---- sending
 
     async def send_messages(self, name: str, entries: Sequence[SendEntry]) -> list[SendResult]:
         """See QueueStore."""
-        self.validate(name, entries)
-        ids, group = self.stage(name, entries)
+        queue = self._queue(name)
+        errors = self._sends.check(queue, entries)
+        self._log.check()
+        results, group = self._stage(queue, entries, errors)
         await self._log.durable(group)
-        return [SendResult(message_id) for message_id in ids]
+        return results
 
     def validate(self, name: str, entries: Sequence[SendEntry]) -> None:
-        """Refuse a send before anything of it, or of what it belongs to, is staged."""
-        self._queue(name)
-        limits = self._limits
-        if not 1 <= len(entries) <= limits.send_messages:
-            raise ValidationError(f"a batch has 1 to {limits.send_messages:,} entries, not {len(entries):,}")
-        for position, entry in enumerate(entries):
-            if not isinstance(entry.body, bytes) or not entry.body:
-                raise ValidationError(f"entry {position}: a message body is at least one byte")
-            if len(entry.body) > limits.message_bytes:
-                raise ValidationError(
-                    f"entry {position}: the body has {len(entry.body):,} bytes and the limit is "
-                    f"{limits.message_bytes:,}: send a reference to large data instead"
-                )
-            if entry.delay_ms is not None:
-                self._check_delay(entry.delay_ms)
+        """Refuse a send as a whole, before anything of it, or of what it belongs to, is staged."""
+        for error in self._sends.check(self._queue(name), entries):
+            if error is not None:
+                raise error
         self._log.check()
 
-    def stage(self, name: str, entries: Sequence[SendEntry]) -> tuple[list[str], int]:
+    def stage(self, name: str, entries: Sequence[SendEntry]) -> tuple[list[SendResult], int]:
         """Keep and log validated messages; they are durable with the returned group."""
-        queue = self._queue(name)
-        now_ms = self._clock.now_ms()
-        delay_ms = queue.attributes.delay_ms
-        ids = [_message_id() for _ in entries]
-        change = MessagesSent(
-            queue.queue_id,
-            queue.last_number + 1,
-            now_ms,
-            [now_ms + (delay_ms if entry.delay_ms is None else entry.delay_ms) for entry in entries],
-            ids,
-            [entry.body for entry in entries],
-        )
-        self.messages_sent(change)
-        return ids, self._append(change, lambda: self._waits.wake(queue, len(ids)))
+        return self._stage(self._queue(name), entries, [None] * len(entries))
+
+    def _stage(
+        self, queue: QueueState, entries: Sequence[SendEntry], errors: Sequence[StreamKitError | None]
+    ) -> tuple[list[SendResult], int]:
+        # ATOMIC: numbering and appending are one step
+        staged = self._sends.stage(queue, entries, errors)
+        count = len(staged.change.ids)
+        if not count:
+            # What is a duplicate may still be on its way to the disk.
+            return staged.results, self._last_group
+        self.changes.sent(staged.change)
+        return staged.results, self._append(staged.change, lambda: self._waits.wake(queue, count))
 
     # ---- receiving
 
     async def receive_messages(
-        self, name: str, max_messages: int, visibility_timeout_ms: int | None = None, wait_ms: int | None = None
+        self,
+        name: str,
+        max_messages: int,
+        visibility_timeout_ms: int | None = None,
+        wait_ms: int | None = None,
+        attempt_id: str | None = None,
     ) -> list[ReceivedMessage]:
         """See QueueStore."""
         queue = self._queue(name)
         if not 1 <= max_messages <= self._limits.receive_messages:
             raise ValidationError(f"max_messages must be 1 to {self._limits.receive_messages:,}, not {max_messages}")
         timeout_ms = queue.attributes.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
-        self._check_timeout(timeout_ms)
+        check_timeout(timeout_ms)
         wait_ms = queue.attributes.receive_wait_ms if wait_ms is None else wait_ms
-        deadline_ms = self._clock.now_ms() + wait_ms
-        while True:
-            change = self._take(queue, max_messages, timeout_ms)
-            if change is not None:
-                return await self._hand_out(queue, change)
-            if self._clock.now_ms() >= deadline_ms:
-                return []
-            await self._waits.wait(queue, deadline_ms)
-            if self.by_id.get(queue.queue_id) is not queue:
-                raise NotFoundError("queue", name, "it was deleted while a receive waited")
-
-    def _take(self, queue: QueueState, max_messages: int, timeout_ms: int) -> MessagesReceived | None:
-        self._log.check()
-        # ATOMIC: choosing, hiding, moving and logging are one step
-        now_ms = self._clock.now_ms()
-        target = self._dead_letter_queue(queue)
-        taken = queue.take(max_messages, now_ms, dead_letters=target is not None)
-        if not taken.received and not taken.moved:
-            return None
-        change = MessagesReceived(
-            queue.queue_id,
-            now_ms,
-            timeout_ms,
-            [message.number for message in taken.received],
-            [message.number for message in taken.moved],
-            0 if target is None else target.queue_id,
-            0 if target is None else target.last_number + 1,
-        )
-        self.messages_received(change)
-        return change
-
-    async def _hand_out(self, queue: QueueState, change: MessagesReceived) -> list[ReceivedMessage]:
-        delivered = [queue.delivered(queue.messages[number]) for number in change.numbers]
-        target = self.by_id.get(change.dead_letter_queue_id)
-
-        def woken() -> None:
-            if target is not None:
-                self._waits.wake(target, len(change.moved))
-            if change.timeout_ms == 0:
-                self._waits.wake(queue, len(change.numbers))
-
-        group = self._append(change, woken)
-        try:
-            await self._log.durable(group)
-        except asyncio.CancelledError:
-            self._release(queue, delivered, change)
-            raise
-        return delivered
-
-    def _release(self, queue: QueueState, delivered: list[ReceivedMessage], change: MessagesReceived) -> None:
-        # INVARIANT: test_cancelled_receive_delivers_to_nobody
-        if self.by_id.get(queue.queue_id) is not queue:
-            return
-        held = []
-        for number, delivery in zip(change.numbers, delivered, strict=True):
-            message = queue.messages.get(number)
-            # Unless it was received again meanwhile, or deleted, it is still this delivery's.
-            if message is not None and queue.handle_of(message) == delivery.receipt_handle:
-                held.append(number)
-        try:
-            self._log.check()
-        except StreamKitError:
-            return  # Nothing can be changed any more; the visibility timeout shows them again.
-        if held:
-            released = MessagesReleased(queue.queue_id, held)
-            self.messages_released(released)
-            self._append(released, lambda: self._waits.wake(queue, len(held)))
+        check_wait(wait_ms, self._limits)
+        if attempt_id is not None:
+            if not queue.attributes.fifo:
+                raise ValidationError(f"queue {name!r} is a standard queue: an attempt_id is for FIFO queues")
+            content.check_deduplication_id(attempt_id)
+        return await self._receives.receive(queue, max_messages, timeout_ms, wait_ms, attempt_id)
 
     # ---- settling
 
@@ -216,13 +187,16 @@ class EmbeddedQueues:
         """See QueueStore."""
         queue = self._queue(name)
         self._check_count(receipt_handles)
-        found = queue.deliveries(receipt_handles)
+        found = queue.deliveries(receipt_handles, self._clock.now_ms())
         numbers = list({message.number: None for message in found if isinstance(message, StoredMessage)})
         if numbers:
             self._log.check()
             change = MessagesDeleted(queue.queue_id, numbers)
-            self.messages_deleted(change)
-            await self._log.durable(self._append(change))
+            self.changes.gone(change)
+            # On a FIFO queue what follows them may be received now; and where there is a limit, there is room again.
+            makes_way = queue.attributes.fifo or self._limits.in_flight_messages is not None
+            woken = (lambda: self._waits.wake(queue, len(numbers))) if makes_way else None
+            await self._log.durable(self._append(change, woken))
         return [error if isinstance(error, StreamKitError) else None for error in found]
 
     async def change_visibility(self, name: str, entries: Sequence[VisibilityEntry]) -> list[StreamKitError | None]:
@@ -231,8 +205,8 @@ class EmbeddedQueues:
         self._check_count(entries)
         now_ms = self._clock.now_ms()
         results: list[StreamKitError | None] = []
-        change = VisibilityChanged(queue.queue_id, now_ms, [], [])
-        found = queue.deliveries([entry.receipt_handle for entry in entries])
+        change = VisibilityChanged(queue.queue_id, now_ms, [], [], {})
+        found = queue.deliveries([entry.receipt_handle for entry in entries], now_ms)
         for message, entry in zip(found, entries, strict=True):
             if message is None:
                 results.append(MessageNotInflightError("(deleted)", name))
@@ -240,7 +214,7 @@ class EmbeddedQueues:
                 results.append(message)
             else:
                 try:
-                    self._check_timeout(entry.timeout_ms)
+                    check_timeout(entry.timeout_ms)
                 except ValidationError as error:
                     results.append(error)
                     continue
@@ -248,31 +222,50 @@ class EmbeddedQueues:
                 if results[-1] is None:
                     change.numbers.append(message.number)
                     change.timeouts_ms.append(entry.timeout_ms)
+                    if entry.last_error is not None:
+                        change.errors[message.number] = _storable_text(entry.last_error)
         if change.numbers:
             self._log.check()
-            self.visibility_changed(change)
-            await self._log.durable(self._append(change, lambda: self._waits.wake(queue, len(change.numbers))))
+            self.changes.visibility(change)
+            group = self._append(change, lambda: self._waits.wake(queue, len(change.numbers)))
+            self._receives.move_exhausted(queue)
+            self._receives.arm(queue)
+            await self._log.durable(group)
         return results
 
     async def peek_messages(self, name: str, limit: int) -> list[ReceivedMessage]:
         """See QueueStore."""
         queue = self._queue(name)
+        self._look_at(queue)
         await self._log.durable(self._last_group)
-        visible = queue.visible(self._clock.now_ms(), limit)
-        return [msgspec.structs.replace(queue.delivered(message), receipt_handle="") for message in visible]
+        found = []
+        for message in queue.visible(self._clock.now_ms()):
+            found.append(msgspec.structs.replace(queue.delivered(message), receipt_handle=""))
+            if len(found) >= limit:
+                break
+        return found
 
     async def move_messages(self, source: str, message_ids: Sequence[str], destination: str) -> int:
         """See QueueStore."""
         queue, target = self._queue(source), self._queue(destination)
         if queue is target:
             raise ValidationError(f"messages of {source!r} cannot be moved to the queue they are in")
+        if queue.attributes.fifo != target.attributes.fifo:
+            raise ValidationError(f"{source!r} and {destination!r} are not of one kind: one is a FIFO queue")
+        self._look_at(queue)
         wanted = set(message_ids)
         now_ms = self._clock.now_ms()
-        numbers = [m.number for m in queue.visible(now_ms, len(queue.messages)) if m.message_id in wanted]
+        numbers: list[int] = []
+        for message in queue.visible(now_ms) if wanted else ():
+            if message.message_id in wanted:
+                wanted.discard(message.message_id)
+                numbers.append(message.number)
+                if not wanted:
+                    break
         if numbers:
             self._log.check()
             change = MessagesMoved(queue.queue_id, numbers, target.queue_id, target.last_number + 1, now_ms)
-            self.messages_moved(change)
+            self.changes.moved(change)
             await self._log.durable(self._append(change, lambda: self._waits.wake(target, len(numbers))))
         return len(numbers)
 
@@ -288,112 +281,41 @@ class EmbeddedQueues:
         except KeyError:
             raise NotFoundError("queue", name, "create it with kit.create_queue") from None
 
-    def _dead_letter_queue(self, queue: QueueState) -> QueueState | None:
-        # AWS: a queue whose dead-letter queue was deleted keeps its messages and redelivers them.
-        policy = queue.attributes.redrive_policy
-        return None if policy is None else self._by_name.get(policy.dead_letter_queue)
+    def _look_at(self, queue: QueueState) -> None:
+        """What time alone brings about is done before anybody looks; who only looks on changes nothing."""
+        try:
+            self._log.check()
+        except StreamKitError:
+            return
+        self._receives.expire(queue)
+        self._receives.move_exhausted(queue)
+
+    def _check_attributes(self, name: str, attributes: QueueAttributes) -> None:
+        check_attributes(attributes, self._limits)
+        if attributes.redrive_policy is not None:
+            check_redrive(name, attributes, self._queue(attributes.redrive_policy.dead_letter_queue).attributes)
 
     def _check_count(self, entries: Sequence[object]) -> None:
         if not 1 <= len(entries) <= self._limits.send_messages:
             raise ValidationError(f"a batch has 1 to {self._limits.send_messages:,} entries, not {len(entries):,}")
 
-    def _check_timeout(self, timeout_ms: int) -> None:
-        if not _is_whole(timeout_ms):
-            raise ValidationError(f"a visibility timeout is a whole number of milliseconds, not {timeout_ms!r}")
-        if not 0 <= timeout_ms <= MAX_VISIBILITY_MS:
-            raise ValidationError(f"a visibility timeout is 0 to 43,200 s, not {timeout_ms / 1000:g} s")
-
-    def _check_delay(self, delay_ms: int) -> None:
-        if not _is_whole(delay_ms):
-            raise ValidationError(f"a delay is a whole number of milliseconds, not {delay_ms!r}")
-        if not 0 <= delay_ms <= self._limits.delay_seconds * 1000:
-            raise ValidationError(f"a delay is 0 to {self._limits.delay_seconds:g} s, not {delay_ms / 1000:g} s")
+    def begin(self) -> None:
+        """The engine is open: time goes on for what recovery loaded."""
+        for queue in self.by_id.values():
+            self._receives.arm(queue)
 
     def close(self) -> None:
         """End every wait: the engine closes, and the log says so to whoever goes on."""
+        self._receives.close()
         self._waits.close()
 
-    # ---- what happened (live and in replay)
-
-    def queue_created(self, change: QueueCreated) -> QueueState:
-        """A queue is there."""
-        state = QueueState(change.queue_id, change.name, change.created_ms, change.attributes)
-        self.adopt(state)
-        return state
-
-    def adopt(self, state: QueueState) -> None:
-        """Take over a queue that recovery loaded."""
-        self._by_name[state.name] = state
-        self.by_id[state.queue_id] = state
-
     def queue_deleted(self, change: QueueDeleted) -> None:
-        """A queue is gone."""
-        state = self.by_id.pop(change.queue_id)
-        del self._by_name[state.name]
+        """A queue is gone, live and in replay."""
+        state = self.changes.deleted(change)
+        self._receives.forget(state)
         self._waits.forget(state)
 
-    def messages_sent(self, change: MessagesSent) -> None:
-        """Messages are there, visible or delayed."""
-        queue = self.by_id[change.queue_id]
-        sent_ms = change.sent_ms
-        number = change.first_number
-        for visible_at_ms, message_id, body in zip(change.visible_at_ms, change.ids, change.bodies, strict=True):
-            delay_ms = visible_at_ms - sent_ms
-            place = "delayed" if delay_ms else "ready"
-            queue.add(StoredMessage(number, message_id, body, sent_ms, place, visible_at_ms, delay_ms))  # type: ignore[arg-type]
-            number += 1
 
-    def messages_received(self, change: MessagesReceived) -> None:
-        """Messages were hidden, and others moved to the dead-letter queue."""
-        queue = self.by_id[change.queue_id]
-        for number in change.numbers:
-            queue.receive(queue.messages[number], change.received_ms, change.timeout_ms)
-        if not change.moved:
-            return
-        target = self.by_id[change.dead_letter_queue_id]
-        for dead_number, number in enumerate(change.moved, change.first_dead_number):
-            message = queue.messages[number]
-            queue.remove(message)
-            # AWS: id, body and the time it was sent are kept, and the receive count goes on.
-            message.number = dead_number
-            message.place = "ready"
-            message.dead_letter_source = queue.name
-            target.add(message)
-
-    def messages_released(self, change: MessagesReleased) -> None:
-        """Messages were not received after all."""
-        queue = self.by_id[change.queue_id]
-        for number in reversed(change.numbers):
-            queue.release(queue.messages[number])
-
-    def messages_deleted(self, change: MessagesDeleted) -> None:
-        """Messages are gone."""
-        queue = self.by_id[change.queue_id]
-        for number in change.numbers:
-            queue.remove(queue.messages[number])
-
-    def visibility_changed(self, change: VisibilityChanged) -> None:
-        """Messages are hidden for another time, or visible."""
-        queue = self.by_id[change.queue_id]
-        for number, timeout_ms in zip(change.numbers, change.timeouts_ms, strict=True):
-            queue.hide(queue.messages[number], change.now_ms, timeout_ms)
-
-    def messages_moved(self, change: MessagesMoved) -> None:
-        """Messages are in another queue, to be received afresh."""
-        queue, target = self.by_id[change.queue_id], self.by_id[change.to_queue_id]
-        for new_number, number in enumerate(change.numbers, change.first_number):
-            message = queue.messages[number]
-            queue.remove(message)
-            # AWS: a redriven message is a new one: count and time start again.
-            moved = StoredMessage(new_number, message.message_id, message.body, change.now_ms, "ready", change.now_ms)
-            target.add(moved)
-
-
-def _is_whole(number: object) -> bool:
-    # What is logged must be read back as an int: 1.5 and True would be refused when the store is opened again.
-    return isinstance(number, int) and not isinstance(number, bool)
-
-
-def _message_id() -> str:
-    digits = token_hex(16)
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+def _storable_text(text: str) -> str:
+    """What it says, without what has no UTF-8 form, and not more of it than helps."""
+    return str(text)[:_ERROR_CHARACTERS].encode(errors="replace").decode()

@@ -21,6 +21,7 @@ class EmbeddedStores:
 
     def __init__(self, log: Log, clock: Clock, limits: Limits, *, cold: ColdRecords | None = None) -> None:
         self._log = log
+        self.clock = clock
         self.limits = limits
         self.last_id = 0
         self.streams = EmbeddedStreams(log, clock, limits, self._next_id, cold)
@@ -32,14 +33,16 @@ class EmbeddedStores:
             c.Resharded: self.streams.resharded,
             c.StreamDeleted: self.streams.stream_deleted,
             c.RecordsPut: self.streams.records_put,
-            c.QueueCreated: self.queues.queue_created,
+            c.QueueCreated: self.queues.changes.created,
+            c.QueueUpdated: self.queues.changes.updated,
+            c.QueuePurged: self.queues.changes.purged,
             c.QueueDeleted: self.queues.queue_deleted,
-            c.MessagesSent: self.queues.messages_sent,
-            c.MessagesReceived: self.queues.messages_received,
-            c.MessagesReleased: self.queues.messages_released,
-            c.MessagesDeleted: self.queues.messages_deleted,
-            c.VisibilityChanged: self.queues.visibility_changed,
-            c.MessagesMoved: self.queues.messages_moved,
+            c.MessagesSent: self.queues.changes.sent,
+            c.MessagesReceived: self.queues.changes.received,
+            c.MessagesReleased: self.queues.changes.released,
+            c.MessagesDeleted: self.queues.changes.gone,
+            c.VisibilityChanged: self.queues.changes.visibility,
+            c.MessagesMoved: self.queues.changes.moved,
             c.TableCreated: self.tables.table_created,
             c.TableDeleted: self.tables.table_deleted,
             c.ItemsWritten: self.tables.items_written,

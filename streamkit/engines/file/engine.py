@@ -119,6 +119,7 @@ class FileEngine:
             raise
         for queue in stores.queues.by_id.values():
             queue.clamp(clock.now_ms())
+        stores.queues.begin()
         settler = Settler(
             stores,
             journal,

@@ -220,6 +220,14 @@ class ReadOnlyQueues:
         """Refused."""
         raise ReadOnlyError(self._url, f"create queue {name!r}")
 
+    async def update_queue(self, name: str, attributes: QueueAttributes) -> None:
+        """Refused."""
+        raise ReadOnlyError(self._url, f"change queue {name!r}")
+
+    async def purge_queue(self, name: str) -> int:
+        """Refused."""
+        raise ReadOnlyError(self._url, f"purge queue {name!r}")
+
     async def delete_queue(self, name: str) -> None:
         """Refused."""
         raise ReadOnlyError(self._url, f"delete queue {name!r}")
@@ -229,7 +237,12 @@ class ReadOnlyQueues:
         raise ReadOnlyError(self._url, f"send messages to queue {name!r}")
 
     async def receive_messages(
-        self, name: str, max_messages: int, visibility_timeout_ms: int | None = None, wait_ms: int | None = None
+        self,
+        name: str,
+        max_messages: int,
+        visibility_timeout_ms: int | None = None,
+        wait_ms: int | None = None,
+        attempt_id: str | None = None,
     ) -> list[ReceivedMessage]:
         """Refused."""
         raise ReadOnlyError(self._url, f"receive from queue {name!r}, which hides messages from others (peek does not)")

@@ -65,10 +65,9 @@ def load_settled(
     for queue in known.queues:
         queue_state = QueueState(queue.queue_id, queue.name, queue.created_ms, queue.attributes, queue.last_number)
         if queue.snapshot:
-            for message in snapshot.load(files, os.path.join(directory, "queues"), queue.queue_id, queue.snapshot):
-                queue_state.add(message)
+            snapshot.load(files, os.path.join(directory, "queues"), queue.queue_id, queue.snapshot).fill(queue_state)
         queue_state.changed = False
-        stores.queues.adopt(queue_state)
+        stores.queues.changes.adopt(queue_state)
     for table in known.tables:
         path = table_path(directory, table.table_id)
         if table.settled and not os.path.exists(path):

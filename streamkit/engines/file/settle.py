@@ -267,9 +267,9 @@ class Settler:
                 queue.changed = False
                 plan.changed_queues.append(queue.queue_id)
                 number = 0
-                if queue.messages:
+                if not snapshot.is_empty(queue):
                     number = self._next_serial()
-                    plan.snapshots.append((queue.queue_id, number, snapshot.encode(queue)))
+                    plan.snapshots.append((queue.queue_id, number, snapshot.encode(queue, stores.clock.now_ms())))
             queues.append(
                 manifest.QueueEntry(
                     queue.queue_id, queue.name, queue.created_ms, queue.attributes, queue.last_number, number

@@ -1,4 +1,5 @@
-"""A queue as one file: all its messages as they stood at the manifest's position of the journal.
+"""A queue as one file: all its messages as they stood at the manifest's position of the journal, and what deduplication
+and receive attempts remember.
 
 The checksum covers the file's name as well, so one queue's file is not taken for another's.
 """
@@ -13,10 +14,36 @@ from streamkit.engines.embedded.changes import plain
 from streamkit.engines.file.files import Files, read_file, replace_file
 from streamkit.engines.file.frame import checksum
 from streamkit.errors import CorruptLogError
-from streamkit.queues.visibility import QueueState, StoredMessage
+from streamkit.queues.attempts import Attempt
+from streamkit.queues.deduplication import Remembered
+from streamkit.queues.stored import StoredMessage
+from streamkit.queues.visibility import QueueState
 
 _encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
-_decode = msgspec.msgpack.Decoder(list[StoredMessage]).decode
+
+
+class Snapshot(msgspec.Struct):
+    """What a queue's file holds. A file that was written before there were FIFO queues holds the messages alone."""
+
+    messages: list[StoredMessage]
+    deduplication: list[Remembered] = []
+    attempts: list[Attempt] = []
+
+    def fill(self, queue: QueueState) -> None:
+        """Put it into an empty queue."""
+        for message in self.messages:
+            queue.add(message)
+        queue.deduplication.adopt(self.deduplication)
+        queue.attempts.adopt(self.attempts)
+
+
+_decode = msgspec.msgpack.Decoder(Snapshot).decode
+_decode_messages = msgspec.msgpack.Decoder(list[StoredMessage]).decode
+
+
+def is_empty(queue: QueueState) -> bool:
+    """Whether there is nothing that a snapshot would hold."""
+    return not (queue.messages or queue.deduplication or queue.attempts)
 
 
 def file_name(queue_id: int, serial: int) -> str:
@@ -24,9 +51,13 @@ def file_name(queue_id: int, serial: int) -> str:
     return f"{queue_id}-{serial:012d}.snap"
 
 
-def encode(queue: QueueState) -> bytes:
-    """The messages of a queue. Taken on the event loop, because they go on changing."""
-    return _encode(list(queue.messages.values()))
+def encode(queue: QueueState, now_ms: int) -> bytes:
+    """What a queue holds. Taken on the event loop, because it goes on changing."""
+    return _encode(
+        Snapshot(
+            list(queue.messages.values()), list(queue.deduplication.entries(now_ms)), queue.attempts.entries(now_ms)
+        )
+    )
 
 
 def save(files: Files, directory: str, queue_id: int, serial: int, body: bytes) -> None:
@@ -35,8 +66,8 @@ def save(files: Files, directory: str, queue_id: int, serial: int, body: bytes) 
     replace_file(files, os.path.join(directory, name), _checksum(name, body).to_bytes(4, "little") + body)
 
 
-def load(files: Files, directory: str, queue_id: int, serial: int) -> list[StoredMessage]:
-    """The messages of a snapshot.
+def load(files: Files, directory: str, queue_id: int, serial: int) -> Snapshot:
+    """What a snapshot holds.
 
     Raises:
         CorruptLogError: it is missing or does not match its checksum.
@@ -51,7 +82,9 @@ def load(files: Files, directory: str, queue_id: int, serial: int) -> list[Store
     if len(data) < 4 or _checksum(name, body) != int.from_bytes(data[:4], "little"):
         raise CorruptLogError(path, 0, "the snapshot does not match its checksum")
     try:
-        return _decode(body)
+        # A map begins with 0x8N, 0xDE or 0xDF in msgpack, and an array does not.
+        is_map = body[:1] in (b"\xde", b"\xdf") or body[0] >> 4 == 0x8
+        return _decode(body) if is_map else Snapshot(_decode_messages(body))
     except msgspec.DecodeError as error:
         raise CorruptLogError(path, 4, f"the snapshot does not decode: {error}") from None
 

@@ -215,7 +215,7 @@ class _Verifier:
             folder = os.path.join(self.directory, "queues")
             path = os.path.join(folder, snapshot.file_name(queue.queue_id, queue.snapshot))
             with self._looking(path):
-                self.report.messages += len(snapshot.load(self.files, folder, queue.queue_id, queue.snapshot))
+                self.report.messages += len(snapshot.load(self.files, folder, queue.queue_id, queue.snapshot).messages)
                 self.report.bytes += os.path.getsize(path)
 
     def _table(self, table: manifest.TableEntry) -> None:

@@ -33,9 +33,11 @@ from streamkit.testing.contract.cancellations import CancellationContract
 from streamkit.testing.contract.contents import contents
 from streamkit.testing.contract.dead_letters import DeadLetterContract
 from streamkit.testing.contract.effects import EffectContract
+from streamkit.testing.contract.fifo import FifoContract
 from streamkit.testing.contract.interleavings import InterleavingContract
 from streamkit.testing.contract.iterators import IteratorContract
 from streamkit.testing.contract.lifetime import LifetimeContract
+from streamkit.testing.contract.messages import MessageContract
 from streamkit.testing.contract.producers import ProducerContract
 from streamkit.testing.contract.queries import QueryContract
 from streamkit.testing.contract.queues import QueueContract
@@ -51,9 +53,11 @@ __all__ = [
     "DeadLetterContract",
     "EffectContract",
     "EngineContract",
+    "FifoContract",
     "InterleavingContract",
     "IteratorContract",
     "LifetimeContract",
+    "MessageContract",
     "ProducerContract",
     "QueryContract",
     "QueueContract",
@@ -74,6 +78,8 @@ class EngineContract(
     RetentionContract,
     ProducerContract,
     QueueContract,
+    MessageContract,
+    FifoContract,
     ReceiptContract,
     DeadLetterContract,
     InterleavingContract,

@@ -151,7 +151,7 @@ class CancellationContract(Contract):
         sends: list[asyncio.Task[list[str]]] = []
 
         async def take() -> None:
-            finished.extend(await engine.queues.receive_messages("q", 10, None, 60_000))
+            finished.extend(await engine.queues.receive_messages("q", 10, None, 20_000))
 
         def make() -> Coroutine[Any, Any, object]:
             sends.append(asyncio.create_task(a_little_later(send(engine.queues, "q", b"a", b"b"))))

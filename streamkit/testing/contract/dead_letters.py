@@ -96,8 +96,8 @@ class DeadLetterContract(Contract):
         await create(engine.queues, 1)
         await send(engine.queues, "q", b"poison")
         await receive(engine.queues, "q")
-        undertaker = await waiting(clock, engine.queues.receive_messages("dead", 10, None, 60_000))
-        worker = await waiting(clock, engine.queues.receive_messages("q", 10, None, 60_000))
+        undertaker = await waiting(clock, engine.queues.receive_messages("dead", 10, None, 20_000))
+        worker = await waiting(clock, engine.queues.receive_messages("q", 10, None, 20_000))
         await clock.advance(TIMEOUT_MS / 1000)
         assert await soon(worker) == []
         assert [message.body for message in await soon(undertaker)] == [b"poison"]

@@ -146,7 +146,7 @@ class EffectContract(Contract):
             return len(batch.records), queue.visible + queue.not_visible, item is not None
 
         async def take() -> tuple[object, ...]:
-            messages = await engine.queues.receive_messages("q", 10, None, 60_000)
+            messages = await engine.queues.receive_messages("q", 10, None, 20_000)
             item = await total(engine.tables, "a")
             batch = await engine.streams.get_records(iterator, 10)
             return len(batch.records), len(messages), item is not None

@@ -44,7 +44,7 @@ class LifetimeContract(Contract):
         iterator = await engine.streams.get_shard_iterator("s", SHARD, "LATEST")
         waits = [
             await waiting(clock, engine.streams.get_records(iterator, 10, 60_000)),
-            await waiting(clock, engine.queues.receive_messages("q", 10, None, 60_000)),
+            await waiting(clock, engine.queues.receive_messages("q", 10, None, 20_000)),
         ]
         await engine.aclose()
         for wait in waits:
@@ -69,7 +69,7 @@ class LifetimeContract(Contract):
             engine.queues.delete_queue("q"),
             engine.queues.send_messages("q", [SendEntry(b"x")]),
             engine.queues.receive_messages("q", 1),
-            engine.queues.receive_messages("other", 1, None, 60_000),
+            engine.queues.receive_messages("other", 1, None, 20_000),
             engine.queues.delete_messages("q", [handle]),
             engine.queues.change_visibility("q", [VisibilityEntry(handle, 0)]),
             engine.queues.move_messages("q", [message_id], "other"),

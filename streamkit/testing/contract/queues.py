@@ -166,8 +166,8 @@ class QueueContract(Contract):
             found.update((message.message_id, message.body) for message in page)
         assert [found[message_id] for message_id in ids] == [b"%d" % (i // 2) for i in range(30)]
 
-    async def test_a_malformed_message_refuses_its_whole_batch(self, engine: Engine, clock: ManualClock) -> None:
-        """Nothing of it is stored, and the number of entries and the size of a body are bounded."""
+    async def test_a_malformed_message_is_refused_alone(self, engine: Engine, clock: ManualClock) -> None:
+        """The others of its batch are stored; the number of entries and the size of a body are bounded."""
         await engine.queues.create_queue("q", QueueAttributes())
         limits = self.limits
         wrong: list[Any] = [
@@ -179,12 +179,17 @@ class QueueContract(Contract):
             SendEntry(b"x", round(limits.delay_seconds * 1000) + 1),
         ]
         good = SendEntry(b"good")
-        for entries in ([], [good] * (limits.send_messages + 1), *([good, entry, good] for entry in wrong)):
+        for entries in ([], [good] * (limits.send_messages + 1)):
             with raises(ValidationError):
                 await engine.queues.send_messages("q", entries)
         assert await counts(engine.queues, "q") == (0, 0, 0)
+        for entry in wrong:
+            results = await engine.queues.send_messages("q", [good, entry, good])
+            assert [isinstance(result.error, ValidationError) for result in results] == [False, True, False]
+            assert [bool(result.message_id) for result in results] == [True, False, True]
+        assert await counts(engine.queues, "q") == (2 * len(wrong), 0, 0)
         await engine.queues.send_messages("q", [SendEntry(bytes(limits.message_bytes))])
-        assert await counts(engine.queues, "q") == (1, 0, 0)
+        assert await counts(engine.queues, "q") == (2 * len(wrong) + 1, 0, 0)
 
     async def test_a_received_message_is_hidden_for_its_timeout(self, engine: Engine, clock: ManualClock) -> None:
         """To the millisecond; each receive counts and gives a new receipt handle."""

@@ -124,15 +124,15 @@ class ReceiptContract(Contract):
         await engine.queues.create_queue("q", QueueAttributes(visibility_timeout_ms=10_000))
         await send(engine.queues, "q", b"a")
         (message,) = await receive(engine.queues, "q")
-        receiver = await waiting(clock, engine.queues.receive_messages("q", 10, 5_000, 60_000))
+        receiver = await waiting(clock, engine.queues.receive_messages("q", 10, 5_000, 20_000))
         assert await change(engine.queues, "q", (message.receipt_handle, 2_000)) == [None]
         await clock.advance(1.999)
         assert not receiver.done()
         await clock.advance(0.001)
         (message,) = await soon(receiver)
-        receiver = await waiting(clock, engine.queues.receive_messages("q", 10, None, 60_000))
-        assert await change(engine.queues, "q", (message.receipt_handle, 30_000)) == [None]
-        await clock.advance(29.999)
+        receiver = await waiting(clock, engine.queues.receive_messages("q", 10, None, 20_000))
+        assert await change(engine.queues, "q", (message.receipt_handle, 15_000)) == [None]
+        await clock.advance(14.999)
         assert not receiver.done()
         await clock.advance(0.001)
         assert [each.receive_count for each in await soon(receiver)] == [3]

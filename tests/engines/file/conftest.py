@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from streamkit.engines.file import segment
+from streamkit.engines.file import offload, segment
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.limits import KIB
 
 
 @pytest.fixture(autouse=True)
 def _small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments that fill up soon."""
+    """Segments that fill up soon, and work in the background that is looked after at once, also by a busy loop."""
     monkeypatch.setattr(segment, "FIRST_SEGMENT_BYTES", 16 * KIB)
     monkeypatch.setattr(segment, "LARGEST_SEGMENT_BYTES", 32 * KIB)
+    monkeypatch.setattr(offload, "_BACKGROUND_INTERVAL_SECONDS", 0.001)
     connect = SqliteItems._connect
 
     def connect_unsynced(items: SqliteItems) -> sqlite3.Connection:

@@ -15,7 +15,7 @@ import pytest
 
 from streamkit.clock import Clock
 from streamkit.engines.base import Durability, Engine
-from streamkit.engines.embedded import queues as embedded_queues
+from streamkit.engines.embedded import queue_sends
 from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.file.files import Files
 from streamkit.engines.memory import MemoryEngine
@@ -47,7 +47,7 @@ def message_ids() -> Iterator[None]:
     """The same ids in every run, so that two engines that did the same hold the same."""
     numbers = count(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded_queues, "_message_id", lambda: f"message-{next(numbers)}")
+        patch.setattr(queue_sends, "_message_id", lambda: f"message-{next(numbers)}")
         yield
 
 

@@ -20,7 +20,7 @@ import pytest
 from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.file.frame import SEGMENT_HEADER_SIZE, checksum, frame_at
 from streamkit.errors import CorruptLogError, StorageError, UnknownFormatError, ValidationError
-from streamkit.queues.message import QueueAttributes
+from streamkit.queues.message import MessageAttribute, QueueAttributes
 from streamkit.queues.store import SendEntry, VisibilityEntry
 from streamkit.streams.store import PutEntry
 from streamkit.tables.item import TableSchema
@@ -522,8 +522,6 @@ async def test_what_could_not_be_read_back_is_refused(tmp_path: Path) -> None:
             engine.queues.create_queue("r", QueueAttributes(receive_wait_ms=2**70)),
             engine.tables.create_table(TableSchema("table", 5)),  # type: ignore[arg-type]
             engine.tables.create_table(TableSchema("table", "\ud800")),
-            engine.queues.send_messages("q", [SendEntry(b"x", 1.5)]),  # type: ignore[arg-type]
-            engine.queues.send_messages("q", [SendEntry(b"x", False)]),
             engine.queues.receive_messages("q", 1, 1.5),  # type: ignore[arg-type]
             engine.queues.receive_messages("q", 1, "1"),  # type: ignore[arg-type]
         ]
@@ -535,6 +533,17 @@ async def test_what_could_not_be_read_back_is_refused(tmp_path: Path) -> None:
             [VisibilityEntry(message.receipt_handle, 1.5)],  # type: ignore[arg-type]
         )
         assert isinstance(error, ValidationError)
+        wrong: list[Any] = [
+            SendEntry(b"x", 1.5),  # type: ignore[arg-type]
+            SendEntry(b"x", False),
+            SendEntry(b"x", group_id="\ud800"),
+            SendEntry(b"x", trace_header="\ud800"),
+            SendEntry(b"x", attributes={"a": MessageAttribute("String", "\ud800")}),
+            SendEntry(b"x", attributes={"a": MessageAttribute("String", 1)}),  # type: ignore[arg-type]
+            SendEntry(b"x", attributes={"a": "b"}),  # type: ignore[dict-item]
+        ]
+        for result in await engine.queues.send_messages("q", wrong):
+            assert isinstance(result.error, ValidationError)
         assert await contents(engine) == live
         shutil.copytree(tmp_path / "live", tmp_path / "data")
     async with opened(tmp_path / "data") as engine:

@@ -1,0 +1,200 @@
+"""Receiving: who gets what, who waits, and what becomes of a receive that nobody awaits any more.
+
+HOT: `python -m benchmarks --only queue`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from streamkit.clock import Clock, Timer
+from streamkit.engines.embedded.changes import MessagesDeleted, MessagesReceived, MessagesReleased
+from streamkit.engines.embedded.log import Log
+from streamkit.engines.embedded.queue_changes import QueueChanges
+from streamkit.engines.embedded.queue_waits import QueueWaits
+from streamkit.errors import NotFoundError, OverLimitError, StreamKitError
+from streamkit.limits import Limits
+from streamkit.queues.message import ReceivedMessage
+from streamkit.queues.stored import StoredMessage
+from streamkit.queues.visibility import QueueState
+
+
+class QueueReceives:
+    """Takes messages for receives, and moves those that were received too often."""
+
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        limits: Limits,
+        changes: QueueChanges,
+        waits: QueueWaits,
+        append: Callable[..., int],
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._limits = limits
+        self._changes = changes
+        self._waits = waits
+        self._append = append
+        self._eager: dict[int, tuple[int, Timer]] = {}
+
+    async def receive(
+        self, queue: QueueState, max_messages: int, timeout_ms: int, wait_ms: int, attempt_id: str | None
+    ) -> list[ReceivedMessage]:
+        """See QueueStore."""
+        deadline_ms = self._clock.now_ms() + wait_ms
+        while True:
+            change = self._take(queue, max_messages, timeout_ms, attempt_id, waits=wait_ms > 0)
+            if change is not None:
+                return await self._hand_out(queue, change)
+            if self._clock.now_ms() >= deadline_ms:
+                return []
+            await self._waits.wait(queue, deadline_ms)
+            if self._changes.by_id.get(queue.queue_id) is not queue:
+                raise NotFoundError("queue", queue.name, "it was deleted while a receive waited")
+
+    def _take(
+        self, queue: QueueState, max_messages: int, timeout_ms: int, attempt_id: str | None, *, waits: bool
+    ) -> MessagesReceived | None:
+        self._log.check()
+        self.expire(queue)
+        most = self._limits.in_flight_messages
+        if most is not None:
+            room = most - queue.in_flight
+            if room <= 0:
+                if waits or queue.attributes.fifo:
+                    return None
+                raise OverLimitError(queue.name, most)
+            max_messages = min(max_messages, room)
+        # ATOMIC: choosing, hiding, moving and logging are one step
+        now_ms = self._clock.now_ms()
+        again = queue.again(attempt_id, now_ms) if attempt_id is not None else None
+        target = self.dead_letter_queue(queue)
+        if again is not None:
+            received, moved = again, []
+        else:
+            taken = queue.take(max_messages, now_ms, dead_letters=target is not None)
+            received, moved = taken.received, taken.moved
+        if not received and not moved:
+            return None
+        change = MessagesReceived(
+            queue.queue_id,
+            now_ms,
+            timeout_ms,
+            [message.number for message in received],
+            [message.number for message in moved],
+            0 if target is None else target.queue_id,
+            0 if target is None else target.last_number + 1,
+            attempt_id,
+            again is not None,
+        )
+        self._changes.received(change)
+        return change
+
+    async def _hand_out(self, queue: QueueState, change: MessagesReceived) -> list[ReceivedMessage]:
+        delivered = [queue.delivered(queue.messages[number]) for number in change.numbers]
+        group = self._append(change, lambda: self._tell(queue, change))
+        self.arm(queue)
+        try:
+            await self._log.durable(group)
+        except asyncio.CancelledError:
+            self._release(queue, delivered, change)
+            raise
+        return delivered
+
+    def _tell(self, queue: QueueState, change: MessagesReceived) -> None:
+        target = self._changes.by_id.get(change.dead_letter_queue_id)
+        if target is not None:
+            self._waits.wake(target, len(change.moved))
+        if change.timeout_ms == 0:
+            self._waits.wake(queue, len(change.numbers))
+        elif change.moved:
+            # On a FIFO queue what follows them may be received now.
+            self._waits.wake(queue, 1)
+
+    def _release(self, queue: QueueState, delivered: list[ReceivedMessage], change: MessagesReceived) -> None:
+        # INVARIANT: test_cancelled_receive_delivers_to_nobody
+        if self._changes.by_id.get(queue.queue_id) is not queue or change.again:
+            return
+        held = []
+        for number, delivery in zip(change.numbers, delivered, strict=True):
+            message = queue.messages.get(number)
+            # Unless it was received again meanwhile, or deleted, it is still this delivery's.
+            if message is not None and queue.handle_of(message) == delivery.receipt_handle:
+                held.append(number)
+        try:
+            self._log.check()
+        except StreamKitError:
+            return  # Nothing can be changed any more; the visibility timeout shows them again.
+        if held:
+            released = MessagesReleased(queue.queue_id, held)
+            self._changes.released(released)
+            self._append(released, lambda: self._waits.wake(queue, len(held)))
+
+    # ---- what happens while nobody receives
+
+    def dead_letter_queue(self, queue: QueueState) -> QueueState | None:
+        """Where a queue's dead letters go."""
+        # AWS: a queue whose dead-letter queue was deleted keeps its messages and redelivers them.
+        policy = queue.attributes.redrive_policy
+        return None if policy is None else self._changes.by_name.get(policy.dead_letter_queue)
+
+    def expire(self, queue: QueueState) -> None:
+        """Messages that are older than the queue's retention are gone, wherever they stand."""
+        numbers = queue.expired(self._clock.now_ms(), self._limits.message_retention_seconds[1] * 1000)
+        if numbers:
+            self._log.check()
+            change = MessagesDeleted(queue.queue_id, numbers)
+            self._changes.gone(change)
+            self._append(change, lambda: self._waits.wake(queue, 1))
+
+    def move_exhausted(self, queue: QueueState) -> None:
+        """With an eager policy: what was received as often as it may be goes when its last timeout ends."""
+        exhausted = queue.exhausted(self._clock.now_ms())
+        target = self.dead_letter_queue(queue)
+        if exhausted and target is not None:
+            self._log.check()
+            self._move(queue, target, exhausted)
+
+    def _move(self, queue: QueueState, target: QueueState, exhausted: Sequence[StoredMessage]) -> None:
+        numbers = [message.number for message in exhausted]
+        first = target.last_number + 1
+        change = MessagesReceived(queue.queue_id, self._clock.now_ms(), 0, [], numbers, target.queue_id, first)
+        self._changes.received(change)
+        self._append(change, lambda: self._tell(queue, change))
+
+    def arm(self, queue: QueueState) -> None:
+        """With an eager policy somebody must look when the next message becomes visible, also if nobody receives."""
+        policy = queue.attributes.redrive_policy
+        if policy is None or not policy.eager:
+            return
+        when_ms = queue.next_visible_ms()
+        armed = self._eager.get(queue.queue_id)
+        if when_ms is None or (armed is not None and armed[0] <= when_ms):
+            return
+        if armed is not None:
+            armed[1].cancel()
+        self._eager[queue.queue_id] = (when_ms, self._clock.call_at(when_ms, lambda: self._look(queue)))
+
+    def _look(self, queue: QueueState) -> None:
+        del self._eager[queue.queue_id]
+        if self._changes.by_id.get(queue.queue_id) is not queue:
+            return
+        try:
+            self.move_exhausted(queue)
+        except StreamKitError:
+            return  # Nothing can be changed now; the next receive moves them.
+        self.arm(queue)
+
+    def forget(self, queue: QueueState) -> None:
+        """The queue is gone."""
+        if (armed := self._eager.pop(queue.queue_id, None)) is not None:
+            armed[1].cancel()
+
+    def close(self) -> None:
+        """The engine closes."""
+        for _, timer in self._eager.values():
+            timer.cancel()
+        self._eager.clear()

@@ -1,0 +1,135 @@
+"""Moving the messages of a dead-letter queue back, at a rate: a service with an end."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from streamkit.clock import Clock
+from streamkit.errors import NotFoundError, StreamKitError, ValidationError
+from streamkit.queues.store import QueueStore
+from streamkit.service import Stop
+
+logger = logging.getLogger("streamkit.queues")
+
+MoveStatus = Literal["CREATED", "RUNNING", "COMPLETED", "CANCELLING", "CANCELLED", "FAILED"]
+
+_AT_ONCE = 500
+_SECOND_MS = 1000
+
+
+class MoveTask:
+    """Moves what is visible in a dead-letter queue when it begins, oldest first, each message to where it came from.
+
+    Mirrors StartMessageMoveTask, ListMessageMoveTasks and CancelMessageMoveTask (Amazon SQS API Reference). A moved
+    message is received afresh: its receive count and its age begin again. What comes meanwhile stays, so messages that
+    fail again at once do not go round and round. Each batch moves whole, both sides as one; a task that ends early, or
+    with its process, leaves the rest where it was.
+
+    Stop: after the batch in hand, as ``cancel``.
+    """
+
+    def __init__(
+        self, source: str, store: QueueStore, clock: Clock, *, to: str | None = None, rate: int | None = None
+    ) -> None:
+        """``rate``: messages per second, 1 to 500; None: as fast as it goes. ``to``: None: each one's own source."""
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int) or not 1 <= rate <= 500):
+            raise ValidationError(f"a move has a rate of 1 to 500 messages per second, or None, not {rate!r}")
+        self.name = f"move:{source}"
+        self.source = source
+        self.to = to
+        self.rate = rate
+        self.status: MoveStatus = "CREATED"
+        self.moved = 0
+        """Messages moved so far."""
+        self.to_move: int | None = None
+        """How many there were to move when it began."""
+        self.failure_reason: str | None = None
+        """Why it FAILED."""
+        self._store = store
+        self._clock = clock
+        self._cancelled = Stop()
+
+    def __repr__(self) -> str:
+        return f"MoveTask({self.source!r}, {self.status}, moved={self.moved} of {self.to_move})"
+
+    def cancel(self) -> int:
+        """Move nothing more after the batch in hand; what was moved stays moved. How many that is so far."""
+        if self.status in ("CREATED", "RUNNING"):
+            self.status = "CANCELLING" if self.status == "RUNNING" else "CANCELLED"
+            self._cancelled.request()
+        return self.moved
+
+    async def run(self, stop: Stop) -> None:
+        """Move, until there is nothing left of what there was.
+
+        A failure of the move itself is its status and ``failure_reason``, and no failure of the kit.
+
+        Raises:
+            StorageError: the engine cannot move anything any more.
+        """
+        if self.status == "CANCELLED":
+            return
+        self.status = "RUNNING"
+        try:
+            await self._move(stop)
+        except (NotFoundError, ValidationError) as error:
+            self.status, self.failure_reason = "FAILED", str(error)
+            logger.warning("moving the messages of %s failed after %d: %s", self.source, self.moved, error)
+        except BaseException as error:
+            self.status = "FAILED" if isinstance(error, StreamKitError) else "CANCELLED"
+            self.failure_reason = str(error) or None
+            raise
+
+    async def _move(self, stop: Stop) -> None:
+        await self._check()
+        (source,) = await self._store.describe_queues([self.source])
+        self.to_move = source.visible
+        began_ms = self._clock.now_ms()
+        while self.moved < self.to_move:
+            if stop.requested or self._cancelled.requested:
+                self.status = "CANCELLED"
+                return
+            if self.rate is not None:
+                # So many may have been moved by now; a second begins with its whole share.
+                due = ((self._clock.now_ms() - began_ms) // _SECOND_MS + 1) * self.rate
+                if self.moved >= due:
+                    again_ms = began_ms + self.moved // self.rate * _SECOND_MS
+                    with stop.interruptible(), self._cancelled.interruptible():
+                        await self._clock.sleep_until(again_ms)
+                    continue
+                most = min(due - self.moved, _AT_ONCE)
+            else:
+                most = _AT_ONCE
+            if not await self._move_some(min(most, self.to_move - self.moved)):
+                break
+        self.status = "COMPLETED"
+
+    async def _check(self) -> None:
+        queues = await self._store.describe_queues()
+        policies = [queue.attributes.redrive_policy for queue in queues]
+        if not any(policy is not None and policy.dead_letter_queue == self.source for policy in policies):
+            raise ValidationError(
+                f"queue {self.source!r} is no queue's dead-letter queue, and only of those messages are moved: "
+                "to move chosen messages, queue.redrive(messages, to=...)"
+            )
+        if self.to is not None:
+            await self._store.describe_queues([self.to])
+
+    async def _move_some(self, most: int) -> int:
+        """Move the oldest ones, those of one destination in one step; how many."""
+        by_destination: dict[str, list[str]] = {}
+        for message in await self._store.peek_messages(self.source, most):
+            destination = self.to or message.dead_letter_source
+            if destination is None:
+                raise ValidationError(
+                    f"message {message.message_id} was sent to {self.source!r} itself and has no queue to go back to: "
+                    "move with to="
+                )
+            by_destination.setdefault(destination, []).append(message.message_id)
+        moved = 0
+        for destination, ids in by_destination.items():
+            count = await self._store.move_messages(self.source, ids, destination)
+            self.moved += count
+            moved += count
+        return moved
