@@ -67,6 +67,13 @@ class EventSourceMapping:
             raise ValidationError(
                 f"mapping {self.name!r} needs a table, queue or stream as its sink, not {self.sink!r}"
             )
+        for what, target in (("sink", self.sink), ("on_failure", self.on_failure)):
+            # AWS: a destination for discarded records is a standard queue.
+            if isinstance(target, Queue) and target.name.endswith(".fifo"):
+                raise ValidationError(
+                    f"mapping {self.name!r} has FIFO queue {target.name!r} as {what}, whose messages would need groups and "
+                    "ids: use a standard queue, or send from the function"
+                )
         _range(self.name, "batch_size", self.batch_size, 1, 10_000)
         _range(self.name, "batch_window", self.batch_window, 0, 300)
         if self.maximum_retry_attempts != -1:

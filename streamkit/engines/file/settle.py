@@ -184,6 +184,7 @@ class Settler:
                 self._put_back(plan)
                 return position
             plan.manifest = msgspec.structs.replace(plan.manifest, position=position)
+            self._goes_on()
             await self._cold.write(plan.moves, extend=plan.extend, run=self._in_thread, rest=self._rest)
             self._manifest = await self._in_thread(lambda: self._write(plan))
         except BaseException:
@@ -221,7 +222,10 @@ class Settler:
                 timer.cancel()
         else:
             await asyncio.sleep(0)
-        self._rested_at = loop.time()
+        self._goes_on()
+
+    def _goes_on(self) -> None:
+        self._rested_at = asyncio.get_running_loop().time()
         self._group_at_rest = self._journal.durable_group
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
