@@ -71,8 +71,8 @@ class EventSourceMapping:
             # AWS: a destination for discarded records is a standard queue.
             if isinstance(target, Queue) and target.name.endswith(".fifo"):
                 raise ValidationError(
-                    f"mapping {self.name!r} has FIFO queue {target.name!r} as {what}, whose messages would need groups and "
-                    "ids: use a standard queue, or send from the function"
+                    f"mapping {self.name!r} has FIFO queue {target.name!r} as {what}, whose messages would need groups "
+                    "and ids: use a standard queue, or send from the function"
                 )
         _range(self.name, "batch_size", self.batch_size, 1, 10_000)
         _range(self.name, "batch_window", self.batch_window, 0, 300)

@@ -49,7 +49,9 @@ class Source(Protocol[T]):
     async def delete_batch(self, messages: Sequence[Message[T] | str]) -> list[StreamKitError | None]:
         """See Queue."""
 
-    async def change_visibility(self, message: Message[T] | str, timeout: float) -> None:
+    async def change_visibility(
+        self, message: Message[T] | str, timeout: float, *, last_error: str | None = None
+    ) -> None:
         """See Queue."""
 
     async def describe(self) -> QueueDescription:
@@ -68,9 +70,12 @@ class Worker(Generic[T]):
     runs, its message's timeout is extended at half time, up to the twelve hours that a message can be hidden; a worker
     hides messages for at least 1 s, also of a queue with a shorter timeout.
 
+    Of a FIFO queue one message at a time is received, so of a message group one is in hand: groups are handled side by
+    side, each in order, and those behind a message that fails wait for it uncounted.
+
     A failure is logged with message id, receive count, the exception's type and its traceback, but without its text,
-    which often quotes the message; to see it, log it in the handler. What fails with a retryable error, such as a full
-    disk, is tried again until it works.
+    which often quotes the message; the dead letter has it (``Message.last_error``). What fails with a retryable error,
+    such as a full disk, is tried again until it works.
 
     Stop: nothing new is received and what is in hand is finished.
     Cancellation: asynchronous handlers are cancelled, those in threads are waited for. Messages that are not handled
@@ -122,13 +127,15 @@ class Worker(Generic[T]):
         """
         self._ended, self._failure = False, None
         try:
-            queue_timeout_ms = (await self._source.describe()).attributes.visibility_timeout_ms
-            timeout = max(queue_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
+            attributes = (await self._source.describe()).attributes
+            timeout = max(attributes.visibility_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
+            # INVARIANT: test_a_message_that_fails_takes_none_behind_it_with_it
+            most = 1 if attributes.fifo else None
             async with anyio.create_task_group() as tasks:
                 try:
                     while not stop.requested:
                         with stop.interruptible():
-                            for message in await self._insist(lambda: self._next(timeout)):
+                            for message in await self._insist(lambda: self._next(timeout, most)):
                                 self._free -= 1
                                 tasks.start_soon(self._handle, message, timeout, tasks)
                 except Exception as error:
@@ -154,10 +161,11 @@ class Worker(Generic[T]):
                 raise ClosedError(f"{self.name}, with messages left in its queue,") from self._failure
             await progress.wait()
 
-    async def _next(self, timeout: float) -> list[Message[T]]:
+    async def _next(self, timeout: float, most: int | None) -> list[Message[T]]:
         while self._free == 0:
             await self._progress.wait()
-        messages = await self._source.receive(self._free, visibility_timeout=timeout, wait=_WAIT_SECONDS)
+        wanted = self._free if most is None else most
+        messages = await self._source.receive(wanted, visibility_timeout=timeout, wait=_WAIT_SECONDS)
         if not messages:
             self._tell()  # The receive may have moved messages to the dead-letter queue.
         return messages
@@ -209,7 +217,7 @@ class Worker(Generic[T]):
             exc_info=without_text(error),
         )
         try:
-            await self._source.change_visibility(message, delay)
+            await self._source.change_visibility(message, delay, last_error=f"{type(error).__name__}: {error}")
         except StreamKitError as refusal:
             if not self._lives_with(message, refusal):
                 raise
