@@ -13,6 +13,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 EXPECTED = {
     "big_orders.py": "40 big orders of 101 records; 1 could not be handled",
     "dead_letter_alarm.py": "emails-are-dying is in ALARM",
+    "fifo_accounts.py": "4 went back: {'ada': 50, 'bob': 50, 'carol': 50}",
     "emails_queue.py": "dead letter from emails: 'nobody' after 3 tries",
     "orders_stream.py": "shipping saw 1001 orders",
     "shared_consumer.py": "2,000 clicks of 20 visitors, each in order, through 6 shards",

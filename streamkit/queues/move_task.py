@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Literal
 
@@ -49,6 +50,7 @@ class MoveTask:
         self._store = store
         self._clock = clock
         self._cancelled = Stop()
+        self._ended = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"MoveTask({self.source!r}, {self.status}, moved={self.moved} of {self.to_move})"
@@ -58,7 +60,14 @@ class MoveTask:
         if self.status in ("CREATED", "RUNNING"):
             self.status = "CANCELLING" if self.status == "RUNNING" else "CANCELLED"
             self._cancelled.request()
+        if self.status == "CANCELLED":
+            self._ended.set()
         return self.moved
+
+    async def wait_ended(self) -> MoveStatus:
+        """Return how it ended, once it has."""
+        await self._ended.wait()
+        return self.status
 
     async def run(self, stop: Stop) -> None:
         """Move, until there is nothing left of what there was.
@@ -80,6 +89,8 @@ class MoveTask:
             self.status = "FAILED" if isinstance(error, StreamKitError) else "CANCELLED"
             self.failure_reason = str(error) or None
             raise
+        finally:
+            self._ended.set()
 
     async def _move(self, stop: Stop) -> None:
         await self._check()

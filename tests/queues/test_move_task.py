@@ -72,11 +72,13 @@ async def test_at_a_rate(kit: Kit, clock: ManualClock) -> None:
     """So many each second, in the order of the queue."""
     jobs, dead = await dead_letters(kit, 25)
     task = kit.start(dead.move_task(rate=10))
+    ended = asyncio.create_task(task.wait_ended())
     for moved in (10, 20, 25):
         await clock.advance(0)
         assert (task.moved, len(await bodies(jobs))) == (moved, moved)
+        assert ended.done() == (moved == 25)
         await clock.advance(1)
-    assert task.status == "COMPLETED"
+    assert await ended == "COMPLETED"
 
 
 async def test_what_comes_meanwhile_stays(kit: Kit, clock: ManualClock) -> None:
@@ -105,7 +107,7 @@ async def test_cancelling_leaves_the_rest(kit: Kit, clock: ManualClock) -> None:
     never = dead.move_task()
     assert never.cancel() == 0
     await never.run(Stop())
-    assert (never.status, never.moved) == ("CANCELLED", 0)
+    assert (never.status, never.moved, await never.wait_ended()) == ("CANCELLED", 0, "CANCELLED")
 
 
 async def test_a_stop_is_a_cancellation(kit: Kit, clock: ManualClock) -> None:
