@@ -7,7 +7,6 @@ from typing import Any, Generic, TypeVar, Unpack
 
 import msgspec
 
-from streamkit.backoff import Retry
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
 from streamkit.errors import StreamKitError, ValidationError
@@ -20,7 +19,7 @@ from streamkit.queues.handling import Handler
 from streamkit.queues.message import Message
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult, VisibilityEntry
-from streamkit.queues.worker import Worker
+from streamkit.queues.worker import Worker, WorkerOptions
 from streamkit.service import Stop
 
 T = TypeVar("T")
@@ -216,22 +215,24 @@ class Queue(Generic[T]):
             ReceiptHandleInvalidError: it was not received from this queue.
             ValidationError: the timeout is not 0 to 43,200 s, or ends later than 12 hours after the receive.
         """
-        (error,) = await self.change_visibility_batch([(message, timeout)], last_error=last_error)
+        (error,) = await self.change_visibility_batch([(message, timeout, last_error)])
         if error is not None:
             raise error
 
     async def change_visibility_batch(
-        self, messages: Iterable[tuple[Message[T] | str, float]], *, last_error: str | None = None
+        self, messages: Iterable[tuple[Message[T] | str, float] | tuple[Message[T] | str, float, str | None]]
     ) -> list[StreamKitError | None]:
         """Hide each message for its own number of seconds from now; one error or None per message, in order.
+
+        What handling it failed with may stand third, as ``last_error`` of ``change_visibility``.
 
         Raises:
             ValidationError: one is neither a message nor a receipt handle, or there are none or too many; nothing was
                 changed.
         """
         entries = [
-            VisibilityEntry(_handle(message), milliseconds("timeout", timeout), last_error)
-            for message, timeout in messages
+            VisibilityEntry(_handle(message), milliseconds("timeout", timeout), *last_error)
+            for message, timeout, *last_error in messages
         ]
         return await self._store.change_visibility(self.name, entries)
 
@@ -302,24 +303,34 @@ class Queue(Generic[T]):
 
     # ---- working
 
-    def worker(
-        self, handler: Handler, *, concurrency: int = 1, retry: Retry | None = None, name: str | None = None
-    ) -> Worker[T]:
+    def worker(self, handler: Handler, **options: Unpack[WorkerOptions]) -> Worker[T]:
         """A service that calls ``handler`` with every message; start it with ``kit.start``. See ``Worker``.
 
         Raises:
-            ValidationError: ``concurrency`` is less than 1, or ``retry`` waits longer than a message can be hidden.
+            ValidationError: an option is out of range, or the handler takes a list of messages.
         """
-        return Worker(self, handler, self._clock, self._metrics, concurrency=concurrency, retry=retry, name=name)
+        return Worker(self, handler, self._clock, self._metrics, **options)
 
-    async def work(self, handler: Handler, *, concurrency: int = 1, retry: Retry | None = None) -> None:
+    def batch_worker(self, handler: Handler, *, max_messages: int = 10, **options: Unpack[WorkerOptions]) -> Worker[T]:
+        """The same with up to ``max_messages`` at a time, as they come. See ``Worker`` for what failed of a batch.
+
+        Raises:
+            ValidationError: an option is out of range, or the handler takes a single message.
+        """
+        return Worker(self, handler, self._clock, self._metrics, max_messages=max_messages, **options)
+
+    async def work(self, handler: Handler, **options: Unpack[WorkerOptions]) -> None:
         """Call ``handler`` with every message until this call is cancelled. See ``Worker``.
 
         Raises:
             ValidationError: as of ``worker``.
             StreamKitError: as of ``Worker.run``.
         """
-        await self.worker(handler, concurrency=concurrency, retry=retry).run(Stop())
+        await self.worker(handler, **options).run(Stop())
+
+    async def work_batches(self, handler: Handler, *, max_messages: int = 10, **options: Unpack[WorkerOptions]) -> None:
+        """Call ``handler`` with lists of messages until this call is cancelled. Raises as ``work`` does."""
+        await self.batch_worker(handler, max_messages=max_messages, **options).run(Stop())
 
     # ---- looking
 

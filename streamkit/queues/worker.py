@@ -4,58 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypedDict, TypeVar, Unpack
 
 import anyio
 import anyio.abc
 
 from streamkit.backoff import Retry
-from streamkit.clock import Clock
-from streamkit.errors import ClosedError, StreamKitError, ValidationError, without_text
+from streamkit.clock import Clock, wait_until, wake
+from streamkit.errors import ClosedError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
-from streamkit.queues.handling import Handler, Handling, Heartbeat
+from streamkit.queues.batches import BatchHandling, held_back
+from streamkit.queues.handling import Handler, Handling, Heartbeat, takes_message, takes_messages
 from streamkit.queues.message import Message
-from streamkit.queues.store import QueueDescription
+from streamkit.queues.portions import Portions, Source
+from streamkit.queues.receiving import Receiving
+from streamkit.queues.settling import Settling
 from streamkit.service import Stop
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 logger = logging.getLogger("streamkit.queues")
 
-_WAIT_SECONDS = 20.0
 # A timeout much shorter would end before anybody could extend it, and the message would be handled twice at a time.
 _SHORTEST_TIMEOUT_SECONDS = 1.0
 _LONGEST_TIMEOUT_SECONDS = 43_200.0
 # How long a cancellation is held up to settle a message. Of the machine's time: a disk that hangs moves no clock.
 _SETTLE_SECONDS = 5.0
-# Between attempts at what failed with a retryable error, such as a full disk. No jitter: there is one worker, and a
-# wait of nothing would never let go of the event loop.
-_AGAIN = Retry(first=1.0, longest=30.0, jitter=False)
 
 
-class Source(Protocol[T]):
-    """What a worker needs of its queue."""
+class WorkerOptions(TypedDict, total=False):
+    """How a worker works. Durations in seconds."""
 
-    name: str
-
-    async def receive(
-        self, max_messages: int = 1, *, visibility_timeout: float | None = None, wait: float | None = None
-    ) -> list[Message[T]]:
-        """See Queue."""
-
-    async def delete_batch(self, messages: Sequence[Message[T] | str]) -> list[StreamKitError | None]:
-        """See Queue."""
-
-    async def change_visibility(
-        self, message: Message[T] | str, timeout: float, *, last_error: str | None = None
-    ) -> None:
-        """See Queue."""
-
-    async def describe(self) -> QueueDescription:
-        """See Queue."""
+    concurrency: int
+    """How many calls of the handler run at a time; 1 unless given."""
+    retry: Retry | None
+    """How long a message that failed stays hidden; None: a random wait of up to 1 s after the first failure, twice as
+    much after each further one, and at most 60 s."""
+    grace: float | None
+    """How long a stop waits for what is in hand before it is cancelled; None: as long as it takes."""
+    name: str | None
+    """What ``kit.health()`` calls it."""
 
 
 class Worker(Generic[T]):
@@ -64,20 +54,27 @@ class Worker(Generic[T]):
     The handler takes the decoded value, or the whole ``Message`` if its first parameter is annotated ``Message`` or
     ``Message[...]``. A plain ``def`` runs in a thread. A body that does not decode is a failure like any other.
 
-    A message whose handler raises is visible again after ``retry.delay(receive_count)``, by default a random wait of up
-    to 1 s after the first failure, twice as much after each further one, and at most 60 s. The queue's redrive policy
+    With ``max_messages`` it takes a list of up to so many, of values, or of messages if annotated ``list[Message]`` or
+    alike. What it raises all of them failed with. If only some failed, it returns those: a list of messages; a dict of
+    messages and exceptions, so that each dead letter says why; or ``{"batchItemFailures": [{"itemIdentifier":
+    message_id}]}`` as a Lambda function does (Lambda Developer Guide, "Reporting batch item failures"). Any other
+    answer than these and None fails the batch.
+
+    A message whose handler raises is visible again after ``retry.delay(receive_count)``; the queue's redrive policy
     decides how often, and then it is a dead letter. No more is received than there are handlers free. While a handler
-    runs, its message's timeout is extended at half time, up to the twelve hours that a message can be hidden; a worker
+    runs, its messages' timeout is extended at half time, up to the twelve hours that a message can be hidden; a worker
     hides messages for at least 1 s, also of a queue with a shorter timeout.
 
-    Of a FIFO queue one message at a time is received, so of a message group one is in hand: groups are handled side by
-    side, each in order, and those behind a message that fails wait for it uncounted.
+    Of a FIFO queue one message of a group is in hand: groups are handled side by side, each in order, and those behind
+    a message that fails wait for it uncounted. A batch may have several of a group; those behind one that failed count
+    as not handled, come again after it, and have been received once more. Until that failure is overcome batches are of
+    one message, so that no further receives of theirs are in vain.
 
     A failure is logged with message id, receive count, the exception's type and its traceback, but without its text,
     which often quotes the message; the dead letter has it (``Message.last_error``). What fails with a retryable error,
     such as a full disk, is tried again until it works.
 
-    Stop: nothing new is received and what is in hand is finished.
+    Stop: nothing new is received and what is in hand is finished, or after ``grace`` seconds treated as cancelled.
     Cancellation: asynchronous handlers are cancelled, those in threads are waited for. Messages that are not handled
     are visible again at once; if even that is not possible within 5 s, after their timeout. Nothing is lost.
     """
@@ -89,28 +86,39 @@ class Worker(Generic[T]):
         clock: Clock,
         metrics: Metrics,
         *,
-        concurrency: int = 1,
-        retry: Retry | None = None,
-        name: str | None = None,
+        max_messages: int | None = None,
+        **options: Unpack[WorkerOptions],
     ) -> None:
-        if not isinstance(concurrency, int) or concurrency < 1:
-            raise ValidationError(f"a worker has a concurrency of 1 or more, not {concurrency!r}")
-        retry = retry or Retry(first=1.0, longest=60.0)
-        if not (retry.first >= 0 and retry.factor >= 0 and 0 <= retry.longest <= _LONGEST_TIMEOUT_SECONDS):
-            raise ValidationError(f"{retry!r} is no back-off for messages: they can be hidden for 0 to 43,200 s")
-        self.name = name or f"worker:{source.name}"
+        concurrency = options.get("concurrency", 1)
+        retry = options.get("retry") or Retry(first=1.0, longest=60.0)
+        grace = options.get("grace")
+        _check(concurrency, retry, grace, max_messages)
+        _check_handler(handler, in_batches=max_messages is not None)
+        self.name = options.get("name") or f"worker:{source.name}"
         self.handled = 0
-        """Messages whose handler returned and that were deleted."""
+        """Messages that were handled and deleted."""
         self.failed = 0
-        """Times a handler raised."""
+        """Times a message failed."""
         self._source = source
-        self._handling: Handling[T] = Handling(handler, concurrency)
+        self._batches: BatchHandling[T] | None = None
+        if max_messages is None:
+            self._single: Handling[T] = Handling(handler, concurrency)
+        else:
+            self._batches = BatchHandling(handler, concurrency)
+        self._call_size = max_messages or 1
         self._clock = clock
         self._metrics = metrics
         self._errors_metric = Metric.of("streamkit", "HandlerErrors", QueueName=source.name)
-        self._free = concurrency
+        self._concurrency = concurrency
         self._retry = retry
-        self._progress = asyncio.Event()
+        self._grace = grace
+        self._portions = Portions(source)
+        self._settling = Settling(self._portions, clock, self.name)
+        self._running = 0
+        self._in_hand = 0
+        self._careful_until_ms = 0
+        self._progress: asyncio.Event | None = None
+        self._idle: asyncio.Future[bool] | None = None
         self._ended = False
         self._failure: Exception | None = None
 
@@ -129,15 +137,22 @@ class Worker(Generic[T]):
         try:
             attributes = (await self._source.describe()).attributes
             timeout = max(attributes.visibility_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
-            # INVARIANT: test_a_message_that_fails_takes_none_behind_it_with_it
-            most = 1 if attributes.fifo else None
+            fifo = attributes.fifo
             async with anyio.create_task_group() as tasks:
+
+                def start(messages: Sequence[Message[T]]) -> None:
+                    self._running += 1
+                    self._in_hand += 1
+                    tasks.start_soon(self._handle, messages, timeout, fifo, tasks)
+
+                receiving = Receiving(
+                    self._portions, call_size=self._call_size, fifo=fifo, timeout=timeout, room=self._room, start=start
+                )
                 try:
                     while not stop.requested:
                         with stop.interruptible():
-                            for message in await self._insist(lambda: self._next(timeout, most)):
-                                self._free -= 1
-                                tasks.start_soon(self._handle, message, timeout, tasks)
+                            await self._settling.insist(lambda: self._receive(receiving))
+                    await self._finish(tasks)
                 except Exception as error:
                     self._fail(error, tasks)
         finally:
@@ -153,7 +168,7 @@ class Worker(Generic[T]):
             ClosedError: the worker ended before; if it failed, with what as its ``__cause__``.
         """
         while True:
-            progress = self._progress
+            progress = self._next_progress()
             found = await self._source.describe()
             if found.visible + found.not_visible + found.delayed == 0:
                 return
@@ -161,120 +176,136 @@ class Worker(Generic[T]):
                 raise ClosedError(f"{self.name}, with messages left in its queue,") from self._failure
             await progress.wait()
 
-    async def _next(self, timeout: float, most: int | None) -> list[Message[T]]:
-        while self._free == 0:
-            await self._progress.wait()
-        wanted = self._free if most is None else most
-        messages = await self._source.receive(wanted, visibility_timeout=timeout, wait=_WAIT_SECONDS)
-        if not messages:
-            self._tell()  # The receive may have moved messages to the dead-letter queue.
-        return messages
+    # ---- receiving
 
-    async def _handle(self, message: Message[T], timeout: float, tasks: anyio.abc.TaskGroup) -> None:
-        beat = Heartbeat(self._clock, timeout / 2, tasks, lambda: self._extend(message, timeout, tasks))
-        handled = False
+    async def _receive(self, receiving: Receiving[T]) -> None:
+        while self._room() <= 0:
+            await self._next_progress().wait()
+        careful = self._clock.now_ms() < self._careful_until_ms
+        if not await receiving.once(careful=careful):
+            self._tell()  # The receive may have moved messages to the dead-letter queue.
+
+    def _room(self) -> int:
+        """For how many calls of the handler there is room. What is being settled does not hold up the next, but twice
+        as much as may run is in hand at most."""
+        return min(self._concurrency - self._running, 2 * self._concurrency - self._in_hand)
+
+    async def _finish(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Wait for what is in hand, and cancel it after the grace period."""
+        if self._grace is None or self._in_hand == 0:
+            return
+        self._idle = asyncio.get_running_loop().create_future()
+        deadline_ms = self._clock.now_ms() + round(self._grace * 1000)
+        if not await wait_until(self._clock, self._idle, deadline_ms):
+            logger.warning(
+                "%s: not finished %g s after the stop, and cancelled: %d", self.name, self._grace, self._in_hand
+            )
+            tasks.cancel_scope.cancel()
+
+    # ---- handling
+
+    async def _handle(
+        self, messages: Sequence[Message[T]], timeout: float, fifo: bool, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        beat = Heartbeat(self._clock, timeout / 2, tasks, lambda: self._extend(messages, timeout, tasks))
+        handled: Sequence[Message[T]] = ()
+        rest = messages
         try:
-            failure = await self._handling.call(message)
-            handled = failure is None
+            try:
+                failures = await self._call(messages)
+            finally:
+                self._running -= 1
+                self._tell()
+            behind = held_back(messages, failures) if fifo and failures else {}
+            rest = [message for message in messages if message in failures or message in behind] if failures else ()
+            handled = [message for message in messages if message not in rest] if rest else messages
             # INVARIANT: test_an_extension_on_its_way_does_not_outlast_the_handler
             await beat.stop()
-            if failure is None:
-                await self._insist(lambda: self._delete(message))
-            else:
-                await self._show_again(message, failure)
+            if failures:
+                await self._show_again(messages, failures, behind, timeout)
+                rest = ()
+            if handled:
+                deleted = await self._settling.delete(handled, alone=self._in_hand == 1)
+                self.handled += deleted
         except asyncio.CancelledError:
             # INVARIANT: test_cancelled_anywhere_nothing_is_lost
             with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
                 await beat.stop()
-                await self._let_go(message, handled)
+                deleted = await self._settling.let_go(handled, rest)
+                self.handled += deleted
             raise
         except Exception as error:
             self._fail(error, tasks)
         finally:
             beat.cancel()
-            self._free += 1
+            self._in_hand -= 1
+            if self._idle is not None and self._in_hand == 0:
+                wake(self._idle)
             self._tell()
 
-    # ---- settling
+    async def _call(self, messages: Sequence[Message[T]]) -> Mapping[Message[T], Exception]:
+        """What failed, and with what."""
+        if self._batches is not None:
+            return await self._batches.call(messages)
+        (message,) = messages
+        failure = await self._single.call(message)
+        return {} if failure is None else {message: failure}
 
-    async def _delete(self, message: Message[T]) -> None:
-        (error,) = await self._source.delete_batch([message])
-        if error is None:
-            self.handled += 1
-        else:
-            logger.warning("message %s of %s was handled, but not in time: %s", message.message_id, self.name, error)
+    async def _show_again(
+        self,
+        messages: Sequence[Message[T]],
+        failures: Mapping[Message[T], Exception],
+        behind: Mapping[Message[T], Message[T]],
+        timeout: float,
+    ) -> None:
+        self.failed += len(failures)
+        now_ms = self._clock.now_ms()
+        self._metrics.put(self._errors_metric, len(failures), now_ms)
+        delays = {
+            message: 0.0 if message in behind else self._retry.delay(message.receive_count) for message in failures
+        }
+        # The one that failed comes again after its delay, and is handled within its timeout or fails again.
+        careful_until_ms = now_ms + round((max(delays.values()) + timeout) * 1000)
+        self._careful_until_ms = max(self._careful_until_ms, careful_until_ms)
+        await self._settling.show_again(messages, failures, delays, behind)
 
-    async def _show_again(self, message: Message[T], error: Exception) -> None:
-        self.failed += 1
-        self._metrics.put(self._errors_metric, 1, self._clock.now_ms())
-        delay = self._retry.delay(message.receive_count)
-        logger.warning(
-            "message %s of %s failed at receive %d and is visible again in %.2f s",
-            message.message_id,
-            self.name,
-            message.receive_count,
-            delay,
-            exc_info=without_text(error),
-        )
+    async def _extend(self, messages: Sequence[Message[T]], timeout: float, tasks: anyio.abc.TaskGroup) -> float | None:
+        """Hide messages for longer. Answers after how many seconds to do so again; None: it would be of no use."""
         try:
-            await self._source.change_visibility(message, delay, last_error=f"{type(error).__name__}: {error}")
-        except StreamKitError as refusal:
-            if not self._lives_with(message, refusal):
-                raise
-
-    async def _extend(self, message: Message[T], timeout: float, tasks: anyio.abc.TaskGroup) -> float | None:
-        """Hide the message for longer. Answers after how many seconds to do so again; None: it would be of no use."""
-        try:
-            await self._source.change_visibility(message, timeout)
+            return await self._settling.extend(messages, timeout)
         except Exception as error:
-            if not self._lives_with(message, error):
-                self._fail(error, tasks)
-            # Often enough that a disk with room again is found before the timeout ends.
-            return timeout / 8 if _is_retryable(error) else None
-        return timeout / 2
+            self._fail(error, tasks)
+            return None
 
-    async def _let_go(self, message: Message[T], handled: bool) -> None:
-        """Settle a message in the little time that a cancellation leaves, and let nothing get in its way."""
-        try:
-            if handled:
-                await self._delete(message)  # The work is done, so it must not be done again; deleting twice is fine.
-            else:
-                await self._source.change_visibility(message, 0)
-        except Exception as error:
-            logger.warning(
-                "message %s of %s is visible again after its timeout: %s", message.message_id, self.name, error
-            )
-
-    def _lives_with(self, message: Message[T], error: Exception) -> bool:
-        """Whether a visibility that could not be changed is no failure, because the message's timeout shows it."""
-        # Refused as invalid: deleted, received by somebody else, or hidden for twelve hours already.
-        if not isinstance(error, ValidationError) and not _is_retryable(error):
-            return False
-        logger.warning("message %s of %s: %s", message.message_id, self.name, error)
-        return True
-
-    async def _insist(self, step: Callable[[], Awaitable[R]]) -> R:
-        """Try again, after a wait, for as long as a step fails with a retryable error."""
-        failures = 0
-        while True:
-            try:
-                return await step()
-            except StreamKitError as error:
-                if not _is_retryable(error):
-                    raise
-                failures += 1
-                delay = _AGAIN.delay(failures) if error.retry_after is None else error.retry_after
-                logger.warning("%s tries again in %.1f s: %s", self.name, delay, error)
-                await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
+    # ---- telling
 
     def _fail(self, error: Exception, tasks: anyio.abc.TaskGroup) -> None:
         self._failure = self._failure or error
         tasks.cancel_scope.cancel()
 
+    def _next_progress(self) -> asyncio.Event:
+        self._progress = self._progress or asyncio.Event()
+        return self._progress
+
     def _tell(self) -> None:
-        self._progress.set()
-        self._progress = asyncio.Event()
+        if self._progress is not None:
+            self._progress.set()
+            self._progress = None
 
 
-def _is_retryable(error: Exception) -> bool:
-    return isinstance(error, StreamKitError) and error.retryable
+def _check(concurrency: int, retry: Retry, grace: float | None, max_messages: int | None) -> None:
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise ValidationError(f"a worker has a concurrency of 1 or more, not {concurrency!r}")
+    if not (retry.first >= 0 and retry.factor >= 0 and 0 <= retry.longest <= _LONGEST_TIMEOUT_SECONDS):
+        raise ValidationError(f"{retry!r} is no back-off for messages: they can be hidden for 0 to 43,200 s")
+    if grace is not None and not 0 <= grace < float("inf"):
+        raise ValidationError(f"grace is 0 or more seconds, or None for as long as it takes, not {grace!r}")
+    if max_messages is not None and (not isinstance(max_messages, int) or max_messages < 1):
+        raise ValidationError(f"a batch has max_messages of 1 or more, not {max_messages!r}")
+
+
+def _check_handler(handler: Handler, *, in_batches: bool) -> None:
+    if in_batches and takes_message(handler):
+        raise ValidationError(f"{handler!r:.100} takes one Message: use queue.worker, or annotate it list[Message]")
+    if not in_batches and takes_messages(handler):
+        raise ValidationError(f"{handler!r:.100} takes a list of messages: use queue.batch_worker")

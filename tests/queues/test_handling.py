@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+from collections.abc import Sequence
 from email.message import Message as SomebodyElses
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from streamkit.codecs import Codec
 from streamkit.errors import DecodeError, FunctionError
 from streamkit.queues import message as module
-from streamkit.queues.handling import Handler, Handling, takes_message
+from streamkit.queues.handling import Handler, Handling, takes_message, takes_messages
 from streamkit.queues.message import Message, ReceivedMessage
 
 if TYPE_CHECKING:
@@ -82,6 +83,57 @@ def imported_for_type_checkers_only() -> Handler:
 )
 def test_who_takes_the_message(handler: Handler, expected: bool) -> None:
     assert takes_message(handler) is expected
+
+
+async def takes_a_list(messages: list[Message[int]]) -> None: ...
+async def takes_a_sequence(messages: Sequence[Message]) -> None: ...  # type: ignore[type-arg]
+async def takes_a_tuple(messages: tuple[Message[int], ...]) -> None: ...
+async def takes_dotted_messages(messages: Sequence[module.Message[int]]) -> None: ...
+async def takes_values(values: list[int]) -> None: ...
+async def takes_a_bare_list(values: list) -> None: ...  # type: ignore[type-arg]
+async def takes_messages_of_others(values: list[SomebodyElses]) -> None: ...
+async def takes_a_list_only_for_type_checkers(values: list[OnlyForTypeCheckers]) -> None: ...
+async def takes_a_message_of_lists(message: Message[list[int]]) -> None: ...
+async def takes_a_message_of_messages(message: Message[Message[int]]) -> None: ...
+
+
+def written_for_type_checkers_only(annotation: str) -> Handler:
+    """A function whose module has none of the names of its annotations while it runs."""
+    namespace: dict[str, Any] = {}
+    source = f"from __future__ import annotations\nasync def handler(messages: {annotation}) -> None: ..."
+    exec(source, namespace)
+    handler: Handler = namespace["handler"]
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        (takes_a_list, True),
+        (takes_a_sequence, True),
+        (takes_a_tuple, True),
+        (takes_dotted_messages, True),
+        (takes_values, False),
+        (takes_a_bare_list, False),
+        (takes_messages_of_others, False),
+        (takes_a_list_only_for_type_checkers, False),
+        (takes_a_message_of_lists, False),
+        (takes_a_message_of_messages, False),
+        (takes_a_message, False),
+        (takes_nothing, False),
+        (written_for_type_checkers_only("Sequence[Message[int]]"), True),
+        (written_for_type_checkers_only("Sequence[Message]"), True),
+        (written_for_type_checkers_only("list[messages.Message[Order]]"), True),
+        (written_for_type_checkers_only("tuple[Message[Order], ...]"), True),
+        (written_for_type_checkers_only("Sequence[Order]"), False),
+        (written_for_type_checkers_only("Message[Order]"), False),
+        (lambda values: None, False),
+        (print, False),
+    ],
+)
+def test_who_takes_messages(handler: Handler, expected: bool) -> None:
+    assert takes_messages(handler) is expected
+    assert not (takes_messages(handler) and takes_message(handler))
 
 
 async def test_the_value_or_the_message() -> None:
