@@ -14,7 +14,6 @@ HOT: `python -m benchmarks --only queue`.
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
@@ -60,6 +59,7 @@ class FifoOrder:
         self._turns: deque[_Group] = deque()
         self._stale = 0
         self._groups_in_flight = 0
+        self._delayed = 0
 
     # ---- questions
 
@@ -72,23 +72,22 @@ class FifoOrder:
         """See Order."""
         return chain.from_iterable(map(_receivable, self._available() if self._stale else self._turns))
 
-    def visible(self) -> Iterator[StoredMessage]:
-        """See Order. By number; it begins with a look at every group that has some."""
-        heads: list[tuple[int, StoredMessage, _Group | Iterator[StoredMessage]]]
-        heads = [(group.first.number, group.first, group) for group in self._available()]
-        heapq.heapify(heads)
-        while heads:
-            _, message, source = heads[0]
-            yield message
-            if isinstance(source, _Group):
-                # Only now: there may be 100,000 groups of which nobody looks at the second message.
-                source = _receivable(source)
-                next(source)
-            following = next(source, None)
-            if following is None:
-                heapq.heappop(heads)
-            else:
-                heapq.heapreplace(heads, (following.number, following, source))
+    def is_receivable(self, message: StoredMessage) -> bool:
+        """See Order."""
+        group = self._groups[message.group_id]
+        if group.first.place != "ready":
+            return False
+        # A look at each message of a deep group would cost the square of its depth.
+        return (not group.in_flight and not self._delayed) or any(found is message for found in _receivable(group))
+
+    def is_blocked(self, group_id: str | None) -> bool:
+        """See Order."""
+        group = self._groups.get(group_id)
+        return group is not None and (group.first.place != "ready" or group.in_flight > 0)
+
+    def lacks(self, message: StoredMessage, few: int) -> bool:
+        """See Order."""
+        return False
 
     def _available(self) -> Iterator[_Group]:
         """The groups that have something to receive, in the order of their turns."""
@@ -117,6 +116,8 @@ class FifoOrder:
             group.later.append(message)
         if message.place == "in flight":
             self._goes_in_flight(group)
+        elif message.place == "delayed":
+            self._delayed += 1
 
     def hide(self, message: StoredMessage) -> None:
         """See Order."""
@@ -130,6 +131,8 @@ class FifoOrder:
         group = self._groups[message.group_id]
         if first or message.receive_count:
             self._leaves_flight(group)
+        else:
+            self._delayed -= 1
         if group.first is message:
             self._queue_up(group, first)
 
@@ -138,6 +141,8 @@ class FifoOrder:
         group = self._groups[message.group_id]
         if message.place == "in flight":
             self._leaves_flight(group)
+        elif message.place == "delayed":
+            self._delayed -= 1
         if group.first is not message:
             _cut(group, message)
         elif not _advance(group):

@@ -59,8 +59,16 @@ class Order(Protocol):
         """
         ...
 
-    def visible(self) -> Iterator[StoredMessage]:
-        """Those that a receive could get now, the oldest first, for peeking. As lazy as ``choose``."""
+    def is_receivable(self, message: StoredMessage) -> bool:
+        """Whether a receive of enough messages would get this one, which is ready."""
+        ...
+
+    def is_blocked(self, group_id: str | None) -> bool:
+        """FIFO: whether a message of this group that came now would have to wait for an earlier one to be deleted."""
+        ...
+
+    def lacks(self, message: StoredMessage, few: int) -> bool:
+        """Standard: whether so few of its tenant's messages are ready here that others should not keep it waiting."""
         ...
 
 
@@ -125,13 +133,20 @@ class StandardOrder:
             return self._fairly()
         return self._live(self._line, {}) if self._gone else iter(self._line)
 
-    def visible(self) -> Iterator[StoredMessage]:
-        """See Order. As they became ready; of noisy tenants, what has been passed over comes first."""
-        met: dict[int, int] = {}
-        for tenant in (*self._noisy.values(), *self._back.values()):
-            if tenant.aside is not None:
-                yield from self._live(tenant.aside, met)
-        yield from self._live(self._line, met)
+    def is_receivable(self, message: StoredMessage) -> bool:
+        """See Order."""
+        return True
+
+    def is_blocked(self, group_id: str | None) -> bool:
+        """See Order."""
+        return False
+
+    def lacks(self, message: StoredMessage, few: int) -> bool:
+        """See Order."""
+        if message.group_id is None:
+            return False
+        tenant = self._tenants.get(message.group_id)
+        return tenant is None or tenant.ready < few
 
     def _fairly(self) -> Iterator[StoredMessage]:
         met: dict[int, int] = {}

@@ -8,7 +8,8 @@ import msgspec
 
 from streamkit.queues.message import MessageAttribute
 
-Place = Literal["ready", "delayed", "in flight"]
+Place = Literal["ready", "delayed", "in flight", "backlog"]
+"""Ready messages that their queue's order does not look at yet are in its backlog."""
 
 
 class StoredMessage(msgspec.Struct, gc=False, array_like=True):

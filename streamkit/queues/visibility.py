@@ -11,21 +11,24 @@ use the same ones. HOT: `python -m benchmarks --only queue`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
 import msgspec
 
 from streamkit.errors import MessageNotInflightError, ReceiptHandleInvalidError, StreamKitError, ValidationError
 from streamkit.queues import receipt
+from streamkit.queues.ages import Ages
 from streamkit.queues.attempts import Attempts
 from streamkit.queues.attributes import MAX_VISIBILITY_MS
+from streamkit.queues.backlog import Backlog, Filing, Page
 from streamkit.queues.deduplication import Deduplication
-from streamkit.queues.groups import FifoOrder
 from streamkit.queues.message import QueueAttributes, ReceivedMessage
-from streamkit.queues.order import Order, StandardOrder
 from streamkit.queues.store import QueueDescription
 from streamkit.queues.stored import Place, StoredMessage
+from streamkit.queues.window import Window
+
+_SPARSE = 16
 
 
 class Taken(msgspec.Struct, gc=False):
@@ -51,32 +54,36 @@ class QueueState:
         self.attempts = Attempts()
         self.changed = False
         """Something happened since this was last set to False."""
-        self._order: Order = FifoOrder() if attributes.fifo else StandardOrder()
-        self._counts: dict[Place, int] = {"ready": 0, "delayed": 0, "in flight": 0}
-        # Both may hold entries that are out of date; an entry counts only if the message still stands as it says.
+        self.read_page: Callable[[Page], Sequence[StoredMessage]] = _refuse_page
+        """How recovery gets at what is on disk; live, whoever loads a page reads it first."""
+        self._counts: dict[Place, int] = {"ready": 0, "delayed": 0, "in flight": 0, "backlog": 0}
+        self._window = Window(self.messages, self._counts, fifo=attributes.fifo)
+        self._ages = Ages()
+        # An entry that is out of date counts no more: the message must still stand as it says.
         self._hidden: list[tuple[int, int]] = []
-        self._expiring: list[tuple[int, int]] = []
-        # No message has a number below.
-        self._oldest = 1
-        self._newest_sent_ms = 0
         self._worn_out: list[int] = []
+        self._filing: Filing | None = None
 
     # ---- questions
+
+    @property
+    def backlog(self) -> Backlog:
+        """What waits behind the messages that a receive looks at."""
+        return self._window.backlog
 
     def describe(self, now_ms: int) -> QueueDescription:
         """Attributes and exact counts."""
         self.surface(now_ms)
-        counts, order = self._counts, self._order
-        oldest = self._first()
+        counts, order = self._counts, self._window.order
         return QueueDescription(
             self.name,
             self.queue_id,
             self.created_ms,
             self.attributes,
-            counts["ready"],
+            counts["ready"] + counts["backlog"],
             counts["in flight"],
             counts["delayed"],
-            None if oldest is None else oldest.arrived_ms or oldest.sent_ms,
+            self._oldest_ms(),
             order.groups_in_flight,
             order.noisy_groups,
         )
@@ -95,10 +102,44 @@ class QueueState:
             heapq.heappop(self._hidden)
         return None
 
-    def visible(self, now_ms: int) -> Iterator[StoredMessage]:
-        """The messages that could be received, as they are."""
+    def peek(self, after: int, limit: int, now_ms: int) -> tuple[list[StoredMessage], Page | None]:
+        """Messages in memory that could be received, by number, from the one after ``after`` on.
+
+        If a page that is on disk comes before the next ones: the page, behind which to go on.
+        """
         self.surface(now_ms)
-        return self._order.visible()
+        order, found = self._window.order, []
+        until = self.backlog.next_page(after)
+        for number in self._numbers(after, self.last_number if until is None else until.last_number):
+            message = self.messages[number]
+            if message.place == "ready":
+                shown = order.is_receivable(message)
+            else:
+                shown = message.place == "backlog" and not order.is_blocked(message.group_id)
+            if shown:
+                found.append(message)
+                if len(found) == limit:
+                    return found, None
+        return found, until
+
+    def is_visible(self, number: int, now_ms: int) -> bool:
+        """Whether there is such a message and it is not hidden."""
+        self.surface(now_ms)
+        message = self.messages.get(number)
+        if message is None:
+            return self.backlog.page_of(number) is not None
+        return message.place == "ready" or message.place == "backlog"
+
+    def _numbers(self, after: int, last: int) -> Iterable[int]:
+        """Of the messages in memory, those in a range."""
+        start = max(after + 1, self._ages.first_number)
+        if last - start > _SPARSE * len(self.messages):
+            return sorted(number for number in self.messages if start <= number <= last)
+        return (number for number in range(start, last + 1) if number in self.messages)
+
+    def is_blocked(self, group_id: str | None) -> bool:
+        """FIFO: whether a message that is on disk has to wait for an earlier one to be deleted."""
+        return self._window.order.is_blocked(group_id)
 
     def handle_of(self, message: StoredMessage) -> str:
         """The receipt handle of the message's latest delivery."""
@@ -136,7 +177,9 @@ class QueueState:
                 found.append(ReceiptHandleInvalidError(str(handle), self.name))
                 continue
             message = self.messages.get(named.number)
-            if message is not None and (
+            if message is None and self.backlog.page_of(named.number) is not None:
+                found.append(MessageNotInflightError("(waiting)", self.name))
+            elif message is not None and (
                 message.receive_count != named.receive_count or (self.attributes.fifo and message.place != "in flight")
             ):
                 found.append(MessageNotInflightError(message.message_id, self.name))
@@ -154,6 +197,18 @@ class QueueState:
             )
         return None
 
+    def lacks_page(self, max_messages: int, now_ms: int) -> bool:
+        """Whether a receive of so many would find more if the first page of the backlog were loaded."""
+        if not self.backlog.pages:
+            return False
+        self.surface(now_ms)
+        return self._window.lacks_page(max_messages)
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether the first page of the backlog should be loaded before anybody needs it."""
+        return self._window.wants_page
+
     # ---- decisions
 
     def take(self, max_messages: int, now_ms: int, dead_letters: bool) -> Taken:
@@ -165,9 +220,9 @@ class QueueState:
         self.surface(now_ms)
         limit = self._most_receives(dead_letters)
         taken = Taken([], [])
-        if not self._counts["ready"]:
+        if not self._counts["ready"] and not self._counts["backlog"]:
             return taken
-        for message in self._order.choose():
+        for message in self._window.choose(max_messages):
             if limit is not None and message.receive_count >= limit:
                 taken.moved.append(message)
             else:
@@ -184,27 +239,17 @@ class QueueState:
         found = {number: self.messages[number] for number in seen if number in self.messages}
         return [m for m in found.values() if m.place == "ready" and limit is not None and m.receive_count >= limit]
 
-    def expired(self, now_ms: int, longest_ms: float) -> list[int]:
-        """The messages that are older than the queue's retention, or than any may be, wherever they stand."""
+    def retention_ms(self, longest_ms: float) -> float:
+        """How old a message may be, where none may be older than ``longest_ms``."""
         own_ms = self.attributes.retention_ms
-        retention_ms = longest_ms if own_ms is None else own_ms
+        return longest_ms if own_ms is None else own_ms
+
+    def expired(self, now_ms: int, longest_ms: float) -> list[int]:
+        """The messages in memory that are older than the queue's retention, or than any may be, wherever they stand."""
+        retention_ms = self.retention_ms(longest_ms)
         if retention_ms == inf:
             return []
-        found: dict[int, None] = {}
-        while self._expiring and self._expiring[0][0] + retention_ms < now_ms:
-            number = heapq.heappop(self._expiring)[1]
-            if number in self.messages:
-                found[number] = None
-        number = self._oldest if self._first() is not None else self.last_number + 1
-        while number <= self.last_number:
-            message = self.messages.get(number)
-            if message is not None:
-                # All that arrived later were sent later, but for those that are in the heap.
-                if message.sent_ms + retention_ms >= now_ms:
-                    break
-                found[number] = None
-            number += 1
-        return list(found)
+        return self._ages.expired(self.messages, self.backlog, self.last_number, now_ms - retention_ms)
 
     def deduplication_key(self, group_id: str | None, deduplication_id: str) -> str | tuple[str, str]:
         """What is unique for five minutes."""
@@ -230,18 +275,16 @@ class QueueState:
 
     def add(self, message: StoredMessage) -> None:
         """A message is there."""
+        self._join(message, self._window.add)
+
+    def _join(self, message: StoredMessage, join: Callable[[StoredMessage], None]) -> None:
         self.changed = True
-        if not self.messages:
-            self._oldest = message.number
+        self._ages.add(message, alone=not self.messages)
         self.messages[message.number] = message
         self.last_number = max(self.last_number, message.number)
+        join(message)
         self._counts[message.place] += 1
-        if message.sent_ms < self._newest_sent_ms:
-            heapq.heappush(self._expiring, (message.sent_ms, message.number))
-        else:
-            self._newest_sent_ms = message.sent_ms
-        self._order.add(message)
-        if message.place != "ready":
+        if message.place != "ready" and message.place != "backlog":
             heapq.heappush(self._hidden, (message.visible_at_ms, message.number))
 
     def receive(self, message: StoredMessage, now_ms: int, timeout_ms: int) -> None:
@@ -256,28 +299,30 @@ class QueueState:
     def release(self, message: StoredMessage) -> None:
         """A receive that nobody got: visible and uncounted. It was first in line, and is again."""
         self.changed = True
+        self.backlog.touch(message.number)
         message.receive_count -= 1
         if message.receive_count == 0:
             message.first_received_ms = 0
         if message.place != "ready":
             self._move(message, "ready")
-            self._order.show(message, first=True)
+            self._window.show(message, first=True)
 
     def hide(self, message: StoredMessage, now_ms: int, timeout_ms: int) -> None:
         """It is hidden for ``timeout_ms``; 0 shows it."""
         self.changed = True
+        self.backlog.touch(message.number)
         message.visible_at_ms = now_ms + timeout_ms
         message.hidden_for_ms = timeout_ms
         was_ready = message.place == "ready"
         if timeout_ms > 0:
             self._move(message, "in flight")
             if was_ready:
-                self._order.hide(message)
+                self._window.hide(message)
             heapq.heappush(self._hidden, (message.visible_at_ms, message.number))
         elif was_ready:
             # Received and shown in one: it goes behind the others that are ready.
             self._move(message, "in flight")
-            self._order.hide(message)
+            self._window.hide(message)
             self._show(message)
         else:
             self._show(message)
@@ -285,9 +330,37 @@ class QueueState:
     def remove(self, message: StoredMessage) -> None:
         """It is gone."""
         self.changed = True
+        self.backlog.touch(message.number)
+        # A message of the tail still stands there, and so it is removed while the queue still has it.
+        self._window.remove(message)
         del self.messages[message.number]
         self._counts[message.place] -= 1
-        self._order.remove(message)
+
+    def discard(self, number: int) -> None:
+        """A message is gone, wherever it is."""
+        message = self.messages.get(number)
+        if message is not None:
+            self.remove(message)
+        else:
+            self._drop(number)
+
+    def pull(self, number: int, read: Mapping[int, StoredMessage]) -> StoredMessage:
+        """A message is gone from here: what it was. Live, ``read`` has it if it is on disk."""
+        message = self.messages.get(number)
+        if message is not None:
+            self.remove(message)
+            return message
+        page = self._drop(number)
+        return read[number] if number in read else next(m for m in self.read_page(page) if m.number == number)
+
+    def _drop(self, number: int) -> Page:
+        page = self.backlog.page_of(number)
+        if page is None:
+            raise KeyError(number)
+        self.changed = True
+        self.backlog.drop(page, number)
+        self._counts["backlog"] -= 1
+        return page
 
     def change(self, attributes: QueueAttributes) -> None:
         """It behaves like this from now on."""
@@ -306,17 +379,82 @@ class QueueState:
         if policy is not None and policy.eager:
             self._worn_out = [m.number for m in self.messages.values() if m.receive_count >= policy.max_receive_count]
 
+    def message(self, number: int) -> StoredMessage:
+        """A message that something happens to: live it is in the window, in replay it is brought there."""
+        message = self.messages.get(number)
+        if message is None or message.place == "backlog":
+            self._window.bring(number, lambda page: self.load(page, self.read_page(page)))
+            message = self.messages[number]
+        return message
+
+    def load(self, page: Page, messages: Sequence[StoredMessage]) -> None:
+        """What a page of the backlog has is in the window; of a FIFO queue it is the first one."""
+        policy = self.attributes.redrive_policy
+        for message in self._window.load(page, messages):
+            self._ages.load(message)
+            if policy is not None and policy.eager and message.receive_count >= policy.max_receive_count:
+                self._worn_out.append(message.number)
+
+    # ---- settling
+
+    def take_aside(self, next_serial: Callable[[], int]) -> Filing | None:
+        """What is worth a file, which then gets a serial. ``adopt`` or ``put_back`` follows before the next call."""
+        self.backlog.give_up_files()
+        self._filing = self.backlog.filing(next_serial, self.messages)
+        return self._filing
+
+    def unfiled(self) -> list[StoredMessage]:
+        """The messages in memory that no file has, nor will have when what was taken aside is written."""
+        backlog, filing = self.backlog, self._filing
+        filed_to = 0 if filing is None else filing.pages[-1].last_number
+        return [
+            message
+            for number, message in self.messages.items()
+            if not backlog.is_filed(number) and not (message.place == "backlog" and number <= filed_to)
+        ]
+
+    def adopt(self, filing: Filing) -> None:
+        """It is written: what waits in memory leaves it."""
+        if self._filing is filing:
+            self._filing = None
+            self.backlog.adopt(filing, self.messages)
+            self._ages.keep(self.messages)
+
+    def put_back(self, filing: Filing | None) -> None:
+        """It was not written: all has to be once more."""
+        self.changed = True
+        if filing is not None and self._filing is filing:
+            self._filing = None
+            self.backlog.put_back(filing)
+
+    def restore(self, messages: Iterable[StoredMessage], files: dict[int, list[Page]]) -> None:
+        """Take what was settled, before anything else happens; ``read_page`` is needed for a FIFO queue."""
+        backlog = self.backlog
+        backlog.restore(files)
+        self._counts["backlog"] = backlog.on_disk
+        self.last_number = max(self.last_number, backlog.filed_to)
+        pages = backlog.pages
+        for message in sorted(messages, key=lambda message: message.number):
+            # What something happened to was in the window, with all that was sent before it.
+            touched = message.place == "in flight" or (message.place == "ready" and message.receive_count > 0)
+            if self.attributes.fifo and pages and (touched or message.number < pages[-1].last_number):
+                self._window.bring(message.number, lambda page: self.load(page, self.read_page(page)))
+            in_front = touched or (bool(pages) and self.attributes.fifo and message.number < pages[0].first_number)
+            self._join(message, self._window.enter if in_front else self._window.add)
+
     def purge(self) -> int:
         """All messages are gone, and what deduplication knew; how many there were."""
-        count = len(self.messages)
+        count = sum(self._counts.values())
         self.changed = True
         self.messages.clear()
         self.deduplication.clear()
         self.attempts.clear()
-        self._order = FifoOrder() if self.attributes.fifo else StandardOrder()
-        self._counts = {"ready": 0, "delayed": 0, "in flight": 0}
+        for place in self._counts:
+            self._counts[place] = 0
+        self._window = Window(self.messages, self._counts, fifo=self.attributes.fifo)
+        self._ages = Ages()
         self._hidden.clear()
-        self._expiring.clear()
+        self._filing = None
         return count
 
     def surface(self, now_ms: int) -> None:
@@ -329,26 +467,31 @@ class QueueState:
     def clamp(self, now_ms: int) -> None:
         """After a reopening: no message stays hidden longer than it was to be, whatever the wall clock did."""
         for message in self.messages.values():
-            if message.place != "ready" and message.visible_at_ms - now_ms > message.hidden_for_ms:
+            hidden = message.place == "in flight" or message.place == "delayed"
+            if hidden and message.visible_at_ms - now_ms > message.hidden_for_ms:
                 message.visible_at_ms = now_ms + message.hidden_for_ms
                 heapq.heappush(self._hidden, (message.visible_at_ms, message.number))
 
-    def _first(self) -> StoredMessage | None:
-        """The message that is here the longest."""
-        if not self.messages:
-            self._oldest = self.last_number + 1
-            return None
-        while self._oldest not in self.messages:
-            self._oldest += 1
-        return self.messages[self._oldest]
+    def _oldest_ms(self) -> int | None:
+        oldest = self._ages.first(self.messages, self.backlog)
+        if oldest is not None:
+            return oldest.arrived_ms or oldest.sent_ms
+        return self.backlog.pages[0].oldest_sent_ms if self.backlog.pages else None
 
     def _stands_hidden(self, number: int, visible_at_ms: int) -> bool:
         message = self.messages.get(number)
-        return message is not None and message.place != "ready" and message.visible_at_ms == visible_at_ms
+        return (
+            message is not None
+            and message.visible_at_ms == visible_at_ms
+            and (message.place == "in flight" or message.place == "delayed")
+        )
 
     def _show(self, message: StoredMessage) -> None:
+        if self._window.is_waiting(message):
+            self._move(message, "backlog")
+            return
         self._move(message, "ready")
-        self._order.show(message)
+        self._window.show(message)
         policy = self.attributes.redrive_policy
         if policy is not None and policy.eager and message.receive_count >= policy.max_receive_count:
             self._worn_out.append(message.number)
@@ -357,3 +500,7 @@ class QueueState:
         self._counts[message.place] -= 1
         self._counts[place] += 1
         message.place = place
+
+
+def _refuse_page(page: Page) -> Sequence[StoredMessage]:
+    raise KeyError(page.first_number)

@@ -20,6 +20,7 @@ from streamkit.limits import KIB, MIB, Limits
 from streamkit.queues.store import QueueDescription
 from streamkit.testing.clock import ManualClock
 from streamkit.testing.contract import EngineContract, contents
+from tests.queues.windows import small_windows
 
 SMALL = msgspec.structs.replace(
     Limits.relaxed(),
@@ -108,6 +109,14 @@ class TestFileEngineThatSettlesAllTheTime(TestFileEngine):
         """A picture would be blurred while files are being moved."""
         await engine.aclose()
         return path / "data"
+
+
+class TestFileEngineThatKeepsQueuesOnDisk(TestFileEngineThatSettlesAllTheTime):
+    """Of a queue a handful of messages is in memory, and files begin and end all the time."""
+
+    @pytest.fixture(autouse=True)
+    def few_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        small_windows(monkeypatch)
 
 
 async def contents_unless_closed(engine: Engine) -> dict[str, object] | None:

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,6 +23,7 @@ from streamkit.queues.message import QueueAttributes, RedrivePolicy
 from streamkit.queues.store import SendEntry, VisibilityEntry
 from streamkit.testing.clock import ManualClock
 from tests.queues.model import Known, Model
+from tests.queues.windows import small_windows
 
 T = TypeVar("T")
 
@@ -225,6 +227,30 @@ class FileQueueMachine(QueueMachine):
         shutil.rmtree(self.scratch)
 
 
+class BacklogMachine(FileQueueMachine):
+    """Of the queue a handful of messages is in memory, the others are in files of a few."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model.sees_all = False
+        self.patches = pytest.MonkeyPatch()
+        small_windows(self.patches)
+
+    @rule()
+    def drain(self) -> None:
+        """Whoever goes on receiving gets everything that is not hidden behind something."""
+        while self.model.in_line(self.clock.now_ms()):
+            before = sum(self.model.counts(self.clock.now_ms())[:1])
+            self.receive(5, None)
+            assert self.model.counts(self.clock.now_ms())[0] < before or self.fifo
+            if self.model.counts(self.clock.now_ms())[0] == before:
+                break
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.patches.undo()
+
+
 class FifoMachine(QueueMachine):
     """A FIFO queue in memory."""
 
@@ -237,12 +263,21 @@ class FileFifoMachine(FileQueueMachine):
     fifo = True
 
 
+class FifoBacklogMachine(BacklogMachine):
+    """A FIFO queue with little of it in memory."""
+
+    fifo = True
+
+
 _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 TestStandardQueueInMemory = QueueMachine.TestCase
 TestFifoQueueInMemory = FifoMachine.TestCase
 TestStandardQueueOnDisk = FileQueueMachine.TestCase
 TestFifoQueueOnDisk = FileFifoMachine.TestCase
+TestStandardBacklog = BacklogMachine.TestCase
+TestFifoBacklog = FifoBacklogMachine.TestCase
 IN_MEMORY = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=_CHECKS)
 ON_DISK = settings(max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=_CHECKS)
 TestStandardQueueInMemory.settings = TestFifoQueueInMemory.settings = IN_MEMORY
 TestStandardQueueOnDisk.settings = TestFifoQueueOnDisk.settings = ON_DISK
+TestStandardBacklog.settings = TestFifoBacklog.settings = ON_DISK

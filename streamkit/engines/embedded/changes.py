@@ -255,3 +255,16 @@ Change = (
     | TableDeleted
     | ItemsWritten
 )
+
+QUEUE_CHANGES = (
+    QueueCreated,
+    QueueUpdated,
+    QueuePurged,
+    QueueDeleted,
+    MessagesSent,
+    MessagesReceived,
+    MessagesReleased,
+    MessagesDeleted,
+    VisibilityChanged,
+    MessagesMoved,
+)

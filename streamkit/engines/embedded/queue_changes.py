@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from streamkit.engines.embedded.changes import (
     MessagesDeleted,
     MessagesMoved,
@@ -20,6 +22,7 @@ from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
 
 _NONE = Particulars()
+_NOTHING: Mapping[int, StoredMessage] = {}
 
 
 class QueueChanges:
@@ -39,6 +42,11 @@ class QueueChanges:
         """Take over a queue that recovery loaded."""
         self.by_name[state.name] = state
         self.by_id[state.queue_id] = state
+
+    def forget_all(self) -> None:
+        """Others follow, as they were settled."""
+        self.by_name.clear()
+        self.by_id.clear()
 
     def updated(self, change: QueueUpdated) -> None:
         """A queue has other attributes."""
@@ -84,7 +92,7 @@ class QueueChanges:
     def received(self, change: MessagesReceived) -> None:
         """Messages were hidden, and others moved to the dead-letter queue."""
         queue = self.by_id[change.queue_id]
-        received = [queue.messages[number] for number in change.numbers]
+        received = [queue.message(number) for number in change.numbers]
         for message in received:
             if change.again:
                 queue.hide(message, change.received_ms, change.timeout_ms)
@@ -95,8 +103,7 @@ class QueueChanges:
         if change.moved:
             target = self.by_id[change.dead_letter_queue_id]
             for dead_number, number in enumerate(change.moved, change.first_dead_number):
-                message = queue.messages[number]
-                queue.remove(message)
+                message = queue.pull(number, _NOTHING)
                 # AWS: id, body and the time it was sent are kept, and the receive count goes on; on a FIFO queue the
                 # time starts again.
                 message.number = dead_number
@@ -111,29 +118,28 @@ class QueueChanges:
         """Messages were not received after all."""
         queue = self.by_id[change.queue_id]
         for number in reversed(change.numbers):
-            queue.release(queue.messages[number])
+            queue.release(queue.message(number))
 
     def gone(self, change: MessagesDeleted) -> None:
         """Messages are gone."""
         queue = self.by_id[change.queue_id]
         for number in change.numbers:
-            queue.remove(queue.messages[number])
+            queue.discard(number)
 
     def visibility(self, change: VisibilityChanged) -> None:
         """Messages are hidden for another time, or visible."""
         queue = self.by_id[change.queue_id]
         for number, timeout_ms in zip(change.numbers, change.timeouts_ms, strict=True):
-            message = queue.messages[number]
+            message = queue.message(number)
             if number in change.errors:
                 message.last_error = change.errors[number]
             queue.hide(message, change.now_ms, timeout_ms)
 
-    def moved(self, change: MessagesMoved) -> None:
-        """Messages are in another queue, to be received afresh."""
+    def moved(self, change: MessagesMoved, read: Mapping[int, StoredMessage] = _NOTHING) -> None:
+        """Messages are in another queue, to be received afresh. ``read`` has those that are on disk."""
         queue, target = self.by_id[change.queue_id], self.by_id[change.to_queue_id]
         for new_number, number in enumerate(change.numbers, change.first_number):
-            message = queue.messages[number]
-            queue.remove(message)
+            message = queue.pull(number, read)
             # AWS: a redriven message is a new one: count and time start again.
             target.add(
                 StoredMessage(

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import inf
 
 from streamkit.clock import Clock, Timer
 from streamkit.engines.embedded.changes import MessagesDeleted, MessagesReceived, MessagesReleased
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.queue_changes import QueueChanges
+from streamkit.engines.embedded.queue_loads import QueueLoads
 from streamkit.engines.embedded.queue_waits import QueueWaits
 from streamkit.errors import NotFoundError, OverLimitError, StreamKitError
 from streamkit.limits import Limits
@@ -30,6 +32,7 @@ class QueueReceives:
         limits: Limits,
         changes: QueueChanges,
         waits: QueueWaits,
+        loads: QueueLoads,
         append: Callable[..., int],
     ) -> None:
         self._log = log
@@ -37,6 +40,7 @@ class QueueReceives:
         self._limits = limits
         self._changes = changes
         self._waits = waits
+        self._loads = loads
         self._append = append
         self._eager: dict[int, tuple[int, Timer]] = {}
 
@@ -46,14 +50,23 @@ class QueueReceives:
         """See QueueStore."""
         deadline_ms = self._clock.now_ms() + wait_ms
         while True:
+            if queue.backlog.pages:
+                await self.expire_on_disk(queue)
+                while queue.lacks_page(max_messages, self._clock.now_ms()):
+                    await self._loads.load(queue)
+                self._check_there(queue)
             change = self._take(queue, max_messages, timeout_ms, attempt_id, waits=wait_ms > 0)
+            self._loads.refill(queue)
             if change is not None:
                 return await self._hand_out(queue, change)
             if self._clock.now_ms() >= deadline_ms:
                 return []
             await self._waits.wait(queue, deadline_ms)
-            if self._changes.by_id.get(queue.queue_id) is not queue:
-                raise NotFoundError("queue", queue.name, "it was deleted while a receive waited")
+            self._check_there(queue)
+
+    def _check_there(self, queue: QueueState) -> None:
+        if self._changes.by_id.get(queue.queue_id) is not queue:
+            raise NotFoundError("queue", queue.name, "it was deleted while a receive waited")
 
     def _take(
         self, queue: QueueState, max_messages: int, timeout_ms: int, attempt_id: str | None, *, waits: bool
@@ -149,6 +162,30 @@ class QueueReceives:
             change = MessagesDeleted(queue.queue_id, numbers)
             self._changes.gone(change)
             self._append(change, lambda: self._waits.wake(queue, 1))
+
+    async def expire_on_disk(self, queue: QueueState) -> None:
+        """The same for what is on disk alone.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        retention_ms = queue.retention_ms(self._limits.message_retention_seconds[1] * 1000)
+        if retention_ms == inf:
+            return
+        sent_before_ms = round(self._clock.now_ms() - retention_ms)
+        while (page := queue.backlog.first_expiring(sent_before_ms)) is not None:
+            numbers = queue.backlog.all_of(page) if page.newest_sent_ms < sent_before_ms else None
+            if numbers is None:
+                read = await self._loads.read(queue, page)
+                numbers = [number for number, message in read.items() if message.sent_ms < sent_before_ms]
+                page.oldest_sent_ms = min(
+                    (m.sent_ms for m in read.values() if m.sent_ms >= sent_before_ms), default=page.newest_sent_ms
+                )
+            if numbers:
+                self._log.check()
+                change = MessagesDeleted(queue.queue_id, numbers)
+                self._changes.gone(change)
+                self._append(change)
 
     def move_exhausted(self, queue: QueueState) -> None:
         """With an eager policy: what was received as often as it may be goes when its last timeout ends."""

@@ -20,6 +20,7 @@ from streamkit.engines.embedded.changes import (
 )
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.queue_changes import QueueChanges
+from streamkit.engines.embedded.queue_loads import QueueLoads, QueuePages
 from streamkit.engines.embedded.queue_receives import QueueReceives
 from streamkit.engines.embedded.queue_sends import QueueSends
 from streamkit.engines.embedded.queue_waits import QueueWaits
@@ -41,12 +42,20 @@ from streamkit.queues.visibility import QueueState
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,80}")
 _FIFO_NAME = re.compile(r"[a-zA-Z0-9_-]{1,75}\.fifo")
 _ERROR_CHARACTERS = 1000
+_MESSAGES_AT_A_LOOK = 1000
 
 
 class EmbeddedQueues:
     """Implements ``QueueStore``."""
 
-    def __init__(self, log: Log, clock: Clock, limits: Limits, next_id: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        limits: Limits,
+        next_id: Callable[[], int],
+        pages: QueuePages | None = None,
+    ) -> None:
         self._log = log
         self._clock = clock
         self._limits = limits
@@ -55,7 +64,8 @@ class EmbeddedQueues:
         self.by_id = self.changes.by_id
         self._by_name = self.changes.by_name
         self._waits = QueueWaits(clock)
-        self._receives = QueueReceives(log, clock, limits, self.changes, self._waits, self._append)
+        self._loads = QueueLoads(pages, lambda queue: self.by_id.get(queue.queue_id) is queue)
+        self._receives = QueueReceives(log, clock, limits, self.changes, self._waits, self._loads, self._append)
         self._sends = QueueSends(clock, limits)
         self._last_group = 0
 
@@ -86,6 +96,9 @@ class EmbeddedQueues:
             )
         self._check_attributes(name, attributes)
         # What is too old under the old retention is gone, also if the new one is longer.
+        await self._receives.expire_on_disk(queue)
+        if self._by_name.get(name) is not queue:
+            raise NotFoundError("queue", name, "it was deleted meanwhile")
         self._receives.expire(queue)
         self._log.check()
         change = storable(QueueUpdated(queue.queue_id, attributes))
@@ -118,7 +131,7 @@ class EmbeddedQueues:
         """See QueueStore."""
         queues = [self._queue(name) for name in (sorted(self._by_name) if names is None else names)]
         for queue in queues:
-            self._look_at(queue)
+            await self._look_at(queue)
         await self._log.durable(self._last_group)
         now_ms = self._clock.now_ms()
         return [queue.describe(now_ms) for queue in queues]
@@ -236,13 +249,13 @@ class EmbeddedQueues:
     async def peek_messages(self, name: str, limit: int) -> list[ReceivedMessage]:
         """See QueueStore."""
         queue = self._queue(name)
-        self._look_at(queue)
+        await self._look_at(queue)
         await self._log.durable(self._last_group)
-        found = []
-        for message in queue.visible(self._clock.now_ms()):
-            found.append(msgspec.structs.replace(queue.delivered(message), receipt_handle=""))
-            if len(found) >= limit:
-                break
+        found: list[ReceivedMessage] = []
+        after: int | None = 0
+        while after is not None and len(found) < limit:
+            messages, after = await self._loads.look(queue, after, limit - len(found), self._clock.now_ms())
+            found += [msgspec.structs.replace(queue.delivered(message), receipt_handle="") for message in messages]
         return found
 
     async def move_messages(self, source: str, message_ids: Sequence[str], destination: str) -> int:
@@ -252,21 +265,24 @@ class EmbeddedQueues:
             raise ValidationError(f"messages of {source!r} cannot be moved to the queue they are in")
         if queue.attributes.fifo != target.attributes.fifo:
             raise ValidationError(f"{source!r} and {destination!r} are not of one kind: one is a FIFO queue")
-        self._look_at(queue)
+        await self._look_at(queue)
         wanted = set(message_ids)
+        read: dict[int, StoredMessage] = {}
+        after: int | None = 0
+        while after is not None and len(read) < len(wanted):
+            messages, after = await self._loads.look(queue, after, _MESSAGES_AT_A_LOOK, self._clock.now_ms())
+            read.update({message.number: message for message in messages if message.message_id in wanted})
+        # ATOMIC: what is moved is as it is now
         now_ms = self._clock.now_ms()
-        numbers: list[int] = []
-        for message in queue.visible(now_ms) if wanted else ():
-            if message.message_id in wanted:
-                wanted.discard(message.message_id)
-                numbers.append(message.number)
-                if not wanted:
-                    break
-        if numbers:
-            self._log.check()
-            change = MessagesMoved(queue.queue_id, numbers, target.queue_id, target.last_number + 1, now_ms)
-            self.changes.moved(change)
-            await self._log.durable(self._append(change, lambda: self._waits.wake(target, len(numbers))))
+        numbers = sorted(number for number in read if queue.is_visible(number, now_ms))
+        if not numbers:
+            return 0
+        self._log.check()
+        change = MessagesMoved(queue.queue_id, numbers, target.queue_id, target.last_number + 1, now_ms)
+        self.changes.moved(change, read)
+        group = self._append(change, lambda: self._waits.wake(target, len(numbers)))
+        # end ATOMIC
+        await self._log.durable(group)
         return len(numbers)
 
     # ---- parts
@@ -281,13 +297,14 @@ class EmbeddedQueues:
         except KeyError:
             raise NotFoundError("queue", name, "create it with kit.create_queue") from None
 
-    def _look_at(self, queue: QueueState) -> None:
+    async def _look_at(self, queue: QueueState) -> None:
         """What time alone brings about is done before anybody looks; who only looks on changes nothing."""
         try:
             self._log.check()
         except StreamKitError:
             return
         self._receives.expire(queue)
+        await self._receives.expire_on_disk(queue)
         self._receives.move_exhausted(queue)
 
     def _check_attributes(self, name: str, attributes: QueueAttributes) -> None:
@@ -307,6 +324,7 @@ class EmbeddedQueues:
     def close(self) -> None:
         """End every wait: the engine closes, and the log says so to whoever goes on."""
         self._receives.close()
+        self._loads.close()
         self._waits.close()
 
     def queue_deleted(self, change: QueueDeleted) -> None:

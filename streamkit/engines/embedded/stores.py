@@ -8,6 +8,7 @@ from typing import Any
 from streamkit.clock import Clock
 from streamkit.engines.embedded import changes as c
 from streamkit.engines.embedded.log import Log
+from streamkit.engines.embedded.queue_loads import QueuePages
 from streamkit.engines.embedded.queues import EmbeddedQueues
 from streamkit.engines.embedded.retention import ColdRecords
 from streamkit.engines.embedded.streams import EmbeddedStreams
@@ -19,13 +20,21 @@ from streamkit.limits import Limits
 class EmbeddedStores:
     """Streams, queues and tables over one log."""
 
-    def __init__(self, log: Log, clock: Clock, limits: Limits, *, cold: ColdRecords | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        limits: Limits,
+        *,
+        cold: ColdRecords | None = None,
+        pages: QueuePages | None = None,
+    ) -> None:
         self._log = log
         self.clock = clock
         self.limits = limits
         self.last_id = 0
         self.streams = EmbeddedStreams(log, clock, limits, self._next_id, cold)
-        self.queues = EmbeddedQueues(log, clock, limits, self._next_id)
+        self.queues = EmbeddedQueues(log, clock, limits, self._next_id, pages)
         self.tables = EmbeddedTables(log, clock, limits, self._next_id)
         self._apply: dict[type, Callable[[Any], object]] = {
             c.StreamCreated: self.streams.stream_created,

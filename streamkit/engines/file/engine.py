@@ -20,6 +20,7 @@ from streamkit.engines.file.frame import FORMAT, SEGMENT_HEADER_SIZE
 from streamkit.engines.file.journal import Journal
 from streamkit.engines.file.lock import NAME as LOCK_NAME
 from streamkit.engines.file.lock import DirectoryLock
+from streamkit.engines.file.queue_files import QueueFiles
 from streamkit.engines.file.segment import Position, create_segment, segment_numbers, segment_path, segment_size
 from streamkit.engines.file.settle import Settler
 from streamkit.engines.file.sqlite_items import SqliteItems
@@ -42,6 +43,7 @@ class FileEngine:
         stores: EmbeddedStores,
         journal: Journal,
         cold: ColdStore,
+        queue_files: QueueFiles,
         settler: Settler,
         readers: ThreadPoolExecutor,
     ) -> None:
@@ -54,6 +56,7 @@ class FileEngine:
         self._stores = stores
         self._journal = journal
         self._cold = cold
+        self._queue_files = queue_files
         self._settler = settler
         self._readers = readers
         self._closing: asyncio.Task[None] | None = None
@@ -99,12 +102,14 @@ class FileEngine:
                 bytes_since_cut=tail.bytes,
             )
             cold = ColdStore(files, os.path.join(directory, "streams"), readers)
-            stores = EmbeddedStores(journal, clock, limits, cold=cold)
+            queue_files = QueueFiles(files, os.path.join(directory, "queues"), readers)
+            stores = EmbeddedStores(journal, clock, limits, cold=cold, pages=queue_files)
 
             def fill() -> None:
-                recovery.load_settled(files, directory, known, stores, cold)
+                recovery.load_settled(files, directory, known, stores, cold, queue_files)
                 for change in tail.changes:
                     stores.replay(change)
+                queue_files.forget()
 
             try:
                 await offload.whole(offload.start(readers, fill))
@@ -124,6 +129,7 @@ class FileEngine:
             stores,
             journal,
             cold,
+            queue_files,
             files,
             directory,
             known,
@@ -132,7 +138,7 @@ class FileEngine:
                 recovery.table_path(directory, table_id), stores.tables.by_id[table_id].schema
             ),
         )
-        return cls(directory, durability, lock, stores, journal, cold, settler, readers)
+        return cls(directory, durability, lock, stores, journal, cold, queue_files, settler, readers)
 
     async def commit(self, effects: Effects) -> None:
         """See EffectStore."""
@@ -181,6 +187,7 @@ class FileEngine:
                     await self._journal.close()
                 finally:
                     await self._cold.close()
+                    await self._queue_files.close()
 
 
 def _owner_check(lock: DirectoryLock, directory: str) -> Callable[[], None]:

@@ -66,8 +66,17 @@ class StreamEntry(msgspec.Struct, frozen=True):
     shards: tuple[ShardEntry, ...]
 
 
+class QueueFile(msgspec.Struct, frozen=True):
+    """A file of messages of one queue. What became of them since it was written, the queue's snapshot says."""
+
+    serial: int
+    size: int
+    index_offset: int
+    messages: int
+
+
 class QueueEntry(msgspec.Struct, frozen=True):
-    """One queue, and which of its snapshots counts."""
+    """One queue, and which of its files count."""
 
     queue_id: int
     name: str
@@ -76,6 +85,8 @@ class QueueEntry(msgspec.Struct, frozen=True):
     last_number: int
     snapshot: int
     """Its serial; 0: the queue was empty."""
+    files: tuple[QueueFile, ...] = ()
+    """By serial, which is also by the numbers of their messages."""
 
 
 class TableEntry(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import time
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,7 @@ from streamkit.engines.file import frame as framing
 from streamkit.engines.file import manifest, snapshot
 from streamkit.engines.file.cold import ColdStore
 from streamkit.engines.file.files import Files, read_file, replace_file
+from streamkit.engines.file.queue_files import QueueFiles
 from streamkit.engines.file.segment import Segment, segment_numbers, segment_path
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import CorruptLogError
@@ -44,7 +46,12 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 def load_settled(
-    files: Files, directory: str, known: manifest.Manifest, stores: EmbeddedStores, cold_store: ColdStore
+    files: Files,
+    directory: str,
+    known: manifest.Manifest,
+    stores: EmbeddedStores,
+    cold_store: ColdStore,
+    queue_files: QueueFiles,
 ) -> None:
     """Take over what the manifest names.
 
@@ -63,17 +70,32 @@ def load_settled(
                 cold_store.adopt(stream.stream_id, entry.index, entry.files)
         stores.streams.adopt(state)
     for queue in known.queues:
-        queue_state = QueueState(queue.queue_id, queue.name, queue.created_ms, queue.attributes, queue.last_number)
-        if queue.snapshot:
-            snapshot.load(files, os.path.join(directory, "queues"), queue.queue_id, queue.snapshot).fill(queue_state)
-        queue_state.changed = False
-        stores.queues.changes.adopt(queue_state)
+        stores.queues.changes.adopt(load_queue(files, directory, queue, queue_files))
     for table in known.tables:
         path = table_path(directory, table.table_id)
         if table.settled and not os.path.exists(path):
             raise CorruptLogError(path, 0, "the table's file is missing")
         base = SqliteItems(path, table.schema) if table.settled else None
         stores.tables.adopt(TableDescription(table.schema, table.table_id, table.created_ms), Items(base))
+
+
+def load_queue(files: Files, directory: str, entry: manifest.QueueEntry, queue_files: QueueFiles) -> QueueState:
+    """A queue as it was settled.
+
+    Raises:
+        CorruptLogError: a file of it is missing or damaged.
+    """
+    queue = QueueState(entry.queue_id, entry.name, entry.created_ms, entry.attributes, entry.last_number)
+    queue.read_page = partial(queue_files.read_now, entry.queue_id)
+    settled = snapshot.Snapshot([])
+    if entry.snapshot:
+        settled = snapshot.load(files, os.path.join(directory, "queues"), entry.queue_id, entry.snapshot)
+    pages = {
+        file.serial: queue_files.index(entry.queue_id, file, settled.pages.get(file.serial)) for file in entry.files
+    }
+    settled.fill(queue, pages)
+    queue.changed = False
+    return queue
 
 
 def _shard(entry: manifest.ShardEntry) -> Shard:

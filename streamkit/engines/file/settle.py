@@ -1,9 +1,9 @@
 """Settling: what the journal holds moves to where it stays, and the journal's old segments go.
 
 On the event loop, in one step, the journal is cut and what has changed is taken aside. Once everything before the cut
-is durable, records are packed and a thread writes them to their shards' files, queues to snapshots, items to SQLite,
-and last the manifest, which makes all of it count at once. A crash before the manifest leaves the old one, and the
-journal that goes with it.
+is durable, records and messages are packed and a thread writes them to their files, queues to snapshots, items to
+SQLite, and last the manifest, which makes all of it count at once. A crash before the manifest leaves the old one, and
+the journal that goes with it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import msgspec
-
 from streamkit.clock import wake
-from streamkit.engines.embedded.items import Items, Layer
 from streamkit.engines.embedded.stores import EmbeddedStores
-from streamkit.engines.file import block, cold, manifest, offload, snapshot
+from streamkit.engines.file import cold, manifest, offload, snapshot
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.journal import Journal
+from streamkit.engines.file.plan import Plan
+from streamkit.engines.file.queue_files import QueueFiles, file_name
 from streamkit.engines.file.segment import Position
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import StorageError
-from streamkit.streams.shard import Shard
 
 T = TypeVar("T")
 
@@ -44,24 +42,6 @@ _LOOK_SECONDS = 60.0
 """Real seconds between two looks at what is too old; how old it is, the clock says."""
 
 
-class _TableMove(msgspec.Struct):
-    table_id: int
-    layer: Layer
-    base: SqliteItems
-    afresh: bool
-
-
-class _Plan(msgspec.Struct):
-    """What was taken aside at the cut."""
-
-    manifest: manifest.Manifest
-    extend: bool
-    moves: list[cold.Move] = []
-    changed_queues: list[int] = []
-    snapshots: list[tuple[int, int, bytes]] = []
-    tables: list[_TableMove] = []
-
-
 class Settler:
     """Settles one store, one settling at a time."""
 
@@ -70,6 +50,7 @@ class Settler:
         stores: EmbeddedStores,
         journal: Journal,
         cold_store: cold.ColdStore,
+        queue_files: QueueFiles,
         files: Files,
         directory: str,
         current: manifest.Manifest,
@@ -80,6 +61,7 @@ class Settler:
         self._stores = stores
         self._journal = journal
         self._cold = cold_store
+        self._queue_files = queue_files
         self._files = files
         self._directory = directory
         self._manifest = current
@@ -171,26 +153,27 @@ class Settler:
     async def _settle(self) -> Position:
         self._journal.check_owner()
         await self._stores.streams.trim_all()
-        plan = _Plan(self._manifest, self._extend)
+        plan = Plan(self._manifest, self._extend)
         try:
             # ATOMIC: what is taken aside is exactly what was appended before the cut
             cut = self._journal.cut()
-            self._take_aside(plan)
+            plan.take_aside(self._stores, self._cold, self._next_serial, self._open_base)
             # end ATOMIC
             position = await cut
             # SQLite's files may be ahead of the manifest, but nothing may be ahead of the journal.
             await self._journal.synced()
             if (position, plan.manifest.streams) == (self._manifest.position, self._manifest.streams):
-                self._put_back(plan)
+                plan.put_back(self._stores)
                 return position
-            plan.manifest = msgspec.structs.replace(plan.manifest, position=position)
+            plan.cut_at(position, self._serial)
             self._goes_on()
             await self._cold.write(plan.moves, extend=plan.extend, run=self._in_thread, rest=self._rest)
-            self._manifest = await self._in_thread(lambda: self._write(plan))
+            await self._queue_files.write(plan.queues, run=self._in_thread, rest=self._rest)
+            self._manifest = await self._in_thread(lambda: plan.write(self._files, self._directory))
         except BaseException:
-            self._put_back(plan)
+            plan.put_back(self._stores)
             raise
-        self._adopt(plan)
+        plan.adopt(self._stores, self._cold)
         return position
 
     async def _clean_up(self, position: Position) -> None:
@@ -224,6 +207,10 @@ class Settler:
             await asyncio.sleep(0)
         self._goes_on()
 
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
     def _goes_on(self) -> None:
         self._rested_at = asyncio.get_running_loop().time()
         self._group_at_rest = self._journal.durable_group
@@ -231,148 +218,6 @@ class Settler:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         # Whoever closes waits for it; while others work it takes its time.
         return await offload.whole(offload.start(self._executor, work, background=not self._closing))
-
-    # ---- on the loop
-
-    def _take_aside(self, plan: _Plan) -> None:
-        stores, old = self._stores, self._manifest
-        streams, queues, tables = [], [], []
-        for stream in stores.streams.by_id.values():
-            entries = []
-            for shard in stream.shards.values():
-                files = self._cold.files_of(stream.stream_id, shard.index)
-                # Retention takes whole files: the others hold records that are still there.
-                files = tuple(file for file in files if file.last_number > shard.trimmed_to)
-                if shard.data:
-                    records = block.Columns(
-                        shard.moved_to + 1, shard.arrivals_ms.copy(), shard.keys.copy(), shard.data.copy()
-                    )
-                    plan.moves.append(cold.Move(stream.stream_id, shard.index, records, files, self._next_serial()))
-                entries.append(_shard_entry(shard, files))
-            producers = {
-                name: manifest.ProducerEntry(producer.last_sequence, producer.seen_ms)
-                for name, producer in stream.producers.items()
-            }
-            streams.append(
-                manifest.StreamEntry(
-                    stream.stream_id,
-                    stream.name,
-                    stream.created_ms,
-                    stream.attributes,
-                    stream.next_index,
-                    producers,
-                    tuple(entries),
-                )
-            )
-        snapshots = {entry.queue_id: entry.snapshot for entry in old.queues}
-        for queue in stores.queues.by_id.values():
-            number = snapshots.get(queue.queue_id, 0)
-            if queue.changed:
-                queue.changed = False
-                plan.changed_queues.append(queue.queue_id)
-                number = 0
-                if not snapshot.is_empty(queue):
-                    number = self._next_serial()
-                    plan.snapshots.append((queue.queue_id, number, snapshot.encode(queue, stores.clock.now_ms())))
-            queues.append(
-                manifest.QueueEntry(
-                    queue.queue_id, queue.name, queue.created_ms, queue.attributes, queue.last_number, number
-                )
-            )
-        for table_id, table in stores.tables.by_id.items():
-            items = table.items
-            if items.newest:
-                settled = isinstance(items.base, SqliteItems)
-                base = items.base if isinstance(items.base, SqliteItems) else self._open_base(table_id)
-                plan.tables.append(_TableMove(table_id, items.newest, base, afresh=not settled))
-                items.moving, items.newest = items.newest, Layer()
-            settled = items.base is not None or items.moving is not None
-            tables.append(manifest.TableEntry(table_id, table.schema, table.description.created_ms, settled))
-        plan.manifest = msgspec.structs.replace(
-            old,
-            last_id=stores.last_id,
-            serial=self._serial,
-            streams=tuple(streams),
-            queues=tuple(queues),
-            tables=tuple(tables),
-        )
-
-    def _next_serial(self) -> int:
-        self._serial += 1
-        return self._serial
-
-    def _put_back(self, plan: _Plan) -> None:
-        for move in plan.tables:
-            table = self._stores.tables.by_id.get(move.table_id)
-            if table is not None and table.items.moving is move.layer:
-                _put_back_layer(table.items)
-        for queue_id in plan.changed_queues:
-            queue = self._stores.queues.by_id.get(queue_id)
-            if queue is not None:
-                queue.changed = True
-
-    def _adopt(self, plan: _Plan) -> None:
-        added = {(move.stream_id, move.shard): move for move in plan.moves}
-        for entry in self._manifest.streams:
-            stream = self._stores.streams.by_id.get(entry.stream_id)
-            for settled in entry.shards if stream is not None else ():
-                move = added.get((entry.stream_id, settled.index))
-                self._cold.adopt(entry.stream_id, settled.index, settled.files, move.blocks if move else ())
-                # A shard that expired meanwhile has nothing in memory.
-                if move is not None and stream is not None and settled.index in stream.shards:
-                    stream.shards[settled.index].move_out(move.records.last_number)
-        for moved in plan.tables:
-            table = self._stores.tables.by_id.get(moved.table_id)
-            if table is not None:
-                table.items.base = moved.base
-                table.items.moving = None
-        streams = self._stores.streams.by_id
-        self._cold.keep({(stream_id, index) for stream_id, stream in streams.items() for index in stream.shards})
-
-    # ---- in the thread
-
-    def _write(self, plan: _Plan) -> manifest.Manifest:
-        for queue_id, number, body in plan.snapshots:
-            snapshot.save(self._files, os.path.join(self._directory, "queues"), queue_id, number, body)
-        for table in plan.tables:
-            table.base.apply(table.layer.entries(), afresh=table.afresh)
-        moved = {(move.stream_id, move.shard): move.files for move in plan.moves}
-        streams = tuple(
-            msgspec.structs.replace(
-                stream,
-                shards=tuple(
-                    msgspec.structs.replace(shard, files=moved.get((stream.stream_id, shard.index), shard.files))
-                    for shard in stream.shards
-                ),
-            )
-            for stream in plan.manifest.streams
-        )
-        written = msgspec.structs.replace(plan.manifest, streams=streams)
-        manifest.save(self._files, self._directory, written)
-        return written
-
-
-def _shard_entry(shard: Shard, files: tuple[manifest.ColdFile, ...]) -> manifest.ShardEntry:
-    keys = shard.hash_key_range
-    return manifest.ShardEntry(
-        shard.index,
-        str(keys.start),
-        str(keys.end),
-        shard.parents,
-        shard.last_number,
-        shard.trimmed_to,
-        shard.closed_ms,
-        files,
-    )
-
-
-def _put_back_layer(items: Items) -> None:
-    """Undo the taking aside of a table's newest layer."""
-    if items.moving is not None:
-        for key, item in list(items.moving.entries()):
-            if not items.newest.find(key)[0]:
-                items.newest.set(key, item)
-        items.moving = None
 
 
 def _remove_strangers(files: Files, directory: str, cold_store: cold.ColdStore, known: manifest.Manifest) -> None:
@@ -385,9 +230,10 @@ def _remove_strangers(files: Files, directory: str, cold_store: cold.ColdStore, 
             for stream in known.streams
         }
     )
-    snapshots = {snapshot.file_name(queue.queue_id, queue.snapshot) for queue in known.queues}
+    of_queues = {snapshot.file_name(queue.queue_id, queue.snapshot) for queue in known.queues}
+    of_queues |= {file_name(queue.queue_id, file.serial) for queue in known.queues for file in queue.files}
     tables = {f"{table.table_id}.sqlite" for table in known.tables}
-    for folder, kept in (("queues", snapshots), ("tables", tables)):
+    for folder, kept in (("queues", of_queues), ("tables", tables)):
         path = os.path.join(directory, folder)
         for name in files.names(path):
             if name.removesuffix("-wal").removesuffix("-shm") not in kept:

@@ -1,5 +1,5 @@
-"""A queue as one file: all its messages as they stood at the manifest's position of the journal, and what deduplication
-and receive attempts remember.
+"""A queue as one file, as it stood at the manifest's position of the journal: its messages that no other file has, what
+became of those that were filed, and what deduplication and receive attempts remember.
 
 The checksum covers the file's name as well, so one queue's file is not taken for another's.
 """
@@ -15,6 +15,7 @@ from streamkit.engines.file.files import Files, read_file, replace_file
 from streamkit.engines.file.frame import checksum
 from streamkit.errors import CorruptLogError
 from streamkit.queues.attempts import Attempt
+from streamkit.queues.backlog import Page, PageState
 from streamkit.queues.deduplication import Remembered
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
@@ -28,11 +29,12 @@ class Snapshot(msgspec.Struct):
     messages: list[StoredMessage]
     deduplication: list[Remembered] = []
     attempts: list[Attempt] = []
+    pages: dict[int, list[PageState]] = {}
+    """Of each file, by serial. A file that is not mentioned is as it was written."""
 
-    def fill(self, queue: QueueState) -> None:
-        """Put it into an empty queue."""
-        for message in self.messages:
-            queue.add(message)
+    def fill(self, queue: QueueState, files: dict[int, list[Page]]) -> None:
+        """Put it, and the pages of the queue's files, into an empty queue."""
+        queue.restore(self.messages, files)
         queue.deduplication.adopt(self.deduplication)
         queue.attempts.adopt(self.attempts)
 
@@ -43,7 +45,7 @@ _decode_messages = msgspec.msgpack.Decoder(list[StoredMessage]).decode
 
 def is_empty(queue: QueueState) -> bool:
     """Whether there is nothing that a snapshot would hold."""
-    return not (queue.messages or queue.deduplication or queue.attempts)
+    return not (queue.messages or queue.deduplication or queue.attempts or queue.backlog.files)
 
 
 def file_name(queue_id: int, serial: int) -> str:
@@ -55,7 +57,10 @@ def encode(queue: QueueState, now_ms: int) -> bytes:
     """What a queue holds. Taken on the event loop, because it goes on changing."""
     return _encode(
         Snapshot(
-            list(queue.messages.values()), list(queue.deduplication.entries(now_ms)), queue.attempts.entries(now_ms)
+            queue.unfiled(),
+            list(queue.deduplication.entries(now_ms)),
+            queue.attempts.entries(now_ms),
+            queue.backlog.states(),
         )
     )
 

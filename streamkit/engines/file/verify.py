@@ -10,14 +10,14 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Literal
 
 import msgspec
 
 from streamkit.engines.embedded.changes import Change
-from streamkit.engines.file import block, cold, manifest, snapshot
+from streamkit.engines.file import block, cold, manifest, queue_files, snapshot
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file.files import Files, read_file
 from streamkit.engines.file.lock import nobody_owns
@@ -25,6 +25,7 @@ from streamkit.engines.file.readonly_files import ReadOnlyFiles
 from streamkit.engines.file.recovery import table_path
 from streamkit.engines.file.segment import Position, segment_numbers, segment_path
 from streamkit.errors import CorruptLogError, StorageError
+from streamkit.queues.backlog import PageState
 from streamkit.streams.keyspace import KEY_SPACE, SHARD_NUMBERS, shard_id_of
 from streamkit.tables.item import Item, decode_item
 
@@ -211,12 +212,55 @@ class _Verifier:
     # ---- queues and tables
 
     def _queue(self, queue: manifest.QueueEntry) -> None:
+        folder = os.path.join(self.directory, "queues")
+        settled = snapshot.Snapshot([])
         if queue.snapshot:
-            folder = os.path.join(self.directory, "queues")
             path = os.path.join(folder, snapshot.file_name(queue.queue_id, queue.snapshot))
             with self._looking(path):
-                self.report.messages += len(snapshot.load(self.files, folder, queue.queue_id, queue.snapshot).messages)
+                settled = snapshot.load(self.files, folder, queue.queue_id, queue.snapshot)
+                self.report.messages += len(settled.messages)
                 self.report.bytes += os.path.getsize(path)
+        present = {message.number for message in settled.messages}
+        number = 0
+        for file in queue.files:
+            path = os.path.join(folder, queue_files.file_name(queue.queue_id, file.serial))
+            with self._looking(path):
+                number = self._pages(queue, file, settled.pages.get(file.serial), present, path, number)
+        if max(number, max(present, default=0)) > queue.last_number:
+            at = os.path.join(self.directory, manifest.NAME)
+            self._found("damage", at, 0, f"queue {queue.name!r} has a message with a number that was never given")
+
+    def _pages(
+        self,
+        queue: manifest.QueueEntry,
+        file: manifest.QueueFile,
+        states: Sequence[PageState] | None,
+        present: set[int],
+        path: str,
+        number: int,
+    ) -> int:
+        """Check a file of messages that come after ``number``; the number of its last one."""
+        reading = queue_files.QueueFiles(self.files, os.path.dirname(path))
+        offset = 0
+        for page in reading.index(queue.queue_id, file, states):
+            if page.offset != offset:
+                raise CorruptLogError(path, offset, "the index says that nothing begins here")
+            messages = reading.read_now(queue.queue_id, page)
+            offset += page.size
+            live = [message.number for message in messages if page.live and message.number not in page.left]
+            if len(live) != page.live:
+                raise CorruptLogError(path, page.offset, "messages have left a page that they were not in")
+            for message in messages:
+                if message.number <= number:
+                    raise CorruptLogError(path, page.offset, f"message {message.number} comes after {number}")
+                number = message.number
+            if not present.isdisjoint(live):
+                self._found("damage", path, page.offset, f"a message of queue {queue.name!r} is in two files")
+            self.report.messages += len(live)
+        if offset != file.index_offset:
+            raise CorruptLogError(path, offset, "the index does not begin where the last page ends")
+        self.report.bytes += file.size
+        return number
 
     def _table(self, table: manifest.TableEntry) -> None:
         path = table_path(self.directory, table.table_id)

@@ -14,24 +14,32 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from streamkit.clock import Clock
-from streamkit.engines.embedded.changes import Change, ItemsWritten, TableCreated, TableDeleted
+from streamkit.engines.embedded.changes import QUEUE_CHANGES, Change, ItemsWritten, TableCreated, TableDeleted
 from streamkit.engines.embedded.items import Items, Layer
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.file import manifest, recovery
 from streamkit.engines.file.block import Block
 from streamkit.engines.file.cold import ColdStore
 from streamkit.engines.file.manifest import ColdFile
+from streamkit.engines.file.queue_files import QueueFiles
 from streamkit.engines.file.readonly_files import ReadOnlyFiles
 from streamkit.engines.file.settled_items import SettledItems
 from streamkit.engines.file.tail import Group, JournalTail
 from streamkit.errors import CorruptLogError, ReadOnlyError, StorageError
 from streamkit.limits import Limits
+from streamkit.queues.visibility import QueueState
 from streamkit.tables.item import TableSchema
 
 _ATTEMPTS = 20
 
-Added = dict[tuple[int, int], list[Block]]
-"""Blocks that are new in the files of a shard, by stream and index."""
+
+class Added(msgspec.Struct, frozen=True):
+    """What a newer manifest's files have more."""
+
+    blocks: dict[tuple[int, int], list[Block]]
+    """New in the files of a shard, by stream and index."""
+    queues: list[QueueState] | None
+    """As they were settled; None: none of them keeps messages in files of pages."""
 
 
 class NoStoreError(StorageError):
@@ -104,10 +112,17 @@ class View:
     """One view. Readers of it see whole commits of the owner."""
 
     def __init__(
-        self, files: ReadOnlyFiles, directory: str, latest: Latest, stores: EmbeddedStores, cold: FollowedCold
+        self,
+        files: ReadOnlyFiles,
+        directory: str,
+        latest: Latest,
+        stores: EmbeddedStores,
+        cold: FollowedCold,
+        queue_files: QueueFiles,
     ) -> None:
         self.stores = stores
         self.cold = cold
+        self._queue_files = queue_files
         self.manifest = latest
         """The one it was loaded from, or took over last."""
         self.store_id = latest.known.store_id
@@ -122,8 +137,9 @@ class View:
         self._table_ids: dict[str, int] = {}
         self._files = files
         self._directory = directory
-        # Of these a newer manifest drops the first ones: they are in the tables' files then.
+        # Of these a newer manifest drops the first ones: they are in the files of tables and queues then.
         self._written: list[tuple[int, ItemsWritten]] = []
+        self._queued: list[tuple[int, Change]] = []
 
     def apply(self, group: Group) -> None:
         """Go on by one group."""
@@ -132,6 +148,8 @@ class View:
             self.stores.replay(change)
             if isinstance(change, ItemsWritten):
                 self._written.append((group.number, change))
+            elif isinstance(change, QUEUE_CHANGES):
+                self._queued.append((group.number, change))
             elif isinstance(change, TableCreated | TableDeleted):
                 self._note_tables()
         self.next_number = group.number + 1
@@ -143,11 +161,15 @@ class View:
         Raises:
             CorruptLogError: a file is gone or damaged.
         """
-        return {
+        blocks = {
             (stream.stream_id, shard.index): self.cold.added(stream.stream_id, shard.index, shard.files)
             for stream in known.streams
             for shard in stream.shards
         }
+        queues = None
+        if any(queue.files for queue in (*known.queues, *self.manifest.known.queues)):
+            queues = [recovery.load_queue(self._files, self._directory, q, self._queue_files) for q in known.queues]
+        return Added(blocks, queues)
 
     def adopt(self, latest: Latest, added: Added) -> None:
         """Take over a newer manifest, up to whose position this view has come."""
@@ -160,7 +182,7 @@ class View:
             settled = {shard.index: shard for shard in entry.shards}
             for index, shard in list(stream.shards.items()):
                 if index in settled:
-                    self.cold.follow(entry.stream_id, index, settled[index].files, added[entry.stream_id, index])
+                    self.cold.follow(entry.stream_id, index, settled[index].files, added.blocks[entry.stream_id, index])
                     shard.trim(settled[index].trimmed_to)
                     shard.move_out(settled[index].moved_to)
                 elif index < entry.next_index:
@@ -168,15 +190,25 @@ class View:
         streams = self.stores.streams.by_id
         self.cold.keep({(stream_id, index) for stream_id, stream in streams.items() for index in stream.shards})
         self._written = [(number, change) for number, change in self._written if number >= known.position.number]
+        self._queued = [(number, change) for number, change in self._queued if number >= known.position.number]
+        if added.queues is not None:
+            queue_changes = self.stores.queues.changes
+            queue_changes.forget_all()
+            for queue in added.queues:
+                queue_changes.adopt(queue)
+            for _, change in self._queued:
+                self.stores.replay(change)
+            for queue in added.queues:
+                queue.clamp(self.stores.clock.now_ms())
         for table in known.tables:
             followed = self.stores.tables.by_id.get(table.table_id)
             if followed is not None:
                 followed.items.newest = Layer()
                 if table.settled and followed.items.base is None:
                     followed.items.base = self._base(table.table_id, table.schema)
-        for _, change in self._written:
-            if change.table_id in self.stores.tables.by_id:
-                self.stores.tables.items_written(change)
+        for _, written in self._written:
+            if written.table_id in self.stores.tables.by_id:
+                self.stores.tables.items_written(written)
         # end ATOMIC
         old, self.manifest = self.manifest, latest
         self.generation += 1
@@ -190,7 +222,7 @@ class View:
             CorruptLogError: a file is missing or damaged.
         """
         known = self.manifest.known
-        recovery.load_settled(self._files, self._directory, known, self.stores, self.cold)
+        recovery.load_settled(self._files, self._directory, known, self.stores, self.cold, self._queue_files)
         self._note_tables()
         for table in self.stores.tables.by_id.values():
             if table.items.base is not None:
@@ -269,8 +301,9 @@ def load(files: ReadOnlyFiles, directory: str, clock: Clock, limits: Limits, exe
         view: View | None = None
         try:
             cold = FollowedCold(files, os.path.join(directory, "streams"), executor)
-            stores = EmbeddedStores(ReadOnlyLog(url_of(directory)), clock, limits, cold=cold)
-            view = View(files, directory, found, stores, cold)
+            queue_files = QueueFiles(files, os.path.join(directory, "queues"), executor)
+            stores = EmbeddedStores(ReadOnlyLog(url_of(directory)), clock, limits, cold=cold, pages=queue_files)
+            view = View(files, directory, found, stores, cold, queue_files)
             view.fill(clock)
         except BaseException as error:
             is_there = files.identity(path) == files.identity_of(found.fd)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from streamkit.engines.file import settle
+from streamkit.engines.file import plan
 from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import ClosedError, CorruptLogError, JournalFailedError, NotFoundError, StorageError
@@ -304,7 +304,7 @@ async def test_a_bug_in_settling_is_told_and_survived(
         await engine.streams.create_stream("s", 1)
         await turns(lambda: engine._settler._task is None)
         with monkeypatch.context() as patch:
-            patch.setattr(settle.Settler, "_write", lambda *_: 1 / 0)
+            patch.setattr(plan.Plan, "write", lambda *_: 1 / 0)
             engine._settler._not_before = 0.0
             await put(engine, b"1")
             await turns(lambda: "ZeroDivisionError: division by zero" in caplog.text)

@@ -1,0 +1,89 @@
+"""Which of a queue's messages are the oldest, and which are older than its retention. Pure and hot."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+
+from streamkit.queues.backlog import Backlog
+from streamkit.queues.stored import StoredMessage
+
+
+class Ages:
+    """Looks at messages in memory by number, which is the order in which they were sent, but for a few.
+
+    Those that were not sent in that order (a clock was set back, dead letters keep the time they were sent) are in a
+    heap besides. An entry there counts if the message is still in memory.
+    """
+
+    def __init__(self) -> None:
+        self._unordered: list[tuple[int, int]] = []
+        self._newest_ms = 0
+        self._newest_loaded_ms = 0
+        self._from = 1
+
+    @property
+    def first_number(self) -> int:
+        """No message in memory has a number below."""
+        return self._from
+
+    def add(self, message: StoredMessage, *, alone: bool) -> None:
+        """A message came; ``alone``: there is no other in memory."""
+        if alone:
+            self._from = message.number
+        if message.sent_ms < self._newest_ms:
+            heapq.heappush(self._unordered, (message.sent_ms, message.number))
+        else:
+            self._newest_ms = message.sent_ms
+
+    def load(self, message: StoredMessage) -> None:
+        """A message came back to memory; those of a page in their order."""
+        self._from = min(self._from, message.number)
+        if message.sent_ms < self._newest_loaded_ms:
+            heapq.heappush(self._unordered, (message.sent_ms, message.number))
+        else:
+            self._newest_loaded_ms = message.sent_ms
+
+    def first(self, messages: Mapping[int, StoredMessage], backlog: Backlog) -> StoredMessage | None:
+        """The message in memory that has been here the longest, unless one on disk has been longer."""
+        if not messages:
+            return None
+        number = self._from
+        while number not in messages and backlog.behind(number) is None:
+            number += 1
+        self._from = number
+        return messages.get(number)
+
+    def expired(
+        self, messages: Mapping[int, StoredMessage], backlog: Backlog, last_number: int, sent_before_ms: float
+    ) -> list[int]:
+        """The messages in memory that were sent before an instant."""
+        found: dict[int, None] = {}
+        while self._unordered and self._unordered[0][0] < sent_before_ms:
+            number = heapq.heappop(self._unordered)[1]
+            if number in messages:
+                found[number] = None
+        self.first(messages, backlog)
+        number = self._from
+        # All that came later were sent later, but for those that are in the heap.
+        while number <= last_number:
+            message = messages.get(number)
+            if message is not None:
+                if message.sent_ms >= sent_before_ms:
+                    break
+                found[number] = None
+                number += 1
+                continue
+            behind = backlog.behind(number)
+            if behind is None:
+                number += 1
+            elif backlog.oldest_ms >= sent_before_ms:
+                break
+            else:
+                number = behind
+        return list(found)
+
+    def keep(self, messages: Mapping[int, StoredMessage]) -> None:
+        """All others have left memory."""
+        self._unordered = [entry for entry in self._unordered if entry[1] in messages]
+        heapq.heapify(self._unordered)
