@@ -29,7 +29,7 @@ FIFO_WINDOW = 120_000
 WINDOW_BYTES = 128 * MIB
 """Of the bodies of those that are ready, for both."""
 
-_PAGE_BYTES = 256 * KIB
+_PAGE_BYTES = 512 * KIB
 _PAGE_MESSAGES = 512
 _FEW_MESSAGES = 1000
 """Fewer are not worth a file, unless they are large."""
@@ -117,6 +117,8 @@ class Backlog:
         """Messages that are on disk alone."""
         self.oldest_ms = 0
         """None of them was sent before."""
+        self.filing: Filing | None = None
+        """What is on its way to a file."""
         self._filed: dict[int, Page] = {}
 
     def __bool__(self) -> bool:
@@ -125,9 +127,12 @@ class Backlog:
 
     # ---- messages in memory
 
-    def is_filed(self, number: int) -> bool:
-        """Whether a message in memory is what its page says."""
-        return number in self._filed
+    def is_filed(self, message: StoredMessage) -> bool:
+        """Whether a message in memory is what its page says, or what the file will say that is being written."""
+        if message.number in self._filed:
+            return True
+        waits = message.place == "backlog" and self.filing is not None
+        return waits and self.filed_to < message.number <= self._filing_to
 
     def touch(self, number: int) -> None:
         """A message in memory changes or goes."""
@@ -198,8 +203,8 @@ class Backlog:
 
     # ---- files
 
-    def filing(self, next_serial: Callable[[], int], messages: dict[int, StoredMessage]) -> Filing | None:
-        """What is worth a file of its own now. Until ``adopt`` or ``put_back`` the next one must wait."""
+    def take_aside(self, next_serial: Callable[[], int], messages: dict[int, StoredMessage]) -> Filing | None:
+        """What is worth a file of its own now. ``adopt`` or ``put_back`` follows before the next call."""
         fresh = self._unfiled(messages)
         size = sum(len(message.body) for message in fresh)
         if len(fresh) < _FEW_MESSAGES and size < _FEW_BYTES:
@@ -216,7 +221,12 @@ class Backlog:
             for message in part:
                 if message.place == "ready":
                     self._filed[message.number] = page
+        self.filing = filing
         return filing
+
+    @property
+    def _filing_to(self) -> int:
+        return 0 if self.filing is None else self.filing.pages[-1].last_number
 
     def _unfiled(self, messages: dict[int, StoredMessage]) -> list[StoredMessage]:
         """What nothing has happened to since it came, by number."""
@@ -232,15 +242,19 @@ class Backlog:
         found.sort(key=attrgetter("number"))
         return found
 
-    def put_back(self, filing: Filing) -> None:
+    def put_back(self) -> None:
         """It was not written."""
+        filing, self.filing = self.filing, None
+        assert filing is not None
         for page, numbers in zip(filing.pages, filing.numbers, strict=True):
             for number in numbers:
                 if self._filed.get(number) is page:
                     del self._filed[number]
 
-    def adopt(self, filing: Filing, messages: dict[int, StoredMessage]) -> None:
+    def adopt(self, messages: dict[int, StoredMessage]) -> None:
         """It is written: what waits in the tail leaves memory."""
+        filing, self.filing = self.filing, None
+        assert filing is not None
         self.files[filing.serial] = filing.pages
         for page, numbers in zip(filing.pages, filing.numbers, strict=True):
             for number in numbers:

@@ -16,14 +16,11 @@ from math import inf
 
 import msgspec
 
-from streamkit.errors import MessageNotInflightError, ReceiptHandleInvalidError, StreamKitError, ValidationError
-from streamkit.queues import receipt
 from streamkit.queues.ages import Ages
 from streamkit.queues.attempts import Attempts
-from streamkit.queues.attributes import MAX_VISIBILITY_MS
-from streamkit.queues.backlog import Backlog, Filing, Page
+from streamkit.queues.backlog import Backlog, Page
 from streamkit.queues.deduplication import Deduplication
-from streamkit.queues.message import QueueAttributes, ReceivedMessage
+from streamkit.queues.message import QueueAttributes
 from streamkit.queues.store import QueueDescription
 from streamkit.queues.stored import Place, StoredMessage
 from streamkit.queues.window import Window
@@ -57,24 +54,23 @@ class QueueState:
         self.read_page: Callable[[Page], Sequence[StoredMessage]] = _refuse_page
         """How recovery gets at what is on disk; live, whoever loads a page reads it first."""
         self._counts: dict[Place, int] = {"ready": 0, "delayed": 0, "in flight": 0, "backlog": 0}
-        self._window = Window(self.messages, self._counts, fifo=attributes.fifo)
-        self._ages = Ages()
+        self.window = Window(self.messages, self._counts, fifo=attributes.fifo)
+        self.ages = Ages()
         # An entry that is out of date counts no more: the message must still stand as it says.
         self._hidden: list[tuple[int, int]] = []
         self._worn_out: list[int] = []
-        self._filing: Filing | None = None
 
     # ---- questions
 
     @property
     def backlog(self) -> Backlog:
         """What waits behind the messages that a receive looks at."""
-        return self._window.backlog
+        return self.window.backlog
 
     def describe(self, now_ms: int) -> QueueDescription:
         """Attributes and exact counts."""
         self.surface(now_ms)
-        counts, order = self._counts, self._window.order
+        counts, order = self._counts, self.window.order
         return QueueDescription(
             self.name,
             self.queue_id,
@@ -108,7 +104,7 @@ class QueueState:
         If a page that is on disk comes before the next ones: the page, behind which to go on.
         """
         self.surface(now_ms)
-        order, found = self._window.order, []
+        order, found = self.window.order, []
         until = self.backlog.next_page(after)
         for number in self._numbers(after, self.last_number if until is None else until.last_number):
             message = self.messages[number]
@@ -132,82 +128,17 @@ class QueueState:
 
     def _numbers(self, after: int, last: int) -> Iterable[int]:
         """Of the messages in memory, those in a range."""
-        start = max(after + 1, self._ages.first_number)
+        start = max(after + 1, self.ages.first_number)
         if last - start > _SPARSE * len(self.messages):
             return sorted(number for number in self.messages if start <= number <= last)
         return (number for number in range(start, last + 1) if number in self.messages)
-
-    def is_blocked(self, group_id: str | None) -> bool:
-        """FIFO: whether a message that is on disk has to wait for an earlier one to be deleted."""
-        return self._window.order.is_blocked(group_id)
-
-    def handle_of(self, message: StoredMessage) -> str:
-        """The receipt handle of the message's latest delivery."""
-        return receipt.make(self.queue_id, message.number, message.receive_count)
-
-    def delivered(self, message: StoredMessage) -> ReceivedMessage:
-        """The message as a receiver gets it."""
-        return ReceivedMessage(
-            message.message_id,
-            message.body,
-            self.handle_of(message),
-            message.receive_count,
-            message.sent_ms,
-            message.first_received_ms,
-            message.dead_letter_source,
-            message.attributes or {},
-            message.trace_header,
-            message.group_id,
-            message.deduplication_id,
-            message.number if self.attributes.fifo else None,
-            message.last_error if message.dead_letter_source is not None else None,
-        )
-
-    def deliveries(self, handles: Sequence[str], now_ms: int) -> list[StoredMessage | StreamKitError | None]:
-        """The message of each handle's delivery; None if it was deleted; the error if the handle is of no use.
-
-        AWS: an older handle may still delete on a standard queue; ours never pulls a message from under a newer
-        receiver. On a FIFO queue a handle ends with its timeout, since others of its group may have been received.
-        """
-        self.surface(now_ms)
-        found: list[StoredMessage | StreamKitError | None] = []
-        for handle in handles:
-            named = receipt.parse(handle)
-            if named is None or named.queue_id != self.queue_id or not 0 < named.number <= self.last_number:
-                found.append(ReceiptHandleInvalidError(str(handle), self.name))
-                continue
-            message = self.messages.get(named.number)
-            if message is None and self.backlog.page_of(named.number) is not None:
-                found.append(MessageNotInflightError("(waiting)", self.name))
-            elif message is not None and (
-                message.receive_count != named.receive_count or (self.attributes.fifo and message.place != "in flight")
-            ):
-                found.append(MessageNotInflightError(message.message_id, self.name))
-            else:
-                found.append(message)
-        return found
-
-    def check_extension(self, message: StoredMessage, timeout_ms: int, now_ms: int) -> StreamKitError | None:
-        """Whether the message may stay hidden for ``timeout_ms`` from now: 12 hours in all since its receive."""
-        if not 0 <= timeout_ms <= MAX_VISIBILITY_MS:
-            return ValidationError(f"a visibility timeout is 0 to 43,200 s, not {timeout_ms / 1000:g} s")
-        if now_ms + timeout_ms - message.received_ms > MAX_VISIBILITY_MS:
-            return ValidationError(
-                "Total VisibilityTimeout for the message is beyond the limit of 43,200 s since it was received"
-            )
-        return None
 
     def lacks_page(self, max_messages: int, now_ms: int) -> bool:
         """Whether a receive of so many would find more if the first page of the backlog were loaded."""
         if not self.backlog.pages:
             return False
         self.surface(now_ms)
-        return self._window.lacks_page(max_messages)
-
-    @property
-    def wants_page(self) -> bool:
-        """Whether the first page of the backlog should be loaded before anybody needs it."""
-        return self._window.wants_page
+        return self.window.lacks_page(max_messages)
 
     # ---- decisions
 
@@ -222,7 +153,7 @@ class QueueState:
         taken = Taken([], [])
         if not self._counts["ready"] and not self._counts["backlog"]:
             return taken
-        for message in self._window.choose(max_messages):
+        for message in self.window.choose(max_messages):
             if limit is not None and message.receive_count >= limit:
                 taken.moved.append(message)
             else:
@@ -249,7 +180,7 @@ class QueueState:
         retention_ms = self.retention_ms(longest_ms)
         if retention_ms == inf:
             return []
-        return self._ages.expired(self.messages, self.backlog, self.last_number, now_ms - retention_ms)
+        return self.ages.expired(self.messages, self.backlog, self.last_number, now_ms - retention_ms)
 
     def deduplication_key(self, group_id: str | None, deduplication_id: str) -> str | tuple[str, str]:
         """What is unique for five minutes."""
@@ -274,12 +205,13 @@ class QueueState:
     # ---- transitions (live and in replay)
 
     def add(self, message: StoredMessage) -> None:
-        """A message is there."""
-        self._join(message, self._window.add)
+        """A message came."""
+        self.join(message, self.window.add)
 
-    def _join(self, message: StoredMessage, join: Callable[[StoredMessage], None]) -> None:
+    def join(self, message: StoredMessage, join: Callable[[StoredMessage], None]) -> None:
+        """A message is there, in the window or in the backlog."""
         self.changed = True
-        self._ages.add(message, alone=not self.messages)
+        self.ages.add(message, alone=not self.messages)
         self.messages[message.number] = message
         self.last_number = max(self.last_number, message.number)
         join(message)
@@ -305,7 +237,7 @@ class QueueState:
             message.first_received_ms = 0
         if message.place != "ready":
             self._move(message, "ready")
-            self._window.show(message, first=True)
+            self.window.show(message, first=True)
 
     def hide(self, message: StoredMessage, now_ms: int, timeout_ms: int) -> None:
         """It is hidden for ``timeout_ms``; 0 shows it."""
@@ -317,12 +249,12 @@ class QueueState:
         if timeout_ms > 0:
             self._move(message, "in flight")
             if was_ready:
-                self._window.hide(message)
+                self.window.hide(message)
             heapq.heappush(self._hidden, (message.visible_at_ms, message.number))
         elif was_ready:
             # Received and shown in one: it goes behind the others that are ready.
             self._move(message, "in flight")
-            self._window.hide(message)
+            self.window.hide(message)
             self._show(message)
         else:
             self._show(message)
@@ -332,7 +264,7 @@ class QueueState:
         self.changed = True
         self.backlog.touch(message.number)
         # A message of the tail still stands there, and so it is removed while the queue still has it.
-        self._window.remove(message)
+        self.window.remove(message)
         del self.messages[message.number]
         self._counts[message.place] -= 1
 
@@ -383,64 +315,26 @@ class QueueState:
         """A message that something happens to: live it is in the window, in replay it is brought there."""
         message = self.messages.get(number)
         if message is None or message.place == "backlog":
-            self._window.bring(number, lambda page: self.load(page, self.read_page(page)))
+            self.bring(number)
             message = self.messages[number]
         return message
 
+    def bring(self, number: int) -> None:
+        """Have a message of the backlog in the window; it may have to be read."""
+        self.window.bring(number, lambda page: self.load(page, self.read_page(page)))
+
     def load(self, page: Page, messages: Sequence[StoredMessage]) -> None:
         """What a page of the backlog has is in the window; of a FIFO queue it is the first one."""
+        for message in self.backlog.load(page, messages, self.messages):
+            self.loaded(message)
+
+    def loaded(self, message: StoredMessage) -> None:
+        """A message that was on disk alone is in the window."""
+        self.window.loaded(message)
+        self.ages.load(message)
         policy = self.attributes.redrive_policy
-        for message in self._window.load(page, messages):
-            self._ages.load(message)
-            if policy is not None and policy.eager and message.receive_count >= policy.max_receive_count:
-                self._worn_out.append(message.number)
-
-    # ---- settling
-
-    def take_aside(self, next_serial: Callable[[], int]) -> Filing | None:
-        """What is worth a file, which then gets a serial. ``adopt`` or ``put_back`` follows before the next call."""
-        self.backlog.give_up_files()
-        self._filing = self.backlog.filing(next_serial, self.messages)
-        return self._filing
-
-    def unfiled(self) -> list[StoredMessage]:
-        """The messages in memory that no file has, nor will have when what was taken aside is written."""
-        backlog, filing = self.backlog, self._filing
-        filed_to = 0 if filing is None else filing.pages[-1].last_number
-        return [
-            message
-            for number, message in self.messages.items()
-            if not backlog.is_filed(number) and not (message.place == "backlog" and number <= filed_to)
-        ]
-
-    def adopt(self, filing: Filing) -> None:
-        """It is written: what waits in memory leaves it."""
-        if self._filing is filing:
-            self._filing = None
-            self.backlog.adopt(filing, self.messages)
-            self._ages.keep(self.messages)
-
-    def put_back(self, filing: Filing | None) -> None:
-        """It was not written: all has to be once more."""
-        self.changed = True
-        if filing is not None and self._filing is filing:
-            self._filing = None
-            self.backlog.put_back(filing)
-
-    def restore(self, messages: Iterable[StoredMessage], files: dict[int, list[Page]]) -> None:
-        """Take what was settled, before anything else happens; ``read_page`` is needed for a FIFO queue."""
-        backlog = self.backlog
-        backlog.restore(files)
-        self._counts["backlog"] = backlog.on_disk
-        self.last_number = max(self.last_number, backlog.filed_to)
-        pages = backlog.pages
-        for message in sorted(messages, key=lambda message: message.number):
-            # What something happened to was in the window, with all that was sent before it.
-            touched = message.place == "in flight" or (message.place == "ready" and message.receive_count > 0)
-            if self.attributes.fifo and pages and (touched or message.number < pages[-1].last_number):
-                self._window.bring(message.number, lambda page: self.load(page, self.read_page(page)))
-            in_front = touched or (bool(pages) and self.attributes.fifo and message.number < pages[0].first_number)
-            self._join(message, self._window.enter if in_front else self._window.add)
+        if policy is not None and policy.eager and message.receive_count >= policy.max_receive_count:
+            self._worn_out.append(message.number)
 
     def purge(self) -> int:
         """All messages are gone, and what deduplication knew; how many there were."""
@@ -451,10 +345,9 @@ class QueueState:
         self.attempts.clear()
         for place in self._counts:
             self._counts[place] = 0
-        self._window = Window(self.messages, self._counts, fifo=self.attributes.fifo)
-        self._ages = Ages()
+        self.window = Window(self.messages, self._counts, fifo=self.attributes.fifo)
+        self.ages = Ages()
         self._hidden.clear()
-        self._filing = None
         return count
 
     def surface(self, now_ms: int) -> None:
@@ -473,7 +366,7 @@ class QueueState:
                 heapq.heappush(self._hidden, (message.visible_at_ms, message.number))
 
     def _oldest_ms(self) -> int | None:
-        oldest = self._ages.first(self.messages, self.backlog)
+        oldest = self.ages.first(self.messages, self.backlog)
         if oldest is not None:
             return oldest.arrived_ms or oldest.sent_ms
         return self.backlog.pages[0].oldest_sent_ms if self.backlog.pages else None
@@ -487,11 +380,11 @@ class QueueState:
         )
 
     def _show(self, message: StoredMessage) -> None:
-        if self._window.is_waiting(message):
+        if self.window.is_waiting(message):
             self._move(message, "backlog")
             return
         self._move(message, "ready")
-        self._window.show(message)
+        self.window.show(message)
         policy = self.attributes.redrive_policy
         if policy is not None and policy.eager and message.receive_count >= policy.max_receive_count:
             self._worn_out.append(message.number)

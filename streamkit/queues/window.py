@@ -8,7 +8,7 @@ HOT: `python -m benchmarks --only queue`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from streamkit.queues import backlog as limits
@@ -96,6 +96,10 @@ class Window:
 
     # ---- refilling
 
+    def restored(self) -> None:
+        """The backlog is as it was settled."""
+        self._counts["backlog"] += self.backlog.on_disk
+
     def _admit(self, max_messages: int) -> None:
         """Take messages of the tail into the window, if it is their turn and worth the while."""
         counts = self._counts
@@ -104,16 +108,12 @@ class Window:
             while self.backlog.tail and (not self._is_full() or counts["ready"] < most):
                 self._admit_first()
 
-    def load(self, page: Page, messages: Sequence[StoredMessage]) -> list[StoredMessage]:
-        """The messages of a page, of a FIFO queue the first one, are in the window: those that were not in memory."""
-        loaded = []
-        for message in self.backlog.load(page, messages, self._messages):
-            self._counts["backlog"] -= 1
-            self._counts["ready"] += 1
-            self._messages[message.number] = message
-            self.enter(message)
-            loaded.append(message)
-        return loaded
+    def loaded(self, message: StoredMessage) -> None:
+        """A message was on disk alone, and is in memory and in the window now."""
+        self._counts["backlog"] -= 1
+        self._counts["ready"] += 1
+        self._messages[message.number] = message
+        self.enter(message)
 
     def bring(self, number: int, load: Callable[[Page], object]) -> None:
         """Have a message of the backlog in the window: on a FIFO queue all those before it too."""

@@ -39,7 +39,7 @@ class QueueLoads:
 
     def refill(self, queue: QueueState) -> None:
         """Begin to load what a receive will soon want."""
-        if queue.wants_page and queue.queue_id not in self._running:
+        if queue.window.wants_page and queue.queue_id not in self._running:
             self._begin(queue)
 
     async def load(self, queue: QueueState) -> None:
@@ -89,7 +89,8 @@ class QueueLoads:
                 return messages, (messages[-1].number if len(messages) == limit else None)
             read = await self.read(queue, page)
             if page in queue.backlog.pages:
-                messages += [m for m in read.values() if m.number > after and not queue.is_blocked(m.group_id)]
+                is_blocked = queue.window.order.is_blocked
+                messages += [m for m in read.values() if m.number > after and not is_blocked(m.group_id)]
                 messages.sort(key=lambda message: message.number)
                 more = len(messages) > limit
                 return messages[:limit], messages[limit - 1].number if more else page.last_number

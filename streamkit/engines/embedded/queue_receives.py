@@ -17,6 +17,7 @@ from streamkit.engines.embedded.queue_loads import QueueLoads
 from streamkit.engines.embedded.queue_waits import QueueWaits
 from streamkit.errors import NotFoundError, OverLimitError, StreamKitError
 from streamkit.limits import Limits
+from streamkit.queues.deliveries import delivered, handle_of
 from streamkit.queues.message import ReceivedMessage
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
@@ -107,15 +108,15 @@ class QueueReceives:
         return change
 
     async def _hand_out(self, queue: QueueState, change: MessagesReceived) -> list[ReceivedMessage]:
-        delivered = [queue.delivered(queue.messages[number]) for number in change.numbers]
+        answer = [delivered(queue, queue.messages[number]) for number in change.numbers]
         group = self._append(change, lambda: self._tell(queue, change))
         self.arm(queue)
         try:
             await self._log.durable(group)
         except asyncio.CancelledError:
-            self._release(queue, delivered, change)
+            self._release(queue, answer, change)
             raise
-        return delivered
+        return answer
 
     def _tell(self, queue: QueueState, change: MessagesReceived) -> None:
         target = self._changes.by_id.get(change.dead_letter_queue_id)
@@ -127,15 +128,15 @@ class QueueReceives:
             # On a FIFO queue what follows them may be received now.
             self._waits.wake(queue, 1)
 
-    def _release(self, queue: QueueState, delivered: list[ReceivedMessage], change: MessagesReceived) -> None:
+    def _release(self, queue: QueueState, answer: list[ReceivedMessage], change: MessagesReceived) -> None:
         # INVARIANT: test_cancelled_receive_delivers_to_nobody
         if self._changes.by_id.get(queue.queue_id) is not queue or change.again:
             return
         held = []
-        for number, delivery in zip(change.numbers, delivered, strict=True):
+        for number, delivery in zip(change.numbers, answer, strict=True):
             message = queue.messages.get(number)
             # Unless it was received again meanwhile, or deleted, it is still this delivery's.
-            if message is not None and queue.handle_of(message) == delivery.receipt_handle:
+            if message is not None and handle_of(queue, message) == delivery.receipt_handle:
                 held.append(number)
         try:
             self._log.check()

@@ -34,6 +34,7 @@ from streamkit.errors import (
 from streamkit.limits import Limits
 from streamkit.queues import content
 from streamkit.queues.attributes import check_attributes, check_redrive, check_timeout, check_wait
+from streamkit.queues.deliveries import check_extension, delivered, deliveries
 from streamkit.queues.message import QueueAttributes, ReceivedMessage
 from streamkit.queues.store import QueueDescription, SendEntry, SendResult, VisibilityEntry
 from streamkit.queues.stored import StoredMessage
@@ -200,7 +201,7 @@ class EmbeddedQueues:
         """See QueueStore."""
         queue = self._queue(name)
         self._check_count(receipt_handles)
-        found = queue.deliveries(receipt_handles, self._clock.now_ms())
+        found = deliveries(queue, receipt_handles, self._clock.now_ms())
         numbers = list({message.number: None for message in found if isinstance(message, StoredMessage)})
         if numbers:
             self._log.check()
@@ -219,7 +220,7 @@ class EmbeddedQueues:
         now_ms = self._clock.now_ms()
         results: list[StreamKitError | None] = []
         change = VisibilityChanged(queue.queue_id, now_ms, [], [], {})
-        found = queue.deliveries([entry.receipt_handle for entry in entries], now_ms)
+        found = deliveries(queue, [entry.receipt_handle for entry in entries], now_ms)
         for message, entry in zip(found, entries, strict=True):
             if message is None:
                 results.append(MessageNotInflightError("(deleted)", name))
@@ -231,7 +232,7 @@ class EmbeddedQueues:
                 except ValidationError as error:
                     results.append(error)
                     continue
-                results.append(queue.check_extension(message, entry.timeout_ms, now_ms))
+                results.append(check_extension(message, entry.timeout_ms, now_ms))
                 if results[-1] is None:
                     change.numbers.append(message.number)
                     change.timeouts_ms.append(entry.timeout_ms)
@@ -255,7 +256,7 @@ class EmbeddedQueues:
         after: int | None = 0
         while after is not None and len(found) < limit:
             messages, after = await self._loads.look(queue, after, limit - len(found), self._clock.now_ms())
-            found += [msgspec.structs.replace(queue.delivered(message), receipt_handle="") for message in messages]
+            found += [msgspec.structs.replace(delivered(queue, message), receipt_handle="") for message in messages]
         return found
 
     async def move_messages(self, source: str, message_ids: Sequence[str], destination: str) -> int:

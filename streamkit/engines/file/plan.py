@@ -15,6 +15,7 @@ from streamkit.engines.file.files import Files
 from streamkit.engines.file.queue_files import Written
 from streamkit.engines.file.segment import Position
 from streamkit.engines.file.sqlite_items import SqliteItems
+from streamkit.queues import settled
 from streamkit.queues.visibility import QueueState
 from streamkit.streams.shard import Shard
 from streamkit.streams.state import StreamState
@@ -100,9 +101,8 @@ class Plan:
     ) -> manifest.QueueEntry:
         number, files = (0, ()) if old is None else (old.snapshot, old.files)
         if queue.changed:
-            queue.changed = False
             self._changed_queues.append(queue.queue_id)
-            filing = queue.take_aside(next_serial)
+            filing = settled.take_aside(queue, next_serial)
             if filing is not None:
                 self.queues.append(Written(queue.queue_id, filing))
             number = 0
@@ -120,12 +120,12 @@ class Plan:
         table = stores.tables.by_id[table_id]
         items = table.items
         if items.newest:
-            settled = isinstance(items.base, SqliteItems)
+            is_new = not isinstance(items.base, SqliteItems)
             base = items.base if isinstance(items.base, SqliteItems) else open_base(table_id)
-            self._tables.append(_TableMove(table_id, items.newest, base, afresh=not settled))
+            self._tables.append(_TableMove(table_id, items.newest, base, afresh=is_new))
             items.moving, items.newest = items.newest, Layer()
-        settled = items.base is not None or items.moving is not None
-        return manifest.TableEntry(table_id, table.schema, table.description.created_ms, settled)
+        is_settled = items.base is not None or items.moving is not None
+        return manifest.TableEntry(table_id, table.schema, table.description.created_ms, is_settled)
 
     def put_back(self, stores: EmbeddedStores) -> None:
         """Nothing of it counts as written."""
@@ -137,23 +137,23 @@ class Plan:
         for queue_id in self._changed_queues:
             queue = stores.queues.by_id.get(queue_id)
             if queue is not None:
-                queue.put_back(filings.get(queue_id))
+                settled.put_back(queue, filings.get(queue_id))
 
     def adopt(self, stores: EmbeddedStores, cold_store: ColdStore) -> None:
         """All of it is written: what was moved leaves memory."""
         added = {(move.stream_id, move.shard): move for move in self.moves}
         for entry in self.manifest.streams:
             stream = stores.streams.by_id.get(entry.stream_id)
-            for settled in entry.shards if stream is not None else ():
-                move = added.get((entry.stream_id, settled.index))
-                cold_store.adopt(entry.stream_id, settled.index, settled.files, move.blocks if move else ())
+            for shard in entry.shards if stream is not None else ():
+                move = added.get((entry.stream_id, shard.index))
+                cold_store.adopt(entry.stream_id, shard.index, shard.files, move.blocks if move else ())
                 # A shard that expired meanwhile has nothing in memory.
-                if move is not None and stream is not None and settled.index in stream.shards:
-                    stream.shards[settled.index].move_out(move.records.last_number)
+                if move is not None and stream is not None and shard.index in stream.shards:
+                    stream.shards[shard.index].move_out(move.records.last_number)
         for written in self.queues:
             queue = stores.queues.by_id.get(written.queue_id)
             if queue is not None:
-                queue.adopt(written.filing)
+                settled.adopt(queue, written.filing)
         for moved in self._tables:
             table = stores.tables.by_id.get(moved.table_id)
             if table is not None:

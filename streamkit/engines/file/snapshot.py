@@ -17,6 +17,7 @@ from streamkit.errors import CorruptLogError
 from streamkit.queues.attempts import Attempt
 from streamkit.queues.backlog import Page, PageState
 from streamkit.queues.deduplication import Remembered
+from streamkit.queues.settled import restore, unfiled
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
 
@@ -34,7 +35,7 @@ class Snapshot(msgspec.Struct):
 
     def fill(self, queue: QueueState, files: dict[int, list[Page]]) -> None:
         """Put it, and the pages of the queue's files, into an empty queue."""
-        queue.restore(self.messages, files)
+        restore(queue, self.messages, files)
         queue.deduplication.adopt(self.deduplication)
         queue.attempts.adopt(self.attempts)
 
@@ -57,7 +58,7 @@ def encode(queue: QueueState, now_ms: int) -> bytes:
     """What a queue holds. Taken on the event loop, because it goes on changing."""
     return _encode(
         Snapshot(
-            queue.unfiled(),
+            unfiled(queue),
             list(queue.deduplication.entries(now_ms)),
             queue.attempts.entries(now_ms),
             queue.backlog.states(),
