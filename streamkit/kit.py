@@ -18,6 +18,7 @@ from streamkit.functions.poller import MappingPoller
 from streamkit.metrics.window import Metrics
 from streamkit.queues.attributes import DEFAULT_RETENTION_SECONDS, NewQueueOptions, attributes_of
 from streamkit.queues.message import QueueAttributes
+from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
 from streamkit.service import Service, end_of
 from streamkit.starting import Actions, service_of
@@ -34,6 +35,7 @@ S = TypeVar("S", bound=Service)
 logger = logging.getLogger("streamkit.kit")
 GRACE_SECONDS = 5.0
 """How long services may take to finish what is in hand when a kit closes, and again once they were cancelled."""
+_MOVE_TASKS = 10
 
 
 class Kit:
@@ -51,6 +53,7 @@ class Kit:
         """What every service reports."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self.metrics)
+        self._move_tasks: list[MoveTask] = []
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
         self._failures: list[Exception] = []
@@ -309,6 +312,8 @@ class Kit:
         actions = Actions(on_alarm, on_ok, on_insufficient_data)
         service = service_of(what, actions, engine=self.engine, clock=self.clock, metrics=self.metrics)
         self._supervisor.start(service)
+        if isinstance(service, MoveTask):
+            self._move_tasks.append(service)
         return service
 
     async def stop(self, service: Service | str) -> None:
@@ -318,6 +323,16 @@ class Kit:
             ValidationError: it was not started here, or another of its name was since.
         """
         await self._supervisor.stop(service)
+
+    def list_move_tasks(self, source: str) -> list[MoveTask]:
+        """The last 10 move tasks of a dead-letter queue that were started here, the latest first.
+
+        Mirrors ListMessageMoveTasks (Amazon SQS API Reference). One of a queue runs at a time.
+        """
+        tasks = [task for task in self._move_tasks if task.source == source]
+        for old in tasks[:-_MOVE_TASKS]:
+            self._move_tasks.remove(old)
+        return tasks[: -_MOVE_TASKS - 1 : -1]
 
     def health(self) -> Health:
         """How everything is, now."""

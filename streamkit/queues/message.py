@@ -103,6 +103,8 @@ class ReceivedMessage(msgspec.Struct, frozen=True, gc=False):
     """FIFO: rises within the message group."""
     last_error: str | None = None
     """Of a dead letter: what its last handling failed with, if a worker of ours knew it."""
+    number: int = 0
+    """Of a message that was peeked at: its place in the queue, after which to go on."""
 
 
 class Message(Generic[T]):

@@ -8,6 +8,7 @@ from typing import Literal
 
 from streamkit.clock import Clock
 from streamkit.errors import NotFoundError, StreamKitError, ValidationError
+from streamkit.queues.selection import Where, selects
 from streamkit.queues.store import QueueStore
 from streamkit.service import Stop
 
@@ -25,13 +26,24 @@ class MoveTask:
     Mirrors StartMessageMoveTask, ListMessageMoveTasks and CancelMessageMoveTask (Amazon SQS API Reference). A moved
     message is received afresh: its receive count and its age begin again. What comes meanwhile stays, so messages that
     fail again at once do not go round and round. Each batch moves whole, both sides as one; a task that ends early, or
-    with its process, leaves the rest where it was.
+    with its process, leaves the rest where it was. A task lives as long as its kit, and is not taken up again.
+
+    AWS moves all there is. Here ``where`` chooses: an event pattern (``streamkit.functions.pattern.Pattern``), which
+    sees a message as a Lambda function would, so ``Pattern({"body": {"kind": ["order"]}})``, or a function of the
+    stored message. What is not chosen stays as it is.
 
     Stop: after the batch in hand, as ``cancel``.
     """
 
     def __init__(
-        self, source: str, store: QueueStore, clock: Clock, *, to: str | None = None, rate: int | None = None
+        self,
+        source: str,
+        store: QueueStore,
+        clock: Clock,
+        *,
+        to: str | None = None,
+        rate: int | None = None,
+        where: Where | None = None,
     ) -> None:
         """``rate``: messages per second, 1 to 500; None: as fast as it goes. ``to``: None: each one's own source."""
         if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int) or not 1 <= rate <= 500):
@@ -43,12 +55,18 @@ class MoveTask:
         self.status: MoveStatus = "CREATED"
         self.moved = 0
         """Messages moved so far."""
+        self.looked_at = 0
+        """Messages that were moved or not chosen."""
         self.to_move: int | None = None
-        """How many there were to move when it began."""
+        """How many there were to look at when it began."""
+        self.began_ms: int | None = None
+        """When it began; None: it has not."""
         self.failure_reason: str | None = None
         """Why it FAILED."""
         self._store = store
         self._clock = clock
+        self._where = where
+        self._after = 0
         self._cancelled = Stop()
         self._ended = asyncio.Event()
 
@@ -96,8 +114,8 @@ class MoveTask:
         await self._check()
         (source,) = await self._store.describe_queues([self.source])
         self.to_move = source.visible
-        began_ms = self._clock.now_ms()
-        while self.moved < self.to_move:
+        self.began_ms = began_ms = self._clock.now_ms()
+        while self.looked_at < self.to_move:
             if stop.requested or self._cancelled.requested:
                 self.status = "CANCELLED"
                 return
@@ -112,7 +130,7 @@ class MoveTask:
                 most = min(due - self.moved, _AT_ONCE)
             else:
                 most = _AT_ONCE
-            if not await self._move_some(min(most, self.to_move - self.moved)):
+            if not await self._move_some(min(most, self.to_move - self.looked_at)):
                 break
         self.status = "COMPLETED"
 
@@ -127,10 +145,13 @@ class MoveTask:
         if self.to is not None:
             await self._store.describe_queues([self.to])
 
-    async def _move_some(self, most: int) -> int:
-        """Move the oldest ones, those of one destination in one step; how many."""
+    async def _move_some(self, most: int) -> bool:
+        """Move the next ones, those of one destination in one step. Whether there were any."""
         by_destination: dict[str, list[str]] = {}
-        for message in await self._store.peek_messages(self.source, most):
+        messages = await self._store.peek_messages(self.source, most, self._after)
+        for message in messages:
+            if not selects(self._where, message):
+                continue
             destination = self.to or message.dead_letter_source
             if destination is None:
                 raise ValidationError(
@@ -138,9 +159,9 @@ class MoveTask:
                     "move with to="
                 )
             by_destination.setdefault(destination, []).append(message.message_id)
-        moved = 0
         for destination, ids in by_destination.items():
-            count = await self._store.move_messages(self.source, ids, destination)
-            self.moved += count
-            moved += count
-        return moved
+            self.moved += await self._store.move_messages(self.source, ids, destination, self._after)
+        if messages:
+            self._after = messages[-1].number
+        self.looked_at += len(messages)
+        return bool(messages)

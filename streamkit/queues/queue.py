@@ -18,6 +18,7 @@ from streamkit.queues.content import AttributeValue, attributes_of
 from streamkit.queues.handling import Handler
 from streamkit.queues.message import Message
 from streamkit.queues.move_task import MoveTask
+from streamkit.queues.selection import Where
 from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult, VisibilityEntry
 from streamkit.queues.worker import Worker, WorkerOptions
 from streamkit.service import Stop
@@ -270,18 +271,21 @@ class Queue(Generic[T]):
             moved += await self._store.move_messages(self.name, ids, destination)
         return moved
 
-    def move_task(self, *, to: Queue[Any] | str | None = None, rate: int | None = None) -> MoveTask:
-        """A service that moves all messages of this dead-letter queue back, or to one queue: ``kit.start(it)``.
+    def move_task(
+        self, *, to: Queue[Any] | str | None = None, rate: int | None = None, where: Where | None = None
+    ) -> MoveTask:
+        """A service that moves messages of this dead-letter queue back, or to one queue: ``kit.start(it)``.
 
         Args:
             to: where to (None: each message's own source queue).
             rate: messages per second, 1 to 500 (None: as fast as it goes).
+            where: which: an event pattern or a function, see ``MoveTask`` (None: all).
 
         Raises:
             ValidationError: the rate is out of range.
         """
         target = to.name if isinstance(to, Queue) else to
-        return MoveTask(self.name, self._store, self._clock, to=target, rate=rate)
+        return MoveTask(self.name, self._store, self._clock, to=target, rate=rate, where=where)
 
     # ---- the queue itself
 

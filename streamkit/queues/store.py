@@ -152,13 +152,17 @@ class QueueStore(Protocol):
         """Hide or show the messages of these deliveries, counted from now; one result per entry, in order."""
         ...
 
-    async def peek_messages(self, name: str, limit: int) -> list[ReceivedMessage]:
-        """The oldest visible messages, as they are: not hidden, not counted, without a receipt handle."""
+    async def peek_messages(self, name: str, limit: int, after: int = 0) -> list[ReceivedMessage]:
+        """The first visible messages, in the order in which they came, as they are: not hidden, not counted.
+
+        They have no receipt handle but a ``number``; ``after`` the last one's the next ones follow.
+        """
         ...
 
-    async def move_messages(self, source: str, message_ids: Sequence[str], destination: str) -> int:
+    async def move_messages(self, source: str, message_ids: Sequence[str], destination: str, after: int = 0) -> int:
         """Move those of the messages that are visible in ``source`` to ``destination``, with a fresh receive count.
 
-        Returns how many were moved. Both sides happen as one.
+        Returns how many were moved. Both sides happen as one. Whoever knows that all of them have numbers greater than
+        ``after`` saves looking at those before.
         """
         ...

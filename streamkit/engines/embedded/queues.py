@@ -247,19 +247,22 @@ class EmbeddedQueues:
             await self._log.durable(group)
         return results
 
-    async def peek_messages(self, name: str, limit: int) -> list[ReceivedMessage]:
+    async def peek_messages(self, name: str, limit: int, after: int = 0) -> list[ReceivedMessage]:
         """See QueueStore."""
         queue = self._queue(name)
         await self._look_at(queue)
         await self._log.durable(self._last_group)
         found: list[ReceivedMessage] = []
-        after: int | None = 0
-        while after is not None and len(found) < limit:
-            messages, after = await self._loads.look(queue, after, limit - len(found), self._clock.now_ms())
-            found += [msgspec.structs.replace(delivered(queue, message), receipt_handle="") for message in messages]
+        following: int | None = after
+        while following is not None and len(found) < limit:
+            messages, following = await self._loads.look(queue, following, limit - len(found), self._clock.now_ms())
+            found += [
+                msgspec.structs.replace(delivered(queue, message), receipt_handle="", number=message.number)
+                for message in messages
+            ]
         return found
 
-    async def move_messages(self, source: str, message_ids: Sequence[str], destination: str) -> int:
+    async def move_messages(self, source: str, message_ids: Sequence[str], destination: str, after: int = 0) -> int:
         """See QueueStore."""
         queue, target = self._queue(source), self._queue(destination)
         if queue is target:
@@ -269,9 +272,9 @@ class EmbeddedQueues:
         await self._look_at(queue)
         wanted = set(message_ids)
         read: dict[int, StoredMessage] = {}
-        after: int | None = 0
-        while after is not None and len(read) < len(wanted):
-            messages, after = await self._loads.look(queue, after, _MESSAGES_AT_A_LOOK, self._clock.now_ms())
+        following: int | None = after
+        while following is not None and len(read) < len(wanted):
+            messages, following = await self._loads.look(queue, following, _MESSAGES_AT_A_LOOK, self._clock.now_ms())
             read.update({message.number: message for message in messages if message.message_id in wanted})
         # ATOMIC: what is moved is as it is now
         now_ms = self._clock.now_ms()

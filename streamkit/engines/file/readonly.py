@@ -212,9 +212,9 @@ class ReadOnlyQueues:
         """See QueueStore."""
         return await self._follower.call(lambda stores: stores.queues.describe_queues(names))
 
-    async def peek_messages(self, name: str, limit: int) -> list[ReceivedMessage]:
+    async def peek_messages(self, name: str, limit: int, after: int = 0) -> list[ReceivedMessage]:
         """See QueueStore."""
-        return await self._follower.call(lambda stores: stores.queues.peek_messages(name, limit))
+        return await self._follower.call(lambda stores: stores.queues.peek_messages(name, limit, after))
 
     async def create_queue(self, name: str, attributes: QueueAttributes) -> QueueDescription:
         """Refused."""
@@ -255,7 +255,7 @@ class ReadOnlyQueues:
         """Refused."""
         raise ReadOnlyError(self._url, f"hide or show messages of queue {name!r}")
 
-    async def move_messages(self, source: str, message_ids: Sequence[str], destination: str) -> int:
+    async def move_messages(self, source: str, message_ids: Sequence[str], destination: str, after: int = 0) -> int:
         """Refused."""
         raise ReadOnlyError(self._url, f"move messages out of queue {source!r}")
 
