@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
+from operator import attrgetter
 
-from streamkit.queues.backlog import Backlog
+from streamkit.queues.backlog import Backlog, Page
 from streamkit.queues.stored import StoredMessage
+
+_RECEIVED_IN_VAIN = 3
 
 
 class Ages:
@@ -53,6 +56,35 @@ class Ages:
             number += 1
         self._from = number
         return messages.get(number)
+
+    def oldest_ms(self, messages: Mapping[int, StoredMessage], backlog: Backlog, *, fifo: bool) -> int | None:
+        """When the message came that has been here the longest; None: there is none.
+
+        AWS: one that is received and received and never deleted does not stand for the others of a standard queue.
+        """
+        first = self._first_counted(messages, backlog, fifo=fifo)
+        on_disk = backlog.pages[0].first if backlog.pages else None
+        if first is None or (on_disk is not None and on_disk[0] < first.number):
+            return None if on_disk is None else on_disk[1]
+        return first.arrived_ms or first.sent_ms
+
+    def undated(self, messages: Mapping[int, StoredMessage], backlog: Backlog, *, fifo: bool) -> Page | None:
+        """A page that somebody has to look into first, and to say what its first message is."""
+        if not backlog.pages or backlog.pages[0].first is not None:
+            return None
+        first, page = self._first_counted(messages, backlog, fifo=fifo), backlog.pages[0]
+        return page if first is None or page.first_number < first.number else None
+
+    def _first_counted(
+        self, messages: Mapping[int, StoredMessage], backlog: Backlog, *, fifo: bool
+    ) -> StoredMessage | None:
+        first = self.first(messages, backlog)
+        if first is None and (behind := backlog.behind(self._from)) is not None:
+            first = next((messages[number] for number in range(self._from, behind) if number in messages), None)
+        if first is None or fifo or first.receive_count < _RECEIVED_IN_VAIN:
+            return first
+        counted = (message for message in messages.values() if message.receive_count < _RECEIVED_IN_VAIN)
+        return min(counted, key=attrgetter("number"), default=None if backlog.pages else first)
 
     def expired(
         self, messages: Mapping[int, StoredMessage], backlog: Backlog, last_number: int, sent_before_ms: float

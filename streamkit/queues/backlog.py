@@ -60,12 +60,16 @@ class Page(msgspec.Struct, gc=False, eq=False):
     waiting: int
     """Those of them that are not in memory."""
     left: set[int] = msgspec.field(default_factory=set)
+    first: tuple[int, int] | None = None
+    """Its first message that is on disk alone and when that arrived, if somebody looked since it was the first."""
 
     def leave(self, number: int) -> None:
         """A message is not any more what the file says."""
         if self.live and number not in self.left:
             self.left.add(number)
             self.live -= 1
+            if self.first is not None and self.first[0] == number:
+                self.first = None
             if not self.live:
                 self.left.clear()
 

@@ -57,7 +57,18 @@ def restore(queue: QueueState, messages: Iterable[StoredMessage], files: dict[in
             queue.join(message, window.enter)
     for message in standing:
         if message.number > window_to:
-            queue.join(message, window.enter if _is_touched(message) else window.add)
+            # What waits in memory comes behind all that waits on disk.
+            in_window = _is_touched(message) or message.number <= backlog.filed_to
+            queue.join(message, window.enter if in_window else window.add)
+
+
+def pages_with(queue: QueueState, numbers: Iterable[int]) -> list[Page]:
+    """The pages that have to be read if something happens to these: of a FIFO queue all that comes before, too."""
+    absent = [number for number in numbers if number not in queue.messages]
+    if queue.attributes.fifo:
+        last = max(absent, default=0)
+        return [page for page in queue.backlog.pages if page.first_number <= last]
+    return list(dict.fromkeys(filter(None, map(queue.backlog.page_of, absent))))
 
 
 def _window_to(standing: Sequence[StoredMessage], pages: Sequence[Page]) -> int:

@@ -67,6 +67,10 @@ class QueueState:
         """What waits behind the messages that a receive looks at."""
         return self.window.backlog
 
+    def undated(self) -> Page | None:
+        """A page that has to be looked into before ``describe`` can tell the age of the oldest message."""
+        return self.ages.undated(self.messages, self.backlog, fifo=self.attributes.fifo)
+
     def describe(self, now_ms: int) -> QueueDescription:
         """Attributes and exact counts."""
         self.surface(now_ms)
@@ -79,7 +83,7 @@ class QueueState:
             counts["ready"] + counts["backlog"],
             counts["in flight"],
             counts["delayed"],
-            self._oldest_ms(),
+            self.ages.oldest_ms(self.messages, self.backlog, fifo=self.attributes.fifo),
             order.groups_in_flight,
             order.noisy_groups,
         )
@@ -364,12 +368,6 @@ class QueueState:
             if hidden and message.visible_at_ms - now_ms > message.hidden_for_ms:
                 message.visible_at_ms = now_ms + message.hidden_for_ms
                 heapq.heappush(self._hidden, (message.visible_at_ms, message.number))
-
-    def _oldest_ms(self) -> int | None:
-        oldest = self.ages.first(self.messages, self.backlog)
-        if oldest is not None:
-            return oldest.arrived_ms or oldest.sent_ms
-        return self.backlog.pages[0].oldest_sent_ms if self.backlog.pages else None
 
     def _stands_hidden(self, number: int, visible_at_ms: int) -> bool:
         message = self.messages.get(number)

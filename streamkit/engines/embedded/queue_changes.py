@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from streamkit.engines.embedded.changes import (
+    Change,
     MessagesDeleted,
     MessagesMoved,
     MessagesReceived,
@@ -31,6 +33,18 @@ class QueueChanges:
     def __init__(self) -> None:
         self.by_name: dict[str, QueueState] = {}
         self.by_id: dict[int, QueueState] = {}
+        self._apply: dict[type, Callable[[Any], object]] = {
+            QueueCreated: self.created,
+            QueueUpdated: self.updated,
+            QueuePurged: self.purged,
+            QueueDeleted: self.deleted,
+            MessagesSent: self.sent,
+            MessagesReceived: self.received,
+            MessagesReleased: self.released,
+            MessagesDeleted: self.gone,
+            VisibilityChanged: self.visibility,
+            MessagesMoved: self.moved,
+        }
 
     def created(self, change: QueueCreated) -> QueueState:
         """A queue is there."""
@@ -43,10 +57,17 @@ class QueueChanges:
         self.by_name[state.name] = state
         self.by_id[state.queue_id] = state
 
-    def forget_all(self) -> None:
-        """Others follow, as they were settled."""
+    def replace_all(self, others: QueueChanges) -> None:
+        """These are the queues from now on."""
+        # Whoever has the dicts goes on with them.
         self.by_name.clear()
         self.by_id.clear()
+        self.by_name.update(others.by_name)
+        self.by_id.update(others.by_id)
+
+    def apply(self, change: Change) -> None:
+        """Any change of a queue, in replay."""
+        self._apply[type(change)](change)
 
     def updated(self, change: QueueUpdated) -> None:
         """A queue has other attributes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 from streamkit.errors import StorageError
@@ -95,6 +96,18 @@ class QueueLoads:
                 more = len(messages) > limit
                 return messages[:limit], messages[limit - 1].number if more else page.last_number
             # It was loaded meanwhile, or all of it went.
+
+    async def date(self, queue: QueueState) -> None:
+        """Return once it is known how old the oldest message is.
+
+        Raises:
+            StorageError: what is on disk cannot be read.
+        """
+        while (page := queue.undated()) is not None:
+            read = await self.read(queue, page)
+            first = min(read.values(), key=attrgetter("number"), default=None)
+            if first is not None and first.number not in page.left:
+                page.first = (first.number, first.arrived_ms or first.sent_ms)
 
     def _begin(self, queue: QueueState) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._load_first(queue))

@@ -134,6 +134,8 @@ class EmbeddedQueues:
         for queue in queues:
             await self._look_at(queue)
         await self._log.durable(self._last_group)
+        for queue in queues:
+            await self._loads.date(queue)
         now_ms = self._clock.now_ms()
         return [queue.describe(now_ms) for queue in queues]
 

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -258,6 +259,9 @@ class Follower:
         size = 0
         for group in groups:
             try:
+                missing = self.view.missing(group)
+                if missing:
+                    await self._in_thread(partial(self.view.fetch, missing))
                 self.view.apply(group)
             except Exception:
                 _log.exception("%s does not go on from what was read before: reading it anew", self._directory)

@@ -128,20 +128,26 @@ class QueueFiles:
         return unpack(await asyncio.shield(begun), page, path)
 
     def read_now(self, queue_id: int, page: Page) -> list[StoredMessage]:
-        """See QueuePages."""
+        """See QueuePages. Who takes a message takes it out of the page, so nobody gets it again."""
         key = (page.serial, page.offset)
-        found = self._kept.pop(key, None)
-        if found is None:
-            path = self._path(queue_id, page.serial)
-            found = unpack(self._read(path, page.size, page.offset), page, path)
-        self._kept[key] = found
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        # Who takes a message takes it out of the page, so nobody gets it again.
-        return found
+        if key not in self._kept:
+            while len(self._kept) >= _KEPT:
+                self._kept.popitem(last=False)
+            self.fetch(queue_id, page)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def fetch(self, queue_id: int, page: Page) -> None:
+        """Read a page that will be asked for soon, by ``read_now``; blocking.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        path = self._path(queue_id, page.serial)
+        self._kept[page.serial, page.offset] = unpack(self._read(path, page.size, page.offset), page, path)
 
     def forget(self) -> None:
-        """Replay is over."""
+        """Replay is over: let go of the pages that were kept for it."""
         self._kept.clear()
 
     async def close(self) -> None:

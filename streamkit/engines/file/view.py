@@ -14,8 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from streamkit.clock import Clock
-from streamkit.engines.embedded.changes import QUEUE_CHANGES, Change, ItemsWritten, TableCreated, TableDeleted
+from streamkit.engines.embedded.changes import (
+    QUEUE_CHANGES,
+    Change,
+    ItemsWritten,
+    MessagesMoved,
+    MessagesReceived,
+    MessagesReleased,
+    TableCreated,
+    TableDeleted,
+    VisibilityChanged,
+)
 from streamkit.engines.embedded.items import Items, Layer
+from streamkit.engines.embedded.queue_changes import QueueChanges
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.file import manifest, recovery
 from streamkit.engines.file.block import Block
@@ -27,7 +38,8 @@ from streamkit.engines.file.settled_items import SettledItems
 from streamkit.engines.file.tail import Group, JournalTail
 from streamkit.errors import CorruptLogError, ReadOnlyError, StorageError
 from streamkit.limits import Limits
-from streamkit.queues.visibility import QueueState
+from streamkit.queues.backlog import Page
+from streamkit.queues.settled import pages_with
 from streamkit.tables.item import TableSchema
 
 _ATTEMPTS = 20
@@ -38,8 +50,9 @@ class Added(msgspec.Struct, frozen=True):
 
     blocks: dict[tuple[int, int], list[Block]]
     """New in the files of a shard, by stream and index."""
-    queues: list[QueueState] | None
-    """As they were settled; None: none of them keeps messages in files of pages."""
+    queues: QueueChanges | None
+    """Queues as they are when what came since the manifest is applied to what was settled; None: none of them keeps
+    messages in files of pages."""
 
 
 class NoStoreError(StorageError):
@@ -154,6 +167,27 @@ class View:
                 self._note_tables()
         self.next_number = group.number + 1
         # end ATOMIC
+        self._queue_files.forget()
+
+    def missing(self, group: Group) -> list[tuple[int, Page]]:
+        """The pages of queues that are needed to apply a group, by queue."""
+        found = []
+        for change in group.changes:
+            if isinstance(change, MessagesReceived | MessagesReleased | VisibilityChanged | MessagesMoved):
+                queue = self.stores.queues.by_id.get(change.queue_id)
+                if queue is not None and queue.backlog.pages:
+                    moved = change.moved if isinstance(change, MessagesReceived) else ()
+                    found += [(change.queue_id, page) for page in pages_with(queue, [*change.numbers, *moved])]
+        return found
+
+    def fetch(self, pages: Sequence[tuple[int, Page]]) -> None:
+        """Read them; in a thread.
+
+        Raises:
+            StorageError: one is gone or damaged.
+        """
+        for queue_id, page in pages:
+            self._queue_files.fetch(queue_id, page)
 
     def added(self, known: manifest.Manifest) -> Added:
         """What a newer manifest's files have more; in a thread.
@@ -168,7 +202,14 @@ class View:
         }
         queues = None
         if any(queue.files for queue in (*known.queues, *self.manifest.known.queues)):
-            queues = [recovery.load_queue(self._files, self._directory, q, self._queue_files) for q in known.queues]
+            queues = QueueChanges()
+            for queue in known.queues:
+                queues.adopt(recovery.load_queue(self._files, self._directory, queue, self._queue_files))
+            for number, change in self._queued:
+                if number >= known.position.number:
+                    queues.apply(change)
+            for state in queues.by_id.values():
+                state.clamp(self.stores.clock.now_ms())
         return Added(blocks, queues)
 
     def adopt(self, latest: Latest, added: Added) -> None:
@@ -192,14 +233,7 @@ class View:
         self._written = [(number, change) for number, change in self._written if number >= known.position.number]
         self._queued = [(number, change) for number, change in self._queued if number >= known.position.number]
         if added.queues is not None:
-            queue_changes = self.stores.queues.changes
-            queue_changes.forget_all()
-            for queue in added.queues:
-                queue_changes.adopt(queue)
-            for _, change in self._queued:
-                self.stores.replay(change)
-            for queue in added.queues:
-                queue.clamp(self.stores.clock.now_ms())
+            self.stores.queues.changes.replace_all(added.queues)
         for table in known.tables:
             followed = self.stores.tables.by_id.get(table.table_id)
             if followed is not None:

@@ -13,6 +13,7 @@ import pytest
 from streamkit.engines.file import offload, segment
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.limits import KIB
+from tests.queues.windows import small_windows
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +58,9 @@ def _no_callback_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     reported = [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"]
     assert not reported, "\n".join(reported)
+
+
+@pytest.fixture(autouse=True)
+def few_messages_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queues keep a handful of messages in memory, so that whatever is tested of the disk has files of pages."""
+    small_windows(monkeypatch)

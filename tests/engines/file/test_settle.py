@@ -69,7 +69,7 @@ def names(path: Path, folder: str, suffix: str) -> list[str]:
 
 
 async def test_records_items_and_messages_are_where_they_stay(tmp_path: Path) -> None:
-    """Records in files of their shard, items in SQLite, messages in snapshots; the journal is short again."""
+    """Records in files of their shard, items in SQLite, messages in pages and snapshots; the journal is short again."""
     path = tmp_path / "data"
     async with opened(path) as engine:
         await engine.streams.create_stream("s", 1)
@@ -84,7 +84,8 @@ async def test_records_items_and_messages_are_where_they_stay(tmp_path: Path) ->
         await engine.settle()
         assert await contents(engine) == before
         assert names(path, "streams", ".blk") == ["000000-000000000001.blk"]
-        assert names(path, "queues", ".snap") == ["2-000000000002.snap"]
+        assert names(path, "queues", ".pages") == ["2-000000000002.pages"]
+        assert names(path, "queues", ".snap") == ["2-000000000003.snap"]
         with sqlite3.connect(path / "tables" / "3.sqlite") as connection:
             rows = connection.execute("SELECT pk, sk, item FROM items ORDER BY pk, sk").fetchall()
             about = dict(connection.execute("SELECT name, value FROM about"))
@@ -209,7 +210,7 @@ async def test_files_of_what_was_deleted_go(tmp_path: Path) -> None:
         await engine.settle()
         left = [file.relative_to(path).parts for file in path.rglob("*") if file.is_file()]
         assert sorted(parts[1] for parts in left if parts[0] == "streams") == ["4"]
-        assert len([parts for parts in left if parts[0] == "queues"]) == 1
+        assert {parts[1].partition("-")[0] for parts in left if parts[0] == "queues"} == {"5"}
         assert {parts[1][:1] for parts in left if parts[0] == "tables"} == {"6"}
         assert engine._cold._shards.keys() == {(4, 0)}
 
