@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import bare, report
 from benchmarks.measure import Lane, Result, Setting, Workload, WrongResultError, sit
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, QUEUE_PEERS
 from benchmarks.workloads import WORKLOADS
 
 
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--gigabytes", type=float, default=1.0, help="of the large store and of what passes through (default 1)"
     )
+    made.add_argument("--messages", type=int, default=100_000, help="that wait in a queue (default 100,000)")
     made.add_argument("--durability", choices=["fsync", "interval", "memory"], default="fsync", help="of streamkit")
     made.add_argument("--dir", type=Path, help="a directory on the disk to measure (default: the temporary one)")
     return made
@@ -40,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; 1 if something was lost, doubled or swapped."""
     options = parser().parse_args(arguments)
-    if options.rounds < 1 or options.gigabytes <= 0:
-        parser().error("--rounds and --gigabytes are at least 1 and above 0")
+    if options.rounds < 1 or options.messages < 1 or options.gigabytes <= 0:
+        parser().error("--rounds and --messages are at least 1, and --gigabytes is above 0")
     peers = not options.small if options.peers is None else options.peers
     rounds = 1 if options.small else options.rounds
     # What a lane with less durability, or a handful of records, reaches is no answer to a target.
@@ -50,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=options.dir) as base:
         machine = bare.machine(Path(base))
         print(", ".join(f"{name} {value}" for name, value in machine.items()))
-        print(f"streamkit's durability {options.durability}; {rounds} rounds, {options.gigabytes:g} GB")
+        size = f"{options.gigabytes:g} GB, {options.messages:,} messages"
+        print(f"streamkit's durability {options.durability}; {rounds} rounds, {size}")
         missing = _missing() if peers else {}
         for name, why in missing.items():
             print(f"peer {name} is left out: {why}")
         print(report.header(options.small), flush=True)
-        setting = Setting(Path(), Path(), options.small, options.durability, options.gigabytes)
+        setting = Setting(Path(), Path(), options.small, options.durability, options.gigabytes, options.messages)
         for workload in WORKLOADS:
             if options.only and workload.name not in options.only:
                 continue
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _missing() -> dict[str, str]:
-    return {peer.name: f"{why}; {peer.install}" for peer in PEERS if (why := peer.lacks())}
+    return {peer.name: f"{why}; {peer.install}" for peer in (*PEERS, *QUEUE_PEERS) if (why := peer.lacks())}
 
 
 def _lanes(workload: Workload, missing: dict[str, str], peers: bool) -> list[Lane]:

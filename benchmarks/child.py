@@ -66,7 +66,7 @@ async def passing(directory: str, count: int, retention: float | None) -> None:
                         since -= BATCH
                         room.release()
                     if check.seen * _SAMPLES // count > len(sizes):
-                        sizes.append(_resident_bytes())
+                        sizes.append(resident_bytes())
             check.end(count)
 
         room = asyncio.Semaphore(at_once)
@@ -78,7 +78,8 @@ async def passing(directory: str, count: int, retention: float | None) -> None:
     print(json.dumps({"seen": count, "seconds": seconds, "sizes": sizes}))
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

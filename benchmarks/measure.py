@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Setting:
     durability: Durability = "fsync"
     gigabytes: float = 1.0
     """How much history and throughput the workloads about large stores build up."""
+    messages: int = 100_000
+    """How many wait in the queue of the workload about a backlog."""
 
     def sized(self, full: int, small: int) -> int:
         """A count: the full one, or that of a small run."""
@@ -158,7 +160,7 @@ def sit(workload: Workload, lanes: Sequence[Lane], rounds: int, base: Path, sett
         for _ in range(rounds):
             for lane in lanes:
                 with tempfile.TemporaryDirectory(dir=base, prefix="round-") as directory:
-                    placed = Setting(Path(directory), Path(kept), setting.small, setting.durability, setting.gigabytes)
+                    placed = replace(setting, directory=Path(directory), kept=Path(kept))
                     result.add(lane, asyncio.run(lane.run(placed)))
     return result
 

@@ -77,6 +77,47 @@ class Check:
         verify(self.seen == count, f"{count:,} records were acknowledged and {self.seen:,} are there")
 
 
+class Once:
+    """Looks at messages as they come, in whatever order: each is to come once, and as it was sent."""
+
+    def __init__(self, records: Records, count: int) -> None:
+        self._records = records
+        self._missing = bytearray(b"\1") * count
+
+    def see(self, data: bytes) -> None:
+        """The next message.
+
+        Raises:
+            WrongResultError: it came before, or nobody sent it like that.
+        """
+        digits = data[:_PLACE]
+        place = int(digits) if digits.isdigit() else -1
+        if not 0 <= place < len(self._missing) or data != self._records.payload(place):
+            raise WrongResultError(f"a message came that nobody sent like that: {digits!r}, {len(data)} bytes")
+        verify(bool(self._missing[place]), f"message {place} came twice")
+        self._missing[place] = 0
+
+    def end(self) -> None:
+        """That was all.
+
+        Raises:
+            WrongResultError: some did not come.
+        """
+        verify(not any(self._missing), f"{sum(self._missing):,} of {len(self._missing):,} messages never came")
+
+
+def verify_once(records: Records, found: Iterable[bytes], count: int) -> None:
+    """Refuse what is not messages 0 to ``count`` - 1, each once, in whatever order.
+
+    Raises:
+        WrongResultError: one is lost, doubled or changed.
+    """
+    once = Once(records, count)
+    for data in found:
+        once.see(data)
+    once.end()
+
+
 def shard_of(key: str, shards: int = 4) -> int:
     """Where a peer's log puts a record of this key."""
     found = _SHARDS.get((key, shards))

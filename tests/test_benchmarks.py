@@ -29,12 +29,13 @@ from benchmarks.measure import (
     sit,
 )
 from benchmarks.order import Pair, Records, shard_of
-from benchmarks.peers import PEERS, Log, Peer
+from benchmarks.peers import PEERS, QUEUE_PEERS, Log, Peer
 from benchmarks.peers.peer import SHARDS, pack, unpack
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.append import APPEND
 
 ROOT = Path(__file__).parent.parent
+PEER_NAMES = {peer.name for peer in (*PEERS, *QUEUE_PEERS)}
 NAMES = list(dict.fromkeys(workload.name for workload in WORKLOADS))
 
 
@@ -166,7 +167,7 @@ def test_a_packed_record_is_unpacked() -> None:
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: str(peer.name))
-async def test_peer_keeps_what_it_was_given(peer: Peer, tmp_path: Path) -> None:
+async def test_peer_keeps_what_it_was_given(peer: Peer[Log], tmp_path: Path) -> None:
     if why := peer.lacks():
         pytest.skip(why)
     records = Records(100, keys=20)
@@ -254,7 +255,7 @@ def test_every_target_and_comparison_names_a_row_there_is() -> None:
     for workload in WORKLOADS:
         peers = {lane.peer for lane in workload.lanes}
         for name in [target.row for target in workload.targets] + list(workload.compared):
-            if name in {peer.name for peer in PEERS}:
+            if name in PEER_NAMES:
                 assert name in peers, f"{workload.name} compares with {name}, which does not run there"
 
 
@@ -309,9 +310,8 @@ def test_workload_runs(name: str, tmp_path: Path) -> None:
     for title, of_workload in rows.items():
         assert all(value > 0 for row in of_workload.values() for value in row["rounds"])
         workload = next(each for each in WORKLOADS if each.title == title)
-        peers = {peer.name for peer in PEERS}
         named = {target.row for target in workload.targets} | set(workload.compared)
-        assert named - peers <= set(of_workload), "a target or a comparison is of a row that does not exist"
+        assert named - PEER_NAMES <= set(of_workload), "a target or a comparison is of a row that does not exist"
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 

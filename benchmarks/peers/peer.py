@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from benchmarks.order import Pair
 
 SHARDS = 4
-Opens = Callable[[Path], AbstractAsyncContextManager["Log"]]
+PACKAGES = "pip install 'streamkit[bench]'"
+T_co = TypeVar("T_co", covariant=True)
+Delivery = tuple[Any, bytes]
+"""A received message: what ``delete`` takes, and its body."""
 
 
 class Log(Protocol):
@@ -35,16 +38,42 @@ class Log(Protocol):
         """What ``read`` returned, to be verified. Not measured."""
 
 
+class WorkQueue(Protocol):
+    """A queue on some peer, open: what is received is hidden from the others, and gone when it was deleted.
+
+    What is called is durable when it returns, as far as the peer's ``durability`` says.
+    """
+
+    async def send(self, data: bytes) -> None:
+        """Send one message."""
+
+    async def receive(self, most: int) -> Sequence[Delivery]:
+        """Up to ``most`` messages, oldest first. Called when there is one at least."""
+
+    async def delete(self, handles: Sequence[Any]) -> None:
+        """Delete received messages."""
+
+    async def left(self) -> int:
+        """How many messages are there, hidden ones too. Not measured."""
+
+
+class BatchQueue(WorkQueue, Protocol):
+    """A queue whose calls can be about several messages."""
+
+    async def send_batch(self, batch: Sequence[bytes]) -> None:
+        """Send several messages at once."""
+
+
 @dataclass(frozen=True)
-class Peer:
-    """A peer, whether it is installed or not."""
+class Peer(Generic[T_co]):
+    """A peer, whether it is installed or not, and how to open a log or a queue on it."""
 
     name: str
     durability: str
     install: str
     """How to get it."""
     modules: Sequence[str]
-    open: Opens
+    open: Callable[[Path], AbstractAsyncContextManager[T_co]]
     program: str = ""
     """The server it needs."""
     share: float = 1.0

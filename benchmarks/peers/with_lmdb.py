@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.order import Pair, shard_of
-from benchmarks.peers.peer import SHARDS, Log, Peer, pack, unpack
+from benchmarks.peers.peer import PACKAGES, SHARDS, Log, Peer, pack, unpack
 
 _MAP_BYTES = 16 * 1024**3
 
@@ -61,4 +61,4 @@ async def _open(directory: Path) -> AsyncIterator[Log]:
         environment.close()
 
 
-LMDB = Peer("lmdb", "sync=True, metasync=True", "pip install 'streamkit[bench]'", ["lmdb"], _open)
+LMDB = Peer("lmdb", "sync=True, metasync=True", PACKAGES, ["lmdb"], _open)

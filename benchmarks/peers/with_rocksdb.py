@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.order import Pair, shard_of
-from benchmarks.peers.peer import SHARDS, Log, Peer, pack, unpack
+from benchmarks.peers.peer import PACKAGES, SHARDS, Log, Peer, pack, unpack
 
 
 class _RocksLog:
@@ -55,4 +55,4 @@ async def _open(directory: Path) -> AsyncIterator[Log]:
         database.close()
 
 
-ROCKSDB = Peer("rocksdb", "WAL, WriteOptions.sync", "pip install 'streamkit[bench]'", ["rocksdict"], _open)
+ROCKSDB = Peer("rocksdb", "WAL, WriteOptions.sync", PACKAGES, ["rocksdict"], _open)

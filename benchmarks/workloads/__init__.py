@@ -2,6 +2,8 @@
 
 from benchmarks.workloads.append import APPEND
 from benchmarks.workloads.latency import LATENCY
+from benchmarks.workloads.queue_scale import QUEUE_SCALE
+from benchmarks.workloads.queues import QUEUES
 from benchmarks.workloads.read import READ
 from benchmarks.workloads.recovery import RECOVERY
 from benchmarks.workloads.scale import SCALE
@@ -9,4 +11,4 @@ from benchmarks.workloads.services import SERVICES
 
 __all__ = ["WORKLOADS"]
 
-WORKLOADS = (*APPEND, *READ, *LATENCY, *RECOVERY, *SCALE, *SERVICES)
+WORKLOADS = (*APPEND, *READ, *LATENCY, *RECOVERY, *SCALE, *QUEUES, *QUEUE_SCALE, *SERVICES)

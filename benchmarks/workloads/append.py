@@ -12,7 +12,7 @@ import streamkit
 from benchmarks import bare
 from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate
 from benchmarks.order import Records
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import PEERS, Log, Peer
 from benchmarks.peers.lanes import lanes
 from benchmarks.stream import BATCH, SHARDS, SYNCED, create, use, verify_stream
 from streamkit.limits import MIB
@@ -54,7 +54,7 @@ def _append(size: int, targets: tuple[Target, ...]) -> Workload:
         parts = [b"".join(key.encode() + data for key, data in records.batch(chunk)) for chunk in chunks(count, BATCH)]
         return {"bare loop": rate(count, bare.append_seconds(setting.directory / "bare", parts))}
 
-    async def theirs(peer: Peer, setting: Setting) -> Figures:
+    async def theirs(peer: Peer[Log], setting: Setting) -> Figures:
         count = total(setting, peer.share)
         prepared = [records.batch(chunk) for chunk in chunks(count, BATCH)]
         before = prepared[: len(prepared) // 5]
@@ -109,7 +109,7 @@ async def _puts(setting: Setting) -> Figures:
     return {"streamkit": rate(each * _TASKS, seconds)}
 
 
-async def _peer_puts(peer: Peer, setting: Setting) -> Figures:
+async def _peer_puts(peer: Peer[Log], setting: Setting) -> Figures:
     each = setting.sized(30, 1)
     async with peer.open(setting.directory) as log:
         seconds = await _tasks(each, lambda place: log.put(_SINGLE.key(place), _SINGLE.payload(place)))

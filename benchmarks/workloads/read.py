@@ -12,7 +12,7 @@ import streamkit
 from benchmarks import bare
 from benchmarks.measure import Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.order import Records
-from benchmarks.peers import LMDB, REDIS, ROCKSDB, SQLITE, Peer
+from benchmarks.peers import LMDB, REDIS, ROCKSDB, SQLITE, Log, Peer
 from benchmarks.peers.lanes import lanes
 from benchmarks.stream import BATCH, SHARDS, create, fill, verify_open
 from streamkit import Kit, Record, Stream
@@ -81,7 +81,7 @@ def _warm(size: int, full: int, targets: tuple[Target, ...]) -> Workload:
             figures["reopened, page cache warm"] = rate(count, seconds)
         return figures
 
-    async def theirs(peer: Peer, setting: Setting) -> Figures:
+    async def theirs(peer: Peer[Log], setting: Setting) -> Figures:
         count = total(setting, peer.share)
         async with peer.open(setting.directory) as log:
             for chunk in chunks(count, BATCH):

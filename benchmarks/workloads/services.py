@@ -1,4 +1,4 @@
-"""The other services: a queue's cycle, a table's puts; and what an import costs."""
+"""A table's puts; and what an import costs."""
 
 from __future__ import annotations
 
@@ -11,35 +11,6 @@ import time
 import streamkit
 from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.stream import BATCH, SYNCED
-
-_CLIENTS = 32
-_SIZE = 1024
-
-
-async def _queue(setting: Setting) -> Figures:
-    """Clients that each send, receive and delete one message after another."""
-    each = setting.sized(150, 3)
-    count = each * _CLIENTS
-    received: list[bytes] = []
-    async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
-        jobs = await kit.create_queue("jobs", type=bytes)
-
-        async def one(client: int) -> None:
-            for at in range(each):
-                await jobs.send(b"%020d" % (client * each + at) + b"x" * (_SIZE - 20))
-                (message,) = await jobs.receive(wait=20)
-                received.append(message.body[:20])
-                await jobs.delete(message)
-
-        started = time.perf_counter()
-        await asyncio.gather(*map(one, range(_CLIENTS)))
-        seconds = time.perf_counter() - started
-    expected = [b"%020d" % place for place in range(count)]
-    verify(sorted(received) == expected, "a message was lost, changed or handed out twice")
-    async with streamkit.open(setting.directory / "data") as kit:
-        left = await kit.queue("jobs").describe()
-        verify(left.visible + left.not_visible == 0, "a deleted message came back")
-    return {"streamkit": rate(count, seconds, "messages/s")}
 
 
 async def _table(setting: Setting) -> Figures:
@@ -74,7 +45,6 @@ def _import(name: str, modules: str) -> Lane:
 
 
 SERVICES = (
-    Workload("queue", f"send, receive, delete: {_CLIENTS} clients, {_SIZE} B", [Lane(_queue, SYNCED)]),
     Workload("table", f"put_batch of {BATCH} items of 100 B", [Lane(_table, SYNCED)]),
     Workload(
         "import",

@@ -1,0 +1,249 @@
+"""Queues: messages that are sent, received and deleted: by many clients, in batches, by one client, by a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Sequence
+
+from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
+from benchmarks.order import Records, verify_once
+from benchmarks.peers import BATCH_QUEUE_PEERS, QUEUE_PEERS, BatchQueue, Peer, WorkQueue
+from benchmarks.peers.lanes import lanes
+from benchmarks.queue import NAME, CountingFiles, OurQueue, open_queue, open_used, verify_empty
+from benchmarks.stream import BATCH, SYNCED
+from streamkit import Queue, Worker
+
+_CLIENTS = 32
+_BATCH = 10
+_MESSAGES = Records(1024, 1)
+_BEFORE = 5
+"""One part of so many is done before the clock starts."""
+
+
+def _verify(received: Sequence[bytes], count: int) -> None:
+    verify_once(_MESSAGES, received, count)
+
+
+async def _verify_left(peer: Peer[WorkQueue] | Peer[BatchQueue], setting: Setting) -> None:
+    async with peer.open(setting.directory) as queue:
+        verify(await queue.left() == 0, f"{peer.name}: a deleted message came back")
+
+
+# ---- many clients
+
+
+async def _cycle(queue: WorkQueue, each: int) -> float:
+    """Clients that each send, receive and delete one message after another; messages a second."""
+    received: list[bytes] = []
+
+    async def one(places: range) -> None:
+        for place in places:
+            await queue.send(prepared[place])
+            ((handle, body),) = await queue.receive(1)
+            received.append(body)
+            await queue.delete([handle])
+
+    prepared = [_MESSAGES.payload(place) for place in range(each * _CLIENTS)]
+    before = each // _BEFORE
+    await asyncio.gather(*(one(range(client * each, client * each + before)) for client in range(_CLIENTS)))
+    gc.collect()
+    started = time.perf_counter()
+    await asyncio.gather(*(one(range(client * each + before, (client + 1) * each)) for client in range(_CLIENTS)))
+    seconds = time.perf_counter() - started
+    _verify(received, len(prepared))
+    return (each - before) * _CLIENTS / seconds
+
+
+async def _our_cycle(setting: Setting) -> Figures:
+    async with open_queue(setting) as queue:
+        reached = await _cycle(queue, setting.sized(500, 3))
+    await verify_empty(setting.directory / "data")
+    return {"streamkit": Figure(reached, "messages/s")}
+
+
+async def _peer_cycle(peer: Peer[WorkQueue], setting: Setting) -> Figures:
+    async with peer.open(setting.directory) as queue:
+        reached = await _cycle(queue, setting.sized(int(200 * peer.share), 2))
+    await _verify_left(peer, setting)
+    return {peer.name: Figure(reached, "messages/s")}
+
+
+# ---- batches
+
+
+async def _batches(queue: BatchQueue, count: int) -> Figure:
+    """One client that sends, receives and deletes ten at a time."""
+    received: list[bytes] = []
+
+    async def run(batches: Sequence[Sequence[bytes]]) -> None:
+        for batch in batches:
+            await queue.send_batch(batch)
+            deliveries = await queue.receive(_BATCH)
+            received.extend(body for _, body in deliveries)
+            await queue.delete([handle for handle, _ in deliveries])
+
+    prepared = [[_MESSAGES.payload(place) for place in chunk] for chunk in chunks(count, _BATCH)]
+    before = len(prepared) // _BEFORE
+    await run(prepared[:before])
+    gc.collect()
+    started = time.perf_counter()
+    await run(prepared[before:])
+    seconds = time.perf_counter() - started
+    _verify(received, count)
+    return rate(count - before * _BATCH, seconds, "messages/s")
+
+
+async def _our_batches(setting: Setting) -> Figures:
+    async with open_queue(setting) as queue:
+        reached = await _batches(queue, setting.sized(10_000, 40))
+    await verify_empty(setting.directory / "data")
+    return {"streamkit": reached}
+
+
+async def _peer_batches(peer: Peer[BatchQueue], setting: Setting) -> Figures:
+    async with peer.open(setting.directory) as queue:
+        reached = await _batches(queue, setting.sized(int(10_000 * peer.share) // _BATCH * _BATCH, 20))
+    await _verify_left(peer, setting)
+    return {peer.name: reached}
+
+
+# ---- one client
+
+
+async def _single(queue: WorkQueue, count: int) -> Figure:
+    """One client that sends, receives and deletes one message after another."""
+    received: list[bytes] = []
+
+    async def run(places: Sequence[bytes]) -> None:
+        for body in places:
+            await queue.send(body)
+            ((handle, found),) = await queue.receive(1)
+            received.append(found)
+            await queue.delete([handle])
+
+    prepared = [_MESSAGES.payload(place) for place in range(count)]
+    before = count // _BEFORE
+    await run(prepared[:before])
+    gc.collect()
+    started = time.perf_counter()
+    await run(prepared[before:])
+    seconds = time.perf_counter() - started
+    _verify(received, count)
+    return rate(count - before, seconds, "messages/s")
+
+
+async def _our_single(setting: Setting) -> Figures:
+    async with open_queue(setting) as queue:
+        reached = await _single(queue, setting.sized(2000, 10))
+    await verify_empty(setting.directory / "data")
+    return {"streamkit": reached}
+
+
+async def _peer_single(peer: Peer[WorkQueue], setting: Setting) -> Figures:
+    async with peer.open(setting.directory) as queue:
+        reached = await _single(queue, setting.sized(int(2000 * peer.share), 5))
+    await _verify_left(peer, setting)
+    return {peer.name: reached}
+
+
+async def _syncs(setting: Setting) -> Figures:
+    """How often the disk syncs for each call of one client."""
+    count = setting.sized(1000, 10)
+    files = CountingFiles()
+    during = {"send": 0, "receive": 0, "delete": 0}
+    received: list[bytes] = []
+
+    async def run(queue: OurQueue) -> None:
+        for place in range(count):
+            at = files.syncs
+            await queue.send(_MESSAGES.payload(place))
+            sent = files.syncs
+            ((handle, body),) = await queue.receive(1)
+            found = files.syncs
+            await queue.delete([handle])
+            received.append(body)
+            for what, syncs in (("send", sent - at), ("receive", found - sent), ("delete", files.syncs - found)):
+                during[what] += syncs
+
+    async with open_queue(setting, files) as queue:
+        await run(queue)
+    _verify(received, count)
+    await verify_empty(setting.directory / "data")
+    return {f"syncs of a {what}": Figure(syncs / count, "syncs") for what, syncs in during.items()}
+
+
+# ---- a worker
+
+
+def _worker(name: str, start: Callable[[Queue[bytes], list[bytes]], Worker[bytes]]) -> Lane:
+    """What waits in the queue, handled by a worker whose handler does nothing."""
+
+    async def run(setting: Setting) -> Figures:
+        count = setting.sized(20_000, 100)
+        handled: list[bytes] = []
+        async with open_used(setting) as kit:
+            queue = await kit.create_queue(NAME, type=bytes)
+            for chunk in chunks(count, BATCH):
+                await queue.send_batch([_MESSAGES.payload(place) for place in chunk])
+            worker = start(queue, handled)
+            gc.collect()
+            started = time.perf_counter()
+            kit.start(worker)
+            await worker.wait_drained()
+            seconds = time.perf_counter() - started
+            await kit.stop(worker)
+            verify(worker.handled == count, f"{count:,} were sent, and {worker.handled:,} handled and deleted")
+        _verify(handled, count)
+        await verify_empty(setting.directory / "data")
+        return {name: rate(count, seconds, "messages/s")}
+
+    return Lane(run, SYNCED)
+
+
+def _of_messages(queue: Queue[bytes], handled: list[bytes]) -> Worker[bytes]:
+    async def handle(body: bytes) -> None:
+        handled.append(body)
+
+    return queue.worker(handle, concurrency=_CLIENTS)
+
+
+def _of_batches(queue: Queue[bytes], handled: list[bytes]) -> Worker[bytes]:
+    async def handle(bodies: list[bytes]) -> None:
+        handled.extend(bodies)
+
+    return queue.batch_worker(handle, max_messages=_BATCH, concurrency=_CLIENTS)
+
+
+QUEUES = (
+    Workload(
+        "cycle",
+        f"send, receive, delete: {_CLIENTS} clients, 1024 B, one message a call; a store in use",
+        [Lane(_our_cycle, SYNCED), *lanes(_peer_cycle, QUEUE_PEERS)],
+        (Target("sqlite", at_least=8.0), Target("litequeue", at_least=20.0)),
+        [peer.name for peer in QUEUE_PEERS],
+    ),
+    Workload(
+        "batches",
+        f"send, receive, delete: one client, {_BATCH} messages of 1024 B a call; a store in use",
+        [Lane(_our_batches, SYNCED), *lanes(_peer_batches, BATCH_QUEUE_PEERS)],
+        (Target("sqlite", at_least=1.0),),
+        [peer.name for peer in BATCH_QUEUE_PEERS],
+    ),
+    Workload(
+        "single",
+        "send, receive, delete: one client, 1024 B, one message a call; a store in use",
+        [Lane(_our_single, SYNCED), Lane(_syncs, SYNCED), *lanes(_peer_single, QUEUE_PEERS)],
+        (
+            Target("sqlite", at_least=1.0),
+            *(Target(f"syncs of a {what}", at_most=1.0, ratio=False) for what in ("send", "receive", "delete")),
+        ),
+        [peer.name for peer in QUEUE_PEERS],
+    ),
+    Workload(
+        "worker",
+        f"a worker with a handler that does nothing, {_CLIENTS} at a time, 1024 B; a store in use",
+        [_worker("one message a call", _of_messages), _worker(f"batches of {_BATCH}", _of_batches)],
+    ),
+)
