@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 
@@ -39,7 +40,7 @@ class SystemClock:
     def __init__(self) -> None:
         self._monotonic_ns: Callable[[], int] = time.monotonic_ns
         if hasattr(time, "CLOCK_BOOTTIME"):
-            self._monotonic_ns = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            self._monotonic_ns = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
         self._offset_ns = time.time_ns() - self._monotonic_ns()
 
     def now_ms(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from streamkit.clock import Clock
 from streamkit.engines.base import Durability
 from streamkit.engines.embedded.log import MemoryLog
@@ -18,7 +20,7 @@ class MemoryEngine:
 
     def __init__(self, clock: Clock, limits: Limits) -> None:
         self._log = MemoryLog()
-        self._stores = EmbeddedStores(self._log, clock, limits)
+        self._stores = EmbeddedStores(self._log, clock, limits, secrets.randbits(32))
         self.streams = self._stores.streams
         self.queues = self._stores.queues
         self.tables = self._stores.tables

@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamkit.errors import MessageNotInflightError, ReceiptHandleInvalidError, StreamKitError, ValidationError
-from streamkit.queues import receipt
 from streamkit.queues.attributes import MAX_VISIBILITY_MS
 from streamkit.queues.message import ReceivedMessage
+from streamkit.queues.receipt import Receipts
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
 
 
-def handle_of(queue: QueueState, message: StoredMessage) -> str:
+def handle_of(receipts: Receipts, queue: QueueState, message: StoredMessage) -> str:
     """The receipt handle of the message's latest delivery."""
-    return receipt.make(queue.queue_id, message.number, message.receive_count)
+    return receipts.make(queue.queue_id, message.number, message.receive_count)
 
 
-def delivered(queue: QueueState, message: StoredMessage) -> ReceivedMessage:
+def delivered(queue: QueueState, message: StoredMessage, receipt_handle: str) -> ReceivedMessage:
     """The message as a receiver gets it."""
     return ReceivedMessage(
         message.message_id,
         message.body,
-        handle_of(queue, message),
+        receipt_handle,
         message.receive_count,
         message.sent_ms,
         message.first_received_ms,
@@ -39,7 +39,9 @@ def delivered(queue: QueueState, message: StoredMessage) -> ReceivedMessage:
     )
 
 
-def deliveries(queue: QueueState, handles: Sequence[str], now_ms: int) -> list[StoredMessage | StreamKitError | None]:
+def deliveries(
+    receipts: Receipts, queue: QueueState, handles: Sequence[str], now_ms: int
+) -> list[StoredMessage | StreamKitError | None]:
     """The message of each handle's delivery; None if it was deleted; the error if the handle is of no use.
 
     AWS: an older handle may still delete on a standard queue; ours never pulls a message from under a newer
@@ -47,17 +49,18 @@ def deliveries(queue: QueueState, handles: Sequence[str], now_ms: int) -> list[S
     """
     queue.surface(now_ms)
     found: list[StoredMessage | StreamKitError | None] = []
+    messages, fifo = queue.messages, queue.attributes.fifo
     for handle in handles:
-        named = receipt.parse(handle)
+        named = receipts.parse(handle)
         if named is None or named.queue_id != queue.queue_id or not 0 < named.number <= queue.last_number:
             found.append(ReceiptHandleInvalidError(str(handle), queue.name))
             continue
-        message = queue.messages.get(named.number)
+        message = messages.get(named.number)
         if message is None:
             # What is on disk alone was never received since it came.
             waits = queue.backlog.page_of(named.number) is not None
             found.append(ReceiptHandleInvalidError(str(handle), queue.name) if waits else None)
-        elif message.receive_count != named.receive_count or (queue.attributes.fifo and message.place != "in flight"):
+        elif message.receive_count != named.receive_count or (fifo and message.place != "in flight"):
             found.append(MessageNotInflightError(message.message_id, queue.name))
         else:
             found.append(message)

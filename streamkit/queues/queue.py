@@ -106,7 +106,7 @@ class Queue(Generic[T]):
             group_id,
             deduplication_id,
         )
-        (result,) = await self._send([entry])
+        result = (await self._send([entry]))[0]
         if result.error is not None:
             raise result.error
         return result.message_id
@@ -363,8 +363,15 @@ class Queue(Generic[T]):
 
     async def _send(self, entries: list[SendEntry]) -> list[SendResult]:
         results = await self._store.send_messages(self.name, entries)
-        self._count("NumberOfMessagesSent", sum(result.error is None for result in results))
-        self._count("NumberOfDeduplicatedSentMessages", sum(result.duplicate for result in results))
+        sent = duplicates = 0
+        for result in results:
+            if result.error is None:
+                sent += 1
+                if result.duplicate:
+                    duplicates += 1
+        self._count("NumberOfMessagesSent", sent)
+        if duplicates:
+            self._count("NumberOfDeduplicatedSentMessages", duplicates)
         return results
 
     def _count(self, what: str, count: int) -> None:

@@ -13,7 +13,9 @@ import msgspec
 
 _DELIVERY = struct.Struct(">QQI")
 _CHARACTERS = 32
+_SIZE = _DELIVERY.size + 4
 _pack = _DELIVERY.pack
+_unpack_from = _DELIVERY.unpack_from
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -24,25 +26,31 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     receive_count: int
 
 
-def make(queue_id: int, number: int, receive_count: int, store_id: int = 0) -> str:
-    """The handle of a delivery: 32 characters of base64. ``store_id`` tells stores apart; its lowest 32 bits count."""
-    raw = _pack(queue_id, number, receive_count)
-    return b2a_base64(raw + crc32(raw, store_id).to_bytes(4, "little"), newline=False).decode("ascii")
+class Receipts:
+    """The receipt handles of one store: 32 characters of base64."""
 
+    def __init__(self, store_id: int) -> None:
+        """``store_id`` tells stores apart; its lowest 32 bits count."""
+        self._store = store_id & 0xFFFF_FFFF
 
-def parse(handle: object, store_id: int = 0) -> Receipt | None:
-    """What a handle names; None: this store never made it.
+    def make(self, queue_id: int, number: int, receive_count: int) -> str:
+        """The handle of a delivery."""
+        raw = _pack(queue_id, number, receive_count)
+        return b2a_base64(raw + crc32(raw, self._store).to_bytes(4, "little"), newline=False).decode("ascii")
 
-    Up to four characters in a row that are wrong, or two that changed places, are always found, other damage but once
-    in four thousand million times; so is the handle of another store. The queue is for the caller to compare.
-    """
-    if not isinstance(handle, str) or len(handle) != _CHARACTERS:
-        return None
-    try:
-        raw = a2b_base64(handle)
-    except ValueError:
-        return None
-    # What is no base64 is left out, which makes it shorter.
-    if len(raw) != _DELIVERY.size + 4 or crc32(raw[:-4], store_id) != int.from_bytes(raw[-4:], "little"):
-        return None
-    return Receipt(*_DELIVERY.unpack_from(raw))
+    def parse(self, handle: object) -> Receipt | None:
+        """What a handle names; None: this store never made it.
+
+        Up to four characters in a row that are wrong, or two that changed places, are always found, other damage but
+        once in four thousand million times; so is the handle of another store. The queue is for the caller to compare.
+        """
+        if not isinstance(handle, str) or len(handle) != _CHARACTERS:
+            return None
+        try:
+            raw = a2b_base64(handle)
+        except ValueError:
+            return None
+        # What is no base64 is left out, which makes it shorter.
+        if len(raw) != _SIZE or crc32(raw[:-4], self._store) != int.from_bytes(raw[-4:], "little"):
+            return None
+        return Receipt(*_unpack_from(raw))

@@ -145,11 +145,13 @@ class Window:
         self.order.add(message)
 
     def _must_wait(self, message: StoredMessage) -> bool:
+        backlog = self.backlog
+        if not (backlog.tail or backlog.pages or self._is_full()):
+            return False
         if self._fifo:
-            return bool(self.backlog) or self._is_full()
-        if message.place == "ready" or message.place == "backlog":
-            return (bool(self.backlog) or self._is_full()) and not self.order.lacks(message, _QUIET)
-        return False
+            return True
+        ready = message.place == "ready" or message.place == "backlog"
+        return ready and not self.order.lacks(message, _QUIET)
 
     def _is_full(self) -> bool:
         return self._filled() >= self._most or self._ready_bytes >= limits.WINDOW_BYTES

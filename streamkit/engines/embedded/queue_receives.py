@@ -19,6 +19,7 @@ from streamkit.errors import NotFoundError, OverLimitError, StreamKitError
 from streamkit.limits import Limits
 from streamkit.queues.deliveries import delivered, handle_of
 from streamkit.queues.message import ReceivedMessage
+from streamkit.queues.receipt import Receipts
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
 
@@ -34,6 +35,7 @@ class QueueReceives:
         changes: QueueChanges,
         waits: QueueWaits,
         loads: QueueLoads,
+        receipts: Receipts,
         append: Callable[..., int],
     ) -> None:
         self._log = log
@@ -42,6 +44,7 @@ class QueueReceives:
         self._changes = changes
         self._waits = waits
         self._loads = loads
+        self._receipts = receipts
         self._append = append
         self._eager: dict[int, tuple[int, Timer]] = {}
 
@@ -49,31 +52,56 @@ class QueueReceives:
         self, queue: QueueState, max_messages: int, timeout_ms: int, wait_ms: int, attempt_id: str | None
     ) -> list[ReceivedMessage]:
         """See QueueStore."""
-        deadline_ms = self._clock.now_ms() + wait_ms
+        now_ms = self._clock.now_ms()
+        deadline_ms = now_ms + wait_ms
         while True:
             if queue.backlog.pages:
                 await self.expire_on_disk(queue)
                 while queue.lacks_page(max_messages, self._clock.now_ms()):
                     await self._loads.load(queue)
                 self._check_there(queue)
-            change = self._take(queue, max_messages, timeout_ms, attempt_id, waits=wait_ms > 0)
+                now_ms = self._clock.now_ms()
+            # ATOMIC: choosing, hiding, moving and logging are one step
+            change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
             self._loads.refill(queue)
             if change is not None:
-                return await self._hand_out(queue, change)
-            if self._clock.now_ms() >= deadline_ms:
+                break
+            # end ATOMIC
+            if now_ms >= deadline_ms:
                 return []
             await self._waits.wait(queue, deadline_ms)
             self._check_there(queue)
+            now_ms = self._clock.now_ms()
+        answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
+        group = self._append(change, lambda: self._tell(queue, change))
+        self.arm(queue)
+        # end ATOMIC
+        try:
+            await self._log.durable(group)
+        except asyncio.CancelledError:
+            self._release(queue, answer, change)
+            raise
+        return answer
+
+    def _delivery(self, queue: QueueState, message: StoredMessage) -> ReceivedMessage:
+        return delivered(queue, message, handle_of(self._receipts, queue, message))
 
     def _check_there(self, queue: QueueState) -> None:
         if self._changes.by_id.get(queue.queue_id) is not queue:
             raise NotFoundError("queue", queue.name, "it was deleted while a receive waited")
 
     def _take(
-        self, queue: QueueState, max_messages: int, timeout_ms: int, attempt_id: str | None, *, waits: bool
+        self,
+        queue: QueueState,
+        max_messages: int,
+        timeout_ms: int,
+        attempt_id: str | None,
+        now_ms: int,
+        *,
+        waits: bool,
     ) -> MessagesReceived | None:
         self._log.check()
-        self.expire(queue)
+        self.expire(queue, now_ms)
         most = self._limits.in_flight_messages
         if most is not None:
             room = most - queue.in_flight
@@ -82,8 +110,6 @@ class QueueReceives:
                     return None
                 raise OverLimitError(queue.name, most)
             max_messages = min(max_messages, room)
-        # ATOMIC: choosing, hiding, moving and logging are one step
-        now_ms = self._clock.now_ms()
         again = queue.again(attempt_id, now_ms) if attempt_id is not None else None
         target = self.dead_letter_queue(queue)
         if again is not None:
@@ -107,17 +133,6 @@ class QueueReceives:
         self._changes.received(change)
         return change
 
-    async def _hand_out(self, queue: QueueState, change: MessagesReceived) -> list[ReceivedMessage]:
-        answer = [delivered(queue, queue.messages[number]) for number in change.numbers]
-        group = self._append(change, lambda: self._tell(queue, change))
-        self.arm(queue)
-        try:
-            await self._log.durable(group)
-        except asyncio.CancelledError:
-            self._release(queue, answer, change)
-            raise
-        return answer
-
     def _tell(self, queue: QueueState, change: MessagesReceived) -> None:
         target = self._changes.by_id.get(change.dead_letter_queue_id)
         if target is not None:
@@ -136,7 +151,7 @@ class QueueReceives:
         for number, delivery in zip(change.numbers, answer, strict=True):
             message = queue.messages.get(number)
             # Unless it was received again meanwhile, or deleted, it is still this delivery's.
-            if message is not None and handle_of(queue, message) == delivery.receipt_handle:
+            if message is not None and handle_of(self._receipts, queue, message) == delivery.receipt_handle:
                 held.append(number)
         try:
             self._log.check()
@@ -155,9 +170,9 @@ class QueueReceives:
         policy = queue.attributes.redrive_policy
         return None if policy is None else self._changes.by_name.get(policy.dead_letter_queue)
 
-    def expire(self, queue: QueueState) -> None:
+    def expire(self, queue: QueueState, now_ms: int) -> None:
         """Messages that are older than the queue's retention are gone, wherever they stand."""
-        numbers = queue.expired(self._clock.now_ms(), self._limits.message_retention_seconds[1] * 1000)
+        numbers = queue.expired(now_ms, self._limits.message_retention_seconds[1] * 1000)
         if numbers:
             self._log.check()
             change = MessagesDeleted(queue.queue_id, numbers)

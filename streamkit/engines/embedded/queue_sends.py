@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from secrets import token_hex
+from random import Random
 
 import msgspec
 
@@ -31,6 +31,8 @@ class QueueSends:
     def __init__(self, clock: Clock, limits: Limits) -> None:
         self._clock = clock
         self._limits = limits
+        # Seeded by the system: 122 random bits, of which nobody needs to be unable to guess the next.
+        self._random_bits = Random().getrandbits
 
     def check(self, queue: QueueState, entries: Sequence[SendEntry]) -> list[StreamKitError | None]:
         """The error of each entry that is refused alone.
@@ -116,7 +118,7 @@ class QueueSends:
                 if original is not None:
                     results.append(SendResult(original.message_id, None, original.number, duplicate=True))
                     continue
-            message_id = _message_id()
+            message_id = self._message_id()
             if attributes.fifo:
                 of_this_call[key] = Original(message_id, number, now_ms)
             if entry.attributes or entry.group_id is not None or entry.trace_header is not None:
@@ -134,7 +136,6 @@ class QueueSends:
             results.append(SendResult(message_id, None, number if attributes.fifo else None))
         return Staged(change, results)
 
-
-def _message_id() -> str:
-    digits = token_hex(16)
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+    def _message_id(self) -> str:
+        digits = f"{self._random_bits(128):032x}"
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

@@ -36,6 +36,7 @@ from streamkit.queues import content
 from streamkit.queues.attributes import check_attributes, check_redrive, check_timeout, check_wait
 from streamkit.queues.deliveries import check_extension, delivered, deliveries
 from streamkit.queues.message import QueueAttributes, ReceivedMessage
+from streamkit.queues.receipt import Receipts
 from streamkit.queues.store import QueueDescription, SendEntry, SendResult, VisibilityEntry
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
@@ -55,6 +56,7 @@ class EmbeddedQueues:
         clock: Clock,
         limits: Limits,
         next_id: Callable[[], int],
+        store_id: int,
         pages: QueuePages | None = None,
     ) -> None:
         self._log = log
@@ -66,7 +68,10 @@ class EmbeddedQueues:
         self._by_name = self.changes.by_name
         self._waits = QueueWaits(clock)
         self._loads = QueueLoads(pages, lambda queue: self.by_id.get(queue.queue_id) is queue)
-        self._receives = QueueReceives(log, clock, limits, self.changes, self._waits, self._loads, self._append)
+        self._receipts = Receipts(store_id)
+        self._receives = QueueReceives(
+            log, clock, limits, self.changes, self._waits, self._loads, self._receipts, self._append
+        )
         self._sends = QueueSends(clock, limits)
         self._last_group = 0
 
@@ -100,12 +105,12 @@ class EmbeddedQueues:
         await self._receives.expire_on_disk(queue)
         if self._by_name.get(name) is not queue:
             raise NotFoundError("queue", name, "it was deleted meanwhile")
-        self._receives.expire(queue)
+        self._receives.expire(queue, self._clock.now_ms())
         self._log.check()
         change = storable(QueueUpdated(queue.queue_id, attributes))
         group = self._append(change, lambda: self._waits.wake(queue, 1))
         self.changes.updated(change)
-        self._receives.expire(queue)
+        self._receives.expire(queue, self._clock.now_ms())
         self._receives.move_exhausted(queue)
         self._receives.arm(queue)
         await self._log.durable(max(group, self._last_group))
@@ -203,7 +208,7 @@ class EmbeddedQueues:
         """See QueueStore."""
         queue = self._queue(name)
         self._check_count(receipt_handles)
-        found = deliveries(queue, receipt_handles, self._clock.now_ms())
+        found = deliveries(self._receipts, queue, receipt_handles, self._clock.now_ms())
         numbers = list({message.number: None for message in found if isinstance(message, StoredMessage)})
         if numbers:
             self._log.check()
@@ -222,7 +227,7 @@ class EmbeddedQueues:
         now_ms = self._clock.now_ms()
         results: list[StreamKitError | None] = []
         change = VisibilityChanged(queue.queue_id, now_ms, [], [], {})
-        found = deliveries(queue, [entry.receipt_handle for entry in entries], now_ms)
+        found = deliveries(self._receipts, queue, [entry.receipt_handle for entry in entries], now_ms)
         for message, entry in zip(found, entries, strict=True):
             if message is None:
                 results.append(MessageNotInflightError("(deleted)", name))
@@ -259,8 +264,7 @@ class EmbeddedQueues:
         while following is not None and len(found) < limit:
             messages, following = await self._loads.look(queue, following, limit - len(found), self._clock.now_ms())
             found += [
-                msgspec.structs.replace(delivered(queue, message), receipt_handle="", number=message.number)
-                for message in messages
+                msgspec.structs.replace(delivered(queue, message, ""), number=message.number) for message in messages
             ]
         return found
 
@@ -309,7 +313,7 @@ class EmbeddedQueues:
             self._log.check()
         except StreamKitError:
             return
-        self._receives.expire(queue)
+        self._receives.expire(queue, self._clock.now_ms())
         await self._receives.expire_on_disk(queue)
         self._receives.move_exhausted(queue)
 

@@ -25,6 +25,7 @@ class EmbeddedStores:
         log: Log,
         clock: Clock,
         limits: Limits,
+        store_id: int,
         *,
         cold: ColdRecords | None = None,
         pages: QueuePages | None = None,
@@ -34,7 +35,7 @@ class EmbeddedStores:
         self.limits = limits
         self.last_id = 0
         self.streams = EmbeddedStreams(log, clock, limits, self._next_id, cold)
-        self.queues = EmbeddedQueues(log, clock, limits, self._next_id, pages)
+        self.queues = EmbeddedQueues(log, clock, limits, self._next_id, store_id, pages)
         self.tables = EmbeddedTables(log, clock, limits, self._next_id)
         self._apply: dict[type, Callable[[Any], object]] = {
             c.StreamCreated: self.streams.stream_created,

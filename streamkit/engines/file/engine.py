@@ -103,7 +103,7 @@ class FileEngine:
             )
             cold = ColdStore(files, os.path.join(directory, "streams"), readers)
             queue_files = QueueFiles(files, os.path.join(directory, "queues"), readers)
-            stores = EmbeddedStores(journal, clock, limits, cold=cold, pages=queue_files)
+            stores = EmbeddedStores(journal, clock, limits, known.store_id, cold=cold, pages=queue_files)
 
             def fill() -> None:
                 recovery.load_settled(files, directory, known, stores, cold, queue_files)

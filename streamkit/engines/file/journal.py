@@ -122,7 +122,7 @@ class Journal:
             return
         if self._failure is not None:
             raise self._failed()
-        waiter: asyncio.Future[None] = self._loop.create_future()
+        waiter: asyncio.Future[None] = asyncio.Future(loop=self._loop)
         self._group_of(group).waiters.append(waiter)
         await waiter
         if not self.room.is_set():

@@ -13,13 +13,13 @@ import msgspec
 from streamkit.errors import DirectoryInUseError
 
 NAME = "streamkit.lock"
-_held: set[int] = set()
+_held: set[DirectoryLock] = set()
 
 
 def _let_go_in_child() -> None:
     # A child that lives on must not keep the directory from whoever comes after its dead parent.
-    for fd in _held:
-        os.close(fd)
+    for lock in _held:
+        lock.let_go_in_child()
     _held.clear()
 
 
@@ -50,6 +50,7 @@ class DirectoryLock:
         """
         self._directory = directory
         self._pid = os.getpid()
+        self._is_ours = True
         path = os.path.join(directory, NAME)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -60,7 +61,7 @@ class DirectoryLock:
             if not isinstance(error, BlockingIOError):
                 raise
             raise DirectoryInUseError(directory, holder) from None
-        _held.add(self._fd)
+        _held.add(self)
         # Who holds it is a courtesy, for which a full disk may have no room.
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
@@ -72,14 +73,20 @@ class DirectoryLock:
         Raises:
             DirectoryInUseError: this is not the process that took the lock.
         """
-        if os.getpid() != self._pid:
+        # HOT: before every change; asking for the process id would be a system call.
+        if not self._is_ours:
             raise DirectoryInUseError(self._directory, f"process {self._pid}, of which this one is a forked child")
 
     def release(self) -> None:
         """Let go. In a forked child, which never had it, nothing happens."""
-        if self._fd in _held and os.getpid() == self._pid:
-            _held.discard(self._fd)
+        if self in _held:
+            _held.discard(self)
             os.close(self._fd)
+
+    def let_go_in_child(self) -> None:
+        """This is a forked child now."""
+        self._is_ours = False
+        os.close(self._fd)
 
 
 @contextlib.contextmanager

@@ -336,7 +336,8 @@ def load(files: ReadOnlyFiles, directory: str, clock: Clock, limits: Limits, exe
         try:
             cold = FollowedCold(files, os.path.join(directory, "streams"), executor)
             queue_files = QueueFiles(files, os.path.join(directory, "queues"), executor)
-            stores = EmbeddedStores(ReadOnlyLog(url_of(directory)), clock, limits, cold=cold, pages=queue_files)
+            log = ReadOnlyLog(url_of(directory))
+            stores = EmbeddedStores(log, clock, limits, found.known.store_id, cold=cold, pages=queue_files)
             view = View(files, directory, found, stores, cold, queue_files)
             view.fill(clock)
         except BaseException as error:

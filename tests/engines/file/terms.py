@@ -47,7 +47,7 @@ def message_ids() -> Iterator[None]:
     """The same ids in every run, so that two engines that did the same hold the same."""
     numbers = count(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue_sends, "_message_id", lambda: f"message-{next(numbers)}")
+        patch.setattr(queue_sends.QueueSends, "_message_id", lambda _: f"message-{next(numbers)}")
         yield
 
 
