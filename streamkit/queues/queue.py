@@ -363,15 +363,8 @@ class Queue(Generic[T]):
 
     async def _send(self, entries: list[SendEntry]) -> list[SendResult]:
         results = await self._store.send_messages(self.name, entries)
-        sent = duplicates = 0
-        for result in results:
-            if result.error is None:
-                sent += 1
-                if result.duplicate:
-                    duplicates += 1
-        self._count("NumberOfMessagesSent", sent)
-        if duplicates:
-            self._count("NumberOfDeduplicatedSentMessages", duplicates)
+        self._count("NumberOfMessagesSent", len([1 for result in results if result.error is None]))
+        self._count("NumberOfDeduplicatedSentMessages", len([1 for result in results if result.duplicate]))
         return results
 
     def _count(self, what: str, count: int) -> None:

@@ -202,7 +202,8 @@ class FileQueueMachine(QueueMachine):
         async def again() -> None:
             old, at = self.engine, self.scratch / str(self.lives)
             self.lives += 1
-            await asyncio.to_thread(shutil.copytree, at, self.scratch / str(self.lives))
+            copied = shutil.ignore_patterns("*.new")  # Segments that are being made.
+            await asyncio.to_thread(shutil.copytree, at, self.scratch / str(self.lives), ignore=copied)
             await old.aclose()
             (self.scratch / str(self.lives) / "streamkit.lock").unlink(missing_ok=True)
             self.engine = await self.open()

@@ -256,6 +256,9 @@ Change = (
     | ItemsWritten
 )
 
+WRITTEN_IS_ENOUGH = frozenset({MessagesReceived, MessagesReleased})
+"""What need not be synced before it counts: it must outlive this process, in which the receiver is, not the machine."""
+
 QUEUE_CHANGES = (
     QueueCreated,
     QueueUpdated,

@@ -12,8 +12,9 @@ from the header's, so it covers the number and the place as well; the header's b
 that holds a frame of another store's journal is not mistaken for one. Frames are numbered without a gap through all
 segments. Checksums are CRC-32C.
 
-``unsynced`` is how many of the frames just before were not known to be on disk when this one was written: none with
-durability "fsync". Where fewer are synced a power loss may take a frame and leave a later one, and that is no damage.
+``unsynced`` is how many of the frames just before were not known to be on disk when this one was written: with
+durability "fsync" only groups of receives. There a power loss may take a frame and leave a later one, and that is no
+damage.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ SEGMENT_HEADER_SIZE = 64
 DATA = 0
 SEAL = 1
 """The last frame of a segment that has a successor."""
+WRITTEN = 2
+"""Data of an owner who acknowledges what is only written: durability "interval" or "memory"."""
 
 _CHECKED_AT_ONCE = 64 * 1024
 _TRACES_KEPT = 1024 * 1024

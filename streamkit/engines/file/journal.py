@@ -1,5 +1,6 @@
 """The journal: is it on disk? One frame, one write and one sync per commit group.
 
+A group of receives alone is written and not synced: the next sync, within 50 ms, takes it along (docs/adr/0018).
 What is appended while a commit is in flight is the next group: no timer, no lingering. A commit runs on the event loop
 while the disk is fast, else, and if it is large, in a thread that the loop lends the GIL (docs/adr/0003).
 HOT: `python -m benchmarks --only append`, `--only puts`, `--only queue`, `--only table`.
@@ -8,7 +9,6 @@ HOT: `python -m benchmarks --only append`, `--only puts`, `--only queue`, `--onl
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,30 +21,18 @@ from streamkit.engines.base import Durability
 from streamkit.engines.embedded.changes import Change, plain
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file import offload
+from streamkit.engines.file.commit_group import CommitGroup
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.segment import NextSegment, NoRoomError, Position, Segment, close_quietly, retire_segments
 from streamkit.errors import ClosedError, DiskFullError, JournalFailedError
 from streamkit.limits import MIB
 
-_log = logging.getLogger("streamkit.engine")
 _FRAME_OVERHEAD = framing.FRAME_HEADER_SIZE + 8 + framing.SEAL_SIZE  # With padding, and the seal that may follow.
 _SLOW_SYNC_SECONDS = 0.0005
 _INLINE_BYTES = MIB
 _INTERVAL_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 _encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
-
-
-class _Group:
-    """Changes that commit as one frame."""
-
-    __slots__ = ("callbacks", "changes", "cuts", "waiters")
-
-    def __init__(self) -> None:
-        self.changes: list[Change] = []
-        self.callbacks: list[Callable[[], None]] = []
-        self.waiters: list[asyncio.Future[None]] = []
-        self.cuts: list[asyncio.Future[Position]] = []
 
 
 class Journal:
@@ -78,8 +66,8 @@ class Journal:
         self._segment = segment
         self._durability = durability
         self._loop = asyncio.get_running_loop()
-        self._gathering = _Group()
-        self._waiting: list[_Group] = []
+        self._gathering = CommitGroup()
+        self._waiting: list[CommitGroup] = []
         self._in_flight = False
         self._scheduled = False
         self._parked: asyncio.TimerHandle | None = None
@@ -109,10 +97,7 @@ class Journal:
 
     def append(self, change: Change, on_durable: Callable[[], None] | None = None) -> int:
         """See Log."""
-        group = self._gathering
-        group.changes.append(change)
-        if on_durable is not None:
-            group.callbacks.append(on_durable)
+        self._gathering.add(change, on_durable)
         self._schedule()
         return self.group
 
@@ -122,7 +107,7 @@ class Journal:
             return
         if self._failure is not None:
             raise self._failed()
-        waiter: asyncio.Future[None] = asyncio.Future(loop=self._loop)
+        waiter: asyncio.Future[None] = self._loop.create_future()
         self._group_of(group).waiters.append(waiter)
         await waiter
         if not self.room.is_set():
@@ -191,13 +176,13 @@ class Journal:
     def _position(self) -> Position:
         return Position(self._segment.number, self._segment.end, self.durable_group + 1)
 
-    def _group_of(self, number: int) -> _Group:
+    def _group_of(self, number: int) -> CommitGroup:
         # The last of those that wait is number ``self.group - 1``.
         return self._gathering if number == self.group else self._waiting[number - self.group]
 
     def _end_group(self) -> None:
         self._waiting.append(self._gathering)
-        self._gathering = _Group()
+        self._gathering = CommitGroup()
         self.group += 1
 
     def _schedule(self) -> None:
@@ -224,35 +209,36 @@ class Journal:
         except Exception as error:
             return self._fail(error)
         size = len(payload) + _FRAME_OVERHEAD
+        synced = self._durability == "fsync" and self._waiting[0].synced
         self._in_flight = True
         if self._segment.end + size > self._segment.size:
-            self._commit_in_next(payload, size)
+            self._commit_in_next(payload, size, synced)
         elif size <= _INLINE_BYTES and self._sync_seconds < _SLOW_SYNC_SECONDS:
             try:
-                written = self._write(self._segment, payload)
+                written = self._write(self._segment, payload, synced)
             except Exception as error:
                 self._fail(error)
             else:
                 self._committed(written)
         else:
             segment = self._segment
-            self._finish(offload.start(self._executor, lambda: self._write(segment, payload)))
+            self._finish(offload.start(self._executor, lambda: self._write(segment, payload, synced)))
         return None
 
     def _resume(self, _: object) -> None:
         self._in_flight = False
         self._schedule()
 
-    def _commit_in_next(self, payload: bytes, size: int) -> None:
+    def _commit_in_next(self, payload: bytes, size: int, synced: bool) -> None:
         if self._next.making is not None:
             # It is the very segment that is needed.
-            self._next.making.add_done_callback(lambda _: self._commit_in_next(payload, size))
+            self._next.making.add_done_callback(lambda _: self._commit_in_next(payload, size, synced))
             return
         self._next.claim(self._segment.number + 1)
 
         def write() -> int:
             self._roll(size)
-            return self._write(self._segment, payload)
+            return self._write(self._segment, payload, synced)
 
         self._finish(offload.start(self._executor, write))
 
@@ -289,14 +275,14 @@ class Journal:
     def _frame(self, kind: int, segment: Segment, payload: bytes) -> tuple[bytes, bytes, bytes]:
         unsynced = self.durable_group - self._synced_group
         number = self.durable_group + 1
-        behind = framing.TERMINATOR if kind == framing.DATA else b""
+        behind = b"" if kind == framing.SEAL else framing.TERMINATOR
         place = (kind, segment.number, number)
         return framing.frame_parts(*place, payload, store_id=self._store_id, unsynced=unsynced, behind=behind)
 
-    def _write(self, segment: Segment, payload: bytes) -> int:
-        parts = self._frame(framing.DATA, segment, payload)
+    def _write(self, segment: Segment, payload: bytes, synced: bool) -> int:
+        parts = self._frame(framing.DATA if self._durability == "fsync" else framing.WRITTEN, segment, payload)
         self._files.write_parts(segment.fd, parts, segment.end)
-        if self._durability == "fsync":
+        if synced:
             # INVARIANT: test_acknowledged_only_after_a_sync_that_began_after_the_write
             before = time.perf_counter()
             self._files.sync(segment.fd)
@@ -304,7 +290,7 @@ class Journal:
             took = min(time.perf_counter() - before, 2 * _SLOW_SYNC_SECONDS)
             self._sync_seconds += (took - self._sync_seconds) / 8
             self._synced_group = self.durable_group + 1
-        else:
+        elif self._durability != "fsync":
             self._sync_seconds = 0.0
         segment.end += (size := sum(map(len, parts)) - len(framing.TERMINATOR))
         return size
@@ -326,29 +312,20 @@ class Journal:
         self.durable_group += 1
         self.bytes_since_cut += size
         self._in_flight = False
-        for callback in group.callbacks:
-            try:
-                callback()
-            except Exception:
-                # It is durable all the same, and whoever waits for it must hear so.
-                _log.exception("a callback of a durable change failed")
-        for waiter in group.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        for cut in group.cuts:
-            if not cut.done():
-                cut.set_result(self._position())
+        group.committed(self._position)
         if self._waiting or self._gathering.changes or self._sync_wanted:
             self._schedule()
         if self._segment.is_begun and not self._closed:
             self._next.prepare(self._segment.number + 1)
-        if self._durability == "interval" and self._sync_timer is None and not self._closed:
+        unsynced = self._durability != "memory" and self._synced_group < self.durable_group
+        if unsynced and self._sync_timer is None and not self._closed:
             self._sync_timer = self._loop.call_later(_INTERVAL_SECONDS, self._sync_due)
         self.on_growth()
 
     def _sync_due(self) -> None:
         self._sync_timer = None
-        self._want_sync()
+        if self._synced_group < self.durable_group:
+            self._want_sync()
 
     def _want_sync(self) -> None:
         self._sync_wanted = True
@@ -384,7 +361,7 @@ class Journal:
         groups = (*self._waiting, self._gathering)
         waiters: list[asyncio.Future[Any]] = [*self._sync_waiters]
         for group in groups:
-            waiters += [*group.waiters, *group.cuts]
+            waiters += group.all_waiting()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(self._failed())

@@ -1,10 +1,10 @@
 """The journal as somebody reads it who does not own it: frame after frame, while the owner goes on writing.
 
-What was acknowledged is what is shown. An owner that syncs before it acknowledges leaves ``unsynced`` 0 in every frame,
-which proves the frames before it; of the newest one there is no proof, so the reader syncs the segment itself before
-it shows it. It has the segment open since before it saw the frame, so a write-back that failed since then is reported
-to it as well; only one that failed before the segment was opened is not, and then the frame is one that the next owner
-will find and keep. An owner that acknowledges what is only written says so by its frames, and then that is shown.
+What was acknowledged is what is shown. Of an owner that syncs before it acknowledges the newest frame may not be on
+disk yet, so the reader syncs the segment itself before it shows it. It has the segment open since before it saw the
+frame, so a write-back that failed since then is reported to it as well; only one that failed before the segment was
+opened is not, and then the frame is one that the next owner will find and keep. An owner that acknowledges what is only
+written says so by its frames, and then that is shown.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class JournalTail:
         groups: list[Group] = []
         fd, position = self._fd, self.position
         opened: list[int] = []
-        unsynced, newest = 0, fd
+        kind, newest = framing.DATA, fd
         size = 0
         try:
             while size < _BYTES_AT_ONCE:
@@ -99,15 +99,15 @@ class JournalTail:
                     if frame.kind == framing.SEAL:
                         break
                     groups.append(self._group(frame, position.segment))
-                    unsynced, newest = frame.unsynced, fd
+                    kind, newest = frame.kind, fd
                     position = Position(position.segment, frame.end, frame.number + 1)
                 if found[-1].kind == framing.SEAL:
-                    # The next one is there before this one is sealed. A frame in it proves this one, a seal does not.
+                    # The next one is there before this one is sealed.
                     fd = self._opened(position.segment + 1)
                     opened.append(fd)
                     position = Position(position.segment + 1, framing.SEGMENT_HEADER_SIZE, position.number)
             # INVARIANT: test_what_was_written_but_not_synced_is_not_shown
-            if groups and not unsynced:
+            if groups and kind == framing.DATA:
                 self._prove(newest)
         except BaseException:
             for descriptor in opened:
@@ -119,7 +119,7 @@ class JournalTail:
                 self._files.close(descriptor)
         self._fd, self.position, self.at_end = fd, position, size < _BYTES_AT_ONCE
         if groups:
-            self.acknowledged_unsynced = unsynced > 0
+            self.acknowledged_unsynced = kind == framing.WRITTEN
         return groups
 
     def check_end(self) -> None:

@@ -91,7 +91,7 @@ async def test_replay_equals_live(tmp_path: Path) -> None:
                     await work.step()
                 live = await contents(engine)
                 copy = tmp_path / f"{seed}-{number}"
-                shutil.copytree(tmp_path / f"{seed}", copy)
+                shutil.copytree(tmp_path / f"{seed}", copy, ignore=shutil.ignore_patterns("*.new"))
                 then = ManualClock(clock.now_ms())
                 async with opened(copy, then) as again:
                     assert await contents(again) == live, f"seed {seed}, {number}"
