@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamkit.queues import backlog
+from streamkit.queues import backlog, deduplication
 
 
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,3 +14,4 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "_PAGE_MESSAGES", 2)
     monkeypatch.setattr(backlog, "_FEW_MESSAGES", 1)
     monkeypatch.setattr(backlog, "_LEFT_OVER", 1)
+    monkeypatch.setattr(deduplication, "_FEW_IDS", 2)

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 
-from streamkit.engines.file import cold, manifest, queue_files, snapshot
+from streamkit.engines.file import cold, id_files, manifest, queue_files, snapshot
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file.files import DiskFiles, read_file
 from streamkit.engines.file.readonly_files import ReadOnlyFiles
@@ -88,6 +88,8 @@ class _Copy:
             for queue in known.queues:
                 if queue.snapshot:
                     self._file(os.path.join("queues", snapshot.file_name(queue.queue_id, queue.snapshot)), None)
+                for serial in queue.ids:
+                    self._file(os.path.join("queues", id_files.file_name(queue.queue_id, serial)), None)
                 for pages in queue.files:
                     self._file(os.path.join("queues", queue_files.file_name(queue.queue_id, pages.serial)), pages.size)
             for table in known.tables:

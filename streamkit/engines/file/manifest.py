@@ -87,6 +87,8 @@ class QueueEntry(msgspec.Struct, frozen=True):
     """Its serial; 0: the queue was empty."""
     files: tuple[QueueFile, ...] = ()
     """By serial, which is also by the numbers of their messages."""
+    ids: tuple[int, ...] = ()
+    """The serials of the files of what deduplication remembers, in the order in which they were written."""
 
 
 class TableEntry(msgspec.Struct, frozen=True):

@@ -9,13 +9,14 @@ import msgspec
 
 from streamkit.engines.embedded.items import Items, Layer
 from streamkit.engines.embedded.stores import EmbeddedStores
-from streamkit.engines.file import block, manifest, snapshot
+from streamkit.engines.file import block, id_files, manifest, snapshot
 from streamkit.engines.file.cold import ColdStore, Move
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.queue_files import Written
 from streamkit.engines.file.segment import Position
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.queues import settled
+from streamkit.queues.deduplication import FiledIds
 from streamkit.queues.visibility import QueueState
 from streamkit.streams.shard import Shard
 from streamkit.streams.state import StreamState
@@ -37,6 +38,8 @@ class Plan:
         """Files of records may grow."""
         self.moves: list[Move] = []
         self.queues: list[Written] = []
+        self.ids: dict[int, FiledIds] = {}
+        """Of FIFO queues, by queue."""
         self._changed_queues: list[int] = []
         self._snapshots: list[tuple[int, int, bytes]] = []
         self._tables: list[_TableMove] = []
@@ -99,19 +102,24 @@ class Plan:
     def _queue(
         self, queue: QueueState, old: manifest.QueueEntry | None, now_ms: int, next_serial: Callable[[], int]
     ) -> manifest.QueueEntry:
-        number, files = (0, ()) if old is None else (old.snapshot, old.files)
+        number, files, ids = (0, (), ()) if old is None else (old.snapshot, old.files, old.ids)
         if queue.changed:
             self._changed_queues.append(queue.queue_id)
             filing = settled.take_aside(queue, next_serial)
             if filing is not None:
                 self.queues.append(Written(queue.queue_id, filing))
+            filed_ids = queue.deduplication.take_aside(next_serial, now_ms)
             number = 0
             if not snapshot.is_empty(queue):
                 number = next_serial()
                 self._snapshots.append((queue.queue_id, number, snapshot.encode(queue, now_ms)))
             files = tuple(file for file in files if file.serial in queue.backlog.files)
+            ids = tuple(serial for serial in ids if serial in queue.deduplication.files)
+            if filed_ids is not None:
+                self.ids[queue.queue_id] = filed_ids
+                ids = (*ids, filed_ids.serial)
         return manifest.QueueEntry(
-            queue.queue_id, queue.name, queue.created_ms, queue.attributes, queue.last_number, number, files
+            queue.queue_id, queue.name, queue.created_ms, queue.attributes, queue.last_number, number, files, ids
         )
 
     def _table(
@@ -138,6 +146,8 @@ class Plan:
             queue = stores.queues.by_id.get(queue_id)
             if queue is not None:
                 settled.put_back(queue, filings.get(queue_id))
+                if queue_id in self.ids:
+                    queue.deduplication.put_back(self.ids[queue_id])
 
     def adopt(self, stores: EmbeddedStores, cold_store: ColdStore) -> None:
         """All of it is written: what was moved leaves memory."""
@@ -154,6 +164,9 @@ class Plan:
             queue = stores.queues.by_id.get(written.queue_id)
             if queue is not None:
                 settled.adopt(queue, written.filing)
+        for queue_id, filed_ids in self.ids.items():
+            if queue_id in stores.queues.by_id:
+                stores.queues.by_id[queue_id].deduplication.adopt(filed_ids)
         for moved in self._tables:
             table = stores.tables.by_id.get(moved.table_id)
             if table is not None:
@@ -168,6 +181,8 @@ class Plan:
         """Snapshots and items, and last the manifest, which makes all of it count at once."""
         for queue_id, number, body in self._snapshots:
             snapshot.save(files, os.path.join(directory, "queues"), queue_id, number, body)
+        for queue_id, filed_ids in self.ids.items():
+            id_files.save(files, os.path.join(directory, "queues"), queue_id, filed_ids)
         for table in self._tables:
             table.base.apply(table.layer.entries(), afresh=table.afresh)
         moved = {(move.stream_id, move.shard): move.files for move in self.moves}

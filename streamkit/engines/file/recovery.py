@@ -17,7 +17,7 @@ from streamkit.engines.embedded.changes import Change
 from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.file import frame as framing
-from streamkit.engines.file import manifest, snapshot
+from streamkit.engines.file import id_files, manifest, snapshot
 from streamkit.engines.file.cold import ColdStore
 from streamkit.engines.file.files import Files, read_file, replace_file
 from streamkit.engines.file.queue_files import QueueFiles
@@ -93,7 +93,9 @@ def load_queue(files: Files, directory: str, entry: manifest.QueueEntry, queue_f
     pages = {
         file.serial: queue_files.index(entry.queue_id, file, settled.pages.get(file.serial)) for file in entry.files
     }
-    settled.fill(queue, pages)
+    folder = os.path.join(directory, "queues")
+    ids = {serial: id_files.load(files, folder, entry.queue_id, serial) for serial in entry.ids}
+    settled.fill(queue, pages, ids)
     queue.changed = False
     return queue
 

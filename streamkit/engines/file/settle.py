@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from streamkit.clock import wake
 from streamkit.engines.embedded.stores import EmbeddedStores
-from streamkit.engines.file import cold, manifest, offload, snapshot
+from streamkit.engines.file import cold, id_files, manifest, offload, snapshot
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.journal import Journal
 from streamkit.engines.file.plan import Plan
@@ -232,6 +232,7 @@ def _remove_strangers(files: Files, directory: str, cold_store: cold.ColdStore, 
     )
     of_queues = {snapshot.file_name(queue.queue_id, queue.snapshot) for queue in known.queues}
     of_queues |= {file_name(queue.queue_id, file.serial) for queue in known.queues for file in queue.files}
+    of_queues |= {id_files.file_name(queue.queue_id, serial) for queue in known.queues for serial in queue.ids}
     tables = {f"{table.table_id}.sqlite" for table in known.tables}
     for folder, kept in (("queues", of_queues), ("tables", tables)):
         path = os.path.join(directory, folder)

@@ -1,5 +1,5 @@
 """A queue as one file, as it stood at the manifest's position of the journal: its messages that no other file has, what
-became of those that were filed, and what deduplication and receive attempts remember.
+became of those that were filed, what deduplication remembers that no other file has, and receive attempts.
 
 The checksum covers the file's name as well, so one queue's file is not taken for another's.
 """
@@ -16,7 +16,7 @@ from streamkit.engines.file.frame import checksum
 from streamkit.errors import CorruptLogError
 from streamkit.queues.attempts import Attempt
 from streamkit.queues.backlog import Page, PageState
-from streamkit.queues.deduplication import Remembered
+from streamkit.queues.deduplication import Key, Original
 from streamkit.queues.settled import restore, unfiled
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
@@ -28,15 +28,15 @@ class Snapshot(msgspec.Struct):
     """What a queue's file holds. A file that was written before there were FIFO queues holds the messages alone."""
 
     messages: list[StoredMessage]
-    deduplication: list[Remembered] = []
+    ids: list[tuple[Key, Original]] = []
     attempts: list[Attempt] = []
     pages: dict[int, list[PageState]] = {}
     """Of each file, by serial. A file that is not mentioned is as it was written."""
 
-    def fill(self, queue: QueueState, files: dict[int, list[Page]]) -> None:
-        """Put it, and the pages of the queue's files, into an empty queue."""
+    def fill(self, queue: QueueState, files: dict[int, list[Page]], ids: dict[int, list[tuple[Key, Original]]]) -> None:
+        """Put it, and what the queue's other files hold, into an empty queue."""
         restore(queue, self.messages, files)
-        queue.deduplication.adopt(self.deduplication)
+        queue.deduplication.restore(ids, self.ids)
         queue.attempts.adopt(self.attempts)
 
 
@@ -59,7 +59,7 @@ def encode(queue: QueueState, now_ms: int) -> bytes:
     return _encode(
         Snapshot(
             unfiled(queue),
-            list(queue.deduplication.entries(now_ms)),
+            queue.deduplication.unfiled(now_ms),
             queue.attempts.entries(now_ms),
             queue.backlog.states(),
         )

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from streamkit.engines.embedded.changes import Change
-from streamkit.engines.file import block, cold, manifest, queue_files, snapshot
+from streamkit.engines.file import block, cold, id_files, manifest, queue_files, snapshot
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file.files import Files, read_file
 from streamkit.engines.file.lock import nobody_owns
@@ -226,6 +226,11 @@ class _Verifier:
             path = os.path.join(folder, queue_files.file_name(queue.queue_id, file.serial))
             with self._looking(path):
                 number = self._pages(queue, file, settled.pages.get(file.serial), present, path, number)
+        for serial in queue.ids:
+            path = os.path.join(folder, id_files.file_name(queue.queue_id, serial))
+            with self._looking(path):
+                id_files.load(self.files, folder, queue.queue_id, serial)
+                self.report.bytes += os.path.getsize(path)
         if max(number, max(present, default=0)) > queue.last_number:
             at = os.path.join(self.directory, manifest.NAME)
             self._found("damage", at, 0, f"queue {queue.name!r} has a message with a number that was never given")
