@@ -7,9 +7,8 @@ the window outlasts the message: what was received and deleted is remembered all
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -23,18 +22,19 @@ Key = str | tuple[str, str]
 
 
 class Original(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The message that the repeats of an id stand for. The field order is a storage format: append, never reorder."""
+    """The message that the repeats of a key stand for. The field order is a storage format: append, never reorder."""
 
+    key: Key
     message_id: str
     number: int
     sent_ms: int
 
 
 class FiledIds(msgspec.Struct, eq=False):
-    """Ids on their way to a file, in the order in which they were sent."""
+    """Ids on their way to a file, in the order in which they were sent; there is at least one."""
 
     serial: int
-    entries: list[tuple[Key, Original]]
+    originals: deque[Original]
 
 
 class Deduplication:
@@ -49,12 +49,12 @@ class Deduplication:
 
     def __init__(self) -> None:
         self._originals: OrderedDict[Key, Original] = OrderedDict()
+        # The newest of these, in no file. There may be 100,000 of them when they are taken aside, at once.
+        self._unfiled: deque[Original] = deque()
         self.files: dict[int, int] = {}
         """Those that hold ids, by serial, and when the newest of a file's messages was sent."""
         self.filing: FiledIds | None = None
         """What is on its way to a file."""
-        self._unfiled = 0
-        """So many of the newest ids are in no file."""
 
     def __len__(self) -> int:
         """How many are kept, also those whose window has passed since something was last sent."""
@@ -65,22 +65,23 @@ class Deduplication:
         original = self._originals.get(key)
         return original if original is not None and _is_current(original, now_ms) else None
 
-    def add(self, key: Key, original: Original) -> None:
-        """A message was sent under this id, which was not known."""
+    def add(self, original: Original) -> None:
+        """A message was sent under a key that was not known."""
         originals = self._originals
         while originals and not _is_current(next(iter(originals.values())), original.sent_ms):
             originals.popitem(last=False)
-        if originals.pop(key, None) is not None:
-            self._unfiled = len(originals)  # Nobody knows where it stood.
-        originals[key] = original
-        self._unfiled += 1
+        originals.pop(original.key, None)
+        originals[original.key] = original
+        self._unfiled.append(original)
+        if len(self._unfiled) > len(originals):
+            self._unfiled.popleft()  # Nobody settles them, and they are not worth it any more.
 
     def clear(self) -> None:
         """The queue was purged, or its scope changed: then nothing that was sent before is compared any more."""
         self._originals.clear()
+        self._unfiled.clear()
         self.files.clear()
         self.filing = None
-        self._unfiled = 0
 
     # ---- to disk and back
 
@@ -88,38 +89,35 @@ class Deduplication:
         """What is worth a file now. ``adopt`` or ``put_back`` follows before the next call."""
         for serial in [serial for serial, newest_ms in self.files.items() if now_ms - newest_ms >= WINDOW_MS]:
             del self.files[serial]
-        entries = self.unfiled(now_ms)
-        if len(entries) < _FEW_IDS:
+        if len(self._unfiled) < _FEW_IDS:
             return None
-        self.filing = FiledIds(next_serial(), entries)
-        self._unfiled = 0
+        self.filing = FiledIds(next_serial(), self._unfiled)
+        self._unfiled = deque()
         return self.filing
 
     def adopt(self, filed: FiledIds) -> None:
         """It is written."""
         if self.filing is filed:
             self.filing = None
-            self.files[filed.serial] = max(original.sent_ms for _, original in filed.entries)
+            self.files[filed.serial] = filed.originals[-1].sent_ms
 
     def put_back(self, filed: FiledIds) -> None:
         """It was not written."""
         if self.filing is filed:
             self.filing = None
-            self._unfiled += len(filed.entries)
+            self._unfiled.extendleft(reversed(filed.originals))
 
-    def unfiled(self, now_ms: int) -> list[tuple[Key, Original]]:
+    def unfiled(self, now_ms: int) -> list[Original]:
         """What no file holds or will hold, in order: for a snapshot."""
-        newest = islice(reversed(self._originals.items()), self._unfiled)
-        return [entry for entry in newest if _is_current(entry[1], now_ms)][::-1]
+        return [original for original in self._unfiled if _is_current(original, now_ms)]
 
-    def restore(self, files: dict[int, list[tuple[Key, Original]]], unfiled: Iterable[tuple[Key, Original]]) -> None:
+    def restore(self, files: dict[int, list[Original]], unfiled: Sequence[Original]) -> None:
         """Take what was settled, before anything else happens."""
         for serial in sorted(files):
-            self._originals.update(files[serial])
-            self.files[serial] = max((original.sent_ms for _, original in files[serial]), default=0)
-        for key, original in unfiled:
-            self._originals[key] = original
-            self._unfiled += 1
+            self._originals.update((original.key, original) for original in files[serial])
+            self.files[serial] = files[serial][-1].sent_ms
+        self._originals.update((original.key, original) for original in unfiled)
+        self._unfiled.extend(unfiled)
 
 
 def _is_current(original: Original, now_ms: int) -> bool:

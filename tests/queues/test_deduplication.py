@@ -33,8 +33,8 @@ class Disk:
     """What was settled of it: files, and what a snapshot holds."""
 
     def __init__(self) -> None:
-        self.files: dict[int, list[tuple[Key, Original]]] = {}
-        self.snapshot: list[tuple[Key, Original]] = []
+        self.files: dict[int, list[Original]] = {}
+        self.snapshot: list[Original] = []
         self.serials = count(1)
 
     def settle(self, memory: Deduplication, now_ms: int, *, fails: bool) -> None:
@@ -46,7 +46,7 @@ class Disk:
         self.snapshot = memory.unfiled(now_ms)
         self.files = {serial: entries for serial, entries in self.files.items() if serial in memory.files}
         if filed is not None:
-            self.files[filed.serial] = filed.entries
+            self.files[filed.serial] = list(filed.originals)
             memory.adopt(filed)
 
     def reopened(self) -> Deduplication:
@@ -72,8 +72,8 @@ def test_it_is_a_dictionary_with_a_window(steps: list[tuple[Key, int, str]]) -> 
             expected = None
         assert memory.find(key, now_ms) == expected
         if expected is None:
-            known[key] = Original(f"m{number}", number, now_ms)
-            memory.add(key, known[key])
+            known[key] = Original(key, f"m{number}", number, now_ms)
+            memory.add(known[key])
         recent = {key: original for key, original in known.items() if now_ms - original.sent_ms < WINDOW_MS}
         for key in known:
             assert memory.find(key, now_ms) == recent.get(key)
@@ -88,10 +88,10 @@ def test_an_id_is_written_once() -> None:
     written: list[Key] = []
     for number in range(100):
         now_ms += WINDOW_MS // 50
-        memory.add(f"{number}", Original("m", number, now_ms))
+        memory.add(Original(f"{number}", "m", number, now_ms))
         before = disk.files.keys()
         disk.settle(memory, now_ms, fails=number % 7 == 0)
-        written += [key for serial in disk.files.keys() - before for key, _ in disk.files[serial]]
+        written += [original.key for serial in disk.files.keys() - before for original in disk.files[serial]]
         assert len(disk.files) <= 18
         assert len(disk.snapshot) < 4
     assert len(written) >= 95
@@ -101,21 +101,21 @@ def test_an_id_is_written_once() -> None:
 def test_what_was_forgotten_while_it_was_written_stays_forgotten() -> None:
     memory = Deduplication()
     for number in range(3):
-        memory.add(f"{number}", Original("m", number, number))
+        memory.add(Original(f"{number}", "m", number, number))
     filed = memory.take_aside(lambda: 1, 3)
     assert filed is not None
     memory.clear()
-    memory.add("new", Original("m", 9, 9))
+    memory.add(Original("new", "m", 9, 9))
     memory.adopt(filed)
     memory.put_back(filed)
     assert memory.files == {}
-    assert memory.unfiled(9) == [("new", Original("m", 9, 9))]
+    assert memory.unfiled(9) == [Original("new", "m", 9, 9)]
 
 
 def test_what_is_too_old_takes_no_memory() -> None:
     memory = Deduplication()
     for number in range(10_000):
-        memory.add(f"id-{number}", Original("m", number, number * 1_000))
+        memory.add(Original(f"id-{number}", "m", number, number * 1_000))
     assert len(memory) == WINDOW_MS // 1_000
 
 
@@ -123,12 +123,12 @@ def test_a_clock_that_is_set_back() -> None:
     """By a little it lengthens the window; by much it ends it: nothing is swallowed for as long as it is wrong."""
     memory = Deduplication()
     now_ms = 1_700_000_000_000
-    original = Original("m", 1, now_ms)
-    memory.add("id", original)
+    original = Original("id", "m", 1, now_ms)
+    memory.add(original)
     assert memory.find("id", now_ms - 60_000) == original
     assert memory.find("id", now_ms - WINDOW_MS) is None
     assert memory.find("id", now_ms - 86_400_000) is None
-    memory.add("other", Original("m2", 2, now_ms - 86_400_000))
+    memory.add(Original("other", "m2", 2, now_ms - 86_400_000))
     assert len(memory) == 1
 
 

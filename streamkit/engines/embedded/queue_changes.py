@@ -108,7 +108,7 @@ class QueueChanges:
             queue.add(message)
             if queue.attributes.fifo and has.deduplication_id is not None:
                 key = queue.deduplication_key(has.group_id, has.deduplication_id)
-                queue.deduplication.add(key, Original(message_id, message.number, sent_ms))
+                queue.deduplication.add(Original(key, message_id, message.number, sent_ms))
 
     def received(self, change: MessagesReceived) -> None:
         """Messages were hidden, and others moved to the dead-letter queue."""

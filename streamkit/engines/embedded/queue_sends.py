@@ -120,7 +120,7 @@ class QueueSends:
                     continue
             message_id = self._message_id()
             if attributes.fifo:
-                of_this_call[key] = Original(message_id, number, now_ms)
+                of_this_call[key] = Original(key, message_id, number, now_ms)
             if entry.attributes or entry.group_id is not None or entry.trace_header is not None:
                 change.particulars[len(change.ids)] = Particulars(
                     entry.group_id,

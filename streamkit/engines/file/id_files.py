@@ -12,12 +12,12 @@ import msgspec
 from streamkit.engines.file.files import Files, read_file, replace_file
 from streamkit.engines.file.frame import checksum
 from streamkit.errors import CorruptLogError
-from streamkit.queues.deduplication import FiledIds, Key, Original
+from streamkit.queues.deduplication import FiledIds, Original
 
 _AT_ONCE = 4096
 """Encoding holds the GIL, for a millisecond or so."""
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[list[tuple[Key, Original]]]).decode
+_decode = msgspec.msgpack.Decoder(list[list[Original]]).decode
 
 
 def file_name(queue_id: int, serial: int) -> str:
@@ -28,12 +28,13 @@ def file_name(queue_id: int, serial: int) -> str:
 def save(files: Files, directory: str, queue_id: int, ids: FiledIds) -> None:
     """Write a file of ids, durably."""
     name = file_name(queue_id, ids.serial)
-    parts = [_encode(ids.entries[start : start + _AT_ONCE]) for start in range(0, len(ids.entries), _AT_ONCE)]
+    originals = list(ids.originals)
+    parts = [_encode(originals[start : start + _AT_ONCE]) for start in range(0, len(originals), _AT_ONCE)]
     body = b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *parts))  # A msgpack array of arrays.
     replace_file(files, os.path.join(directory, name), _checksum(name, body).to_bytes(4, "little") + body)
 
 
-def load(files: Files, directory: str, queue_id: int, serial: int) -> list[tuple[Key, Original]]:
+def load(files: Files, directory: str, queue_id: int, serial: int) -> list[Original]:
     """What a file of ids holds, in the order in which they were sent.
 
     Raises:
@@ -50,9 +51,12 @@ def load(files: Files, directory: str, queue_id: int, serial: int) -> list[tuple
     if len(data) < 4 or _checksum(name, body) != int.from_bytes(data[:4], "little"):
         raise CorruptLogError(path, 0, "the file does not match its checksum")
     try:
-        return [entry for part in _decode(body) for entry in part]
+        entries = [entry for part in _decode(body) for entry in part]
     except msgspec.DecodeError as error:
         raise CorruptLogError(path, 4, f"the file does not decode: {error}") from None
+    if not entries:
+        raise CorruptLogError(path, 4, "the file holds nothing")
+    return entries
 
 
 def _checksum(name: str, body: bytes) -> int:

@@ -16,7 +16,7 @@ from streamkit.engines.file.frame import checksum
 from streamkit.errors import CorruptLogError
 from streamkit.queues.attempts import Attempt
 from streamkit.queues.backlog import Page, PageState
-from streamkit.queues.deduplication import Key, Original
+from streamkit.queues.deduplication import Original
 from streamkit.queues.settled import restore, unfiled
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
@@ -28,12 +28,12 @@ class Snapshot(msgspec.Struct):
     """What a queue's file holds. A file that was written before there were FIFO queues holds the messages alone."""
 
     messages: list[StoredMessage]
-    ids: list[tuple[Key, Original]] = []
+    ids: list[Original] = []
     attempts: list[Attempt] = []
     pages: dict[int, list[PageState]] = {}
     """Of each file, by serial. A file that is not mentioned is as it was written."""
 
-    def fill(self, queue: QueueState, files: dict[int, list[Page]], ids: dict[int, list[tuple[Key, Original]]]) -> None:
+    def fill(self, queue: QueueState, files: dict[int, list[Page]], ids: dict[int, list[Original]]) -> None:
         """Put it, and what the queue's other files hold, into an empty queue."""
         restore(queue, self.messages, files)
         queue.deduplication.restore(ids, self.ids)
