@@ -51,7 +51,7 @@ class FifoOrder:
     it has several, and nothing once it is empty.
     """
 
-    noisy_groups = 0
+    noisy_groups = noisy_ready = noisy_in_flight = 0
 
     def __init__(self) -> None:
         self._groups: dict[str | None, _Group] = {}

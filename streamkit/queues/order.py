@@ -32,6 +32,16 @@ class Order(Protocol):
         """Standard: how many tenants hold so much in flight that others come first. 0 on FIFO queues."""
         ...
 
+    @property
+    def noisy_ready(self) -> int:
+        """How many ready messages these have."""
+        ...
+
+    @property
+    def noisy_in_flight(self) -> int:
+        """How many messages of theirs are in flight."""
+        ...
+
     def add(self, message: StoredMessage) -> None:
         """A message is there, in the place that it names. The numbers of the messages that are added rise."""
         ...
@@ -118,10 +128,16 @@ class StandardOrder:
         return len(self._noisy)
 
     @property
-    def visible_in_quiet_groups(self) -> int:
-        """ApproximateNumberOfMessagesVisibleInQuietGroups; ours is exact. What has no group counts as quiet."""
+    def noisy_ready(self) -> int:
+        """See Order."""
         self._calm()
-        return self._entries() - self._stale - sum(tenant.ready for tenant in self._noisy.values())
+        return sum(tenant.ready for tenant in self._noisy.values())
+
+    @property
+    def noisy_in_flight(self) -> int:
+        """See Order."""
+        self._calm()
+        return sum(tenant.in_flight for tenant in self._noisy.values())
 
     def choose(self) -> Iterator[StoredMessage]:
         """See Order."""

@@ -18,6 +18,7 @@ from streamkit.queues.content import AttributeValue, attributes_of
 from streamkit.queues.handling import Handler
 from streamkit.queues.message import Message
 from streamkit.queues.move_task import MoveTask
+from streamkit.queues.queue_metrics import QueueMetrics, queue_metric
 from streamkit.queues.selection import Where
 from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult, VisibilityEntry
 from streamkit.queues.worker import Worker, WorkerOptions
@@ -51,20 +52,7 @@ class Queue(Generic[T]):
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._counters = {
-            what: self.metric(what)
-            for what in (
-                "NumberOfMessagesSent",
-                "NumberOfMessagesReceived",
-                "NumberOfEmptyReceives",
-                "NumberOfMessagesDeleted",
-                "NumberOfDeduplicatedSentMessages",
-            )
-        }
-        metrics.register_gauge(self.metric("ApproximateNumberOfMessagesVisible"), self._visible)
-        metrics.register_gauge(self.metric("ApproximateNumberOfMessagesNotVisible"), self._not_visible)
-        metrics.register_gauge(self.metric("ApproximateNumberOfMessagesDelayed"), self._delayed)
-        metrics.register_gauge(self.metric("ApproximateAgeOfOldestMessage"), self._age)
+        self._counters = QueueMetrics(name, store, clock, metrics)
 
     def __repr__(self) -> str:
         return f"Queue({self.name!r}, {self.codec!r})"
@@ -163,10 +151,7 @@ class Queue(Generic[T]):
         timeout_ms = None if visibility_timeout is None else milliseconds("visibility_timeout", visibility_timeout)
         wait_ms = None if wait is None else milliseconds("wait", wait)
         received = await self._store.receive_messages(self.name, max_messages, timeout_ms, wait_ms, attempt_id)
-        if received:
-            self._count("NumberOfMessagesReceived", len(received))
-        else:
-            self._count("NumberOfEmptyReceives", 1)
+        self._counters.received(len(received))
         return [Message(message, self.codec) for message in received]
 
     async def peek(self, limit: int = 10) -> list[Message[T]]:
@@ -201,7 +186,7 @@ class Queue(Generic[T]):
         """
         _check_several(messages)
         errors = await self._store.delete_messages(self.name, [_handle(message) for message in messages])
-        self._count("NumberOfMessagesDeleted", errors.count(None))
+        self._counters.deleted(errors.count(None))
         return errors
 
     async def change_visibility(
@@ -345,31 +330,17 @@ class Queue(Generic[T]):
 
     def metric(self, name: str) -> Metric:
         """One of this queue's metrics, such as ``ApproximateNumberOfMessagesVisible``, for an alarm."""
-        return Metric.of("AWS/SQS", name, QueueName=self.name)
+        return queue_metric(self.name, name)
 
-    async def _visible(self) -> float:
-        return (await self.describe()).visible
-
-    async def _not_visible(self) -> float:
-        return (await self.describe()).not_visible
-
-    async def _delayed(self) -> float:
-        return (await self.describe()).delayed
-
-    async def _age(self) -> float | None:
-        oldest_ms = (await self.describe()).oldest_ms
-        # Of an empty queue AWS says nothing, too.
-        return None if oldest_ms is None else max(0, self._clock.now_ms() - oldest_ms) / 1000
+    async def dead_letter_sources(self) -> list[str]:
+        """The queues whose dead-letter queue this is, by name. Mirrors ListDeadLetterSourceQueues."""
+        policies = {queue.name: queue.attributes.redrive_policy for queue in await self._store.describe_queues()}
+        return [name for name, policy in policies.items() if policy and policy.dead_letter_queue == self.name]
 
     async def _send(self, entries: list[SendEntry]) -> list[SendResult]:
         results = await self._store.send_messages(self.name, entries)
-        self._count("NumberOfMessagesSent", len([1 for result in results if result.error is None]))
-        self._count("NumberOfDeduplicatedSentMessages", len([1 for result in results if result.duplicate]))
+        self._counters.sent(entries, results)
         return results
-
-    def _count(self, what: str, count: int) -> None:
-        if count:
-            self._metrics.put(self._counters[what], count, self._clock.now_ms())
 
 
 def _check_whole(what: str, number: int) -> None:

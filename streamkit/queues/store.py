@@ -64,6 +64,11 @@ class QueueDescription(msgspec.Struct, frozen=True):
     """FIFO: message groups that wait for messages in flight."""
     noisy_groups: int = 0
     """Standard: tenants that hold so much in flight that others come first."""
+    visible_in_quiet_groups: int = 0
+    """Of the visible messages, those of the other tenants or of none. While there are noisy tenants what waits on disk
+    counts as theirs, since the first 16 of every other one do not wait there."""
+    not_visible_in_quiet_groups: int = 0
+    """Of the messages in flight, those of the other tenants or of none."""
 
 
 class QueueStore(Protocol):

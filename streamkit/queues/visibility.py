@@ -67,26 +67,29 @@ class QueueState:
         """What waits behind the messages that a receive looks at."""
         return self.window.backlog
 
-    def undated(self) -> Page | None:
-        """A page that has to be looked into before ``describe`` can tell the age of the oldest message."""
-        return self.ages.undated(self.messages, self.backlog, fifo=self.attributes.fifo)
-
     def describe(self, now_ms: int) -> QueueDescription:
-        """Attributes and exact counts."""
-        self.surface(now_ms)
+        """Attributes and exact counts. If ``ages`` has an undated page, it is to be looked into before."""
+        visible = self.visible(now_ms)
         counts, order = self._counts, self.window.order
         return QueueDescription(
             self.name,
             self.queue_id,
             self.created_ms,
             self.attributes,
-            counts["ready"] + counts["backlog"],
+            visible,
             counts["in flight"],
             counts["delayed"],
             self.ages.oldest_ms(self.messages, self.backlog, fifo=self.attributes.fifo),
             order.groups_in_flight,
             order.noisy_groups,
+            self.window.visible_in_quiet_groups,
+            counts["in flight"] - order.noisy_in_flight,
         )
+
+    def visible(self, now_ms: int) -> int:
+        """How many messages are visible."""
+        self.surface(now_ms)
+        return self._counts["ready"] + self._counts["backlog"]
 
     @property
     def in_flight(self) -> int:

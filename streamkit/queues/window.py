@@ -58,6 +58,12 @@ class Window:
             return self._counts["ready"] < max_messages
         return not self._is_full() and sum(1 for _ in islice(self.order.choose(), max_messages)) < max_messages
 
+    @property
+    def visible_in_quiet_groups(self) -> int:
+        """See QueueDescription."""
+        waiting = 0 if self.order.noisy_groups else self._counts["backlog"]
+        return self._counts["ready"] - self.order.noisy_ready + waiting
+
     def is_waiting(self, message: StoredMessage) -> bool:
         """Whether a message in memory is in the tail."""
         if message.place == "backlog":

@@ -106,7 +106,7 @@ class Queue:
         ]
         assert all(map(self.order.is_receivable, self.ready))
         assert self.order.noisy_groups == len(self.noisy)
-        assert self.order.visible_in_quiet_groups == is_noisy.count(False)
+        assert len(is_noisy) - self.order.noisy_ready == is_noisy.count(False)
         assert set(self.order._tenants) == {
             m.group_id for m in (*self.ready, *self.hidden) if m.place != "delayed" and m.group_id is not None
         }
@@ -155,7 +155,8 @@ def test_quiet_tenants_come_before_a_noisy_one() -> None:
     assert queue.order.noisy_groups == 0
     assert numbers(queue.receive(5)) == [1, 2, 3, 4, 5]
     assert queue.order.noisy_groups == 1
-    assert queue.order.visible_in_quiet_groups == 3
+    assert queue.order.noisy_ready == 15
+    assert queue.order.noisy_in_flight == 5
     assert numbers(queue.receive(4)) == [21, 22, 23, 6]
 
 

@@ -268,6 +268,7 @@ async def test_metrics_are_published_once_per_call(make_queue: MakeQueue, metric
         return found.sum, found.sample_count
 
     assert total("NumberOfMessagesSent") == (3, 1)
+    assert total("SentMessageSize") == (3, 3)
     assert total("NumberOfMessagesReceived") == (3, 2)
     assert total("NumberOfMessagesDeleted") == (2, 1)
     assert total("NumberOfEmptyReceives") == (1, 1)
@@ -298,7 +299,27 @@ async def test_the_gauges_of_a_queue_are_registered_once(
         "ApproximateNumberOfMessagesNotVisible": 0,
         "ApproximateNumberOfMessagesDelayed": 1,
         "ApproximateAgeOfOldestMessage": 0,
+        "ApproximateNumberOfGroupsWithInflightMessages": 0,
+        "ApproximateNumberOfNoisyGroups": 0,
+        "ApproximateNumberOfMessagesVisibleInQuietGroups": 1,
+        "ApproximateNumberOfMessagesNotVisibleInQuietGroups": 0,
     }
+
+
+async def test_sizes_are_those_of_bodies_and_attributes(make_queue: MakeQueue, metrics: Metrics) -> None:
+    queue = await make_queue()
+    await queue.send("four", attributes={"name": "value"})
+    sizes = metrics.total(queue.metric("SentMessageSize"))
+    assert sizes is not None
+    assert sizes.sum == len('"four"') + len("name") + len("String") + len("value")
+
+
+async def test_the_sources_of_a_dead_letter_queue(make_queue: MakeQueue) -> None:
+    dead, _ = await make_queue("dead"), await make_queue("none")
+    for name in ("b", "a"):
+        await make_queue(name, dead="dead")
+    assert await dead.dead_letter_sources() == ["a", "b"]
+    assert await (await make_queue("other")).dead_letter_sources() == []
 
 
 async def test_what_was_refused_is_not_counted_as_sent(

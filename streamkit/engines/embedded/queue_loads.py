@@ -103,7 +103,8 @@ class QueueLoads:
         Raises:
             StorageError: what is on disk cannot be read.
         """
-        while (page := queue.undated()) is not None:
+        fifo = queue.attributes.fifo
+        while (page := queue.ages.undated(queue.messages, queue.backlog, fifo=fifo)) is not None:
             read = await self.read(queue, page)
             first = min(read.values(), key=attrgetter("number"), default=None)
             if first is not None and first.number not in page.left:

@@ -70,7 +70,7 @@ class QueueWaits:
 
     def _surface(self, queue: QueueState) -> None:
         del self._timers[queue.queue_id]
-        visible = queue.describe(self._clock.now_ms()).visible
+        visible = queue.visible(self._clock.now_ms())
         if visible:
             self.wake(queue, visible)
         elif self._waiters.get(queue.queue_id):

@@ -23,7 +23,8 @@ async def contents(engine: Engine) -> dict[str, Any]:
         await engine.streams.describe_stream(name) for name in await engine.streams.list_streams()
     ]
     # Who is noisy depends on what happened, and in which order, since the process began.
-    queues = [replace(queue, noisy_groups=0) for queue in await engine.queues.describe_queues()]
+    calm = {"noisy_groups": 0, "visible_in_quiet_groups": 0, "not_visible_in_quiet_groups": 0}
+    queues = [replace(queue, **calm) for queue in await engine.queues.describe_queues()]
     tables = await engine.tables.describe_tables()
     return {
         "streams": streams,

@@ -238,3 +238,4 @@ class MessageContract(Contract):
         assert [m.body for m in found] == [b"quiet"] * 5 + [b"noisy"] * 5
         (queue,) = await engine.queues.describe_queues(["q"])
         assert queue.noisy_groups == 1
+        assert (queue.visible_in_quiet_groups, queue.not_visible_in_quiet_groups) == (0, 5)

@@ -1,0 +1,91 @@
+"""What a queue's handle counts, and what can be measured of the queue.
+
+Follows "Available CloudWatch metrics for Amazon SQS" (Amazon SQS Developer Guide).
+
+HOT: `python -m benchmarks --only queue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from streamkit.clock import Clock
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.window import Metrics
+from streamkit.queues import content
+from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult
+
+
+def queue_metric(queue: str, name: str) -> Metric:
+    """A metric of a queue."""
+    return Metric.of("AWS/SQS", name, QueueName=queue)
+
+
+class QueueMetrics:
+    """The counters of one handle, and the gauges of its queue, which are exact where SQS's are approximate."""
+
+    def __init__(self, queue: str, store: QueueStore, clock: Clock, metrics: Metrics) -> None:
+        self._queue = queue
+        self._store = store
+        self._clock = clock
+        self._put = metrics.put
+        self._sent = queue_metric(queue, "NumberOfMessagesSent")
+        self._sent_size = queue_metric(queue, "SentMessageSize")
+        self._duplicates = queue_metric(queue, "NumberOfDeduplicatedSentMessages")
+        self._received = queue_metric(queue, "NumberOfMessagesReceived")
+        self._empty = queue_metric(queue, "NumberOfEmptyReceives")
+        self._deleted = queue_metric(queue, "NumberOfMessagesDeleted")
+        gauges: dict[str, Callable[[QueueDescription], float | None]] = {
+            "ApproximateNumberOfMessagesVisible": lambda seen: seen.visible,
+            "ApproximateNumberOfMessagesNotVisible": lambda seen: seen.not_visible,
+            "ApproximateNumberOfMessagesDelayed": lambda seen: seen.delayed,
+            "ApproximateAgeOfOldestMessage": self._age,
+            "ApproximateNumberOfGroupsWithInflightMessages": lambda seen: seen.groups_in_flight,
+            "ApproximateNumberOfNoisyGroups": lambda seen: seen.noisy_groups,
+            "ApproximateNumberOfMessagesVisibleInQuietGroups": lambda seen: seen.visible_in_quiet_groups,
+            "ApproximateNumberOfMessagesNotVisibleInQuietGroups": lambda seen: seen.not_visible_in_quiet_groups,
+        }
+        for name, of in gauges.items():
+            metrics.register_gauge(queue_metric(queue, name), self._reader(of))
+
+    def sent(self, entries: Sequence[SendEntry], results: Sequence[SendResult]) -> None:
+        """A send was answered."""
+        count = duplicates = 0
+        sizes: dict[int, int] = {}
+        for entry, result in zip(entries, results, strict=True):
+            if result.error is None:
+                count += 1
+                duplicates += result.duplicate
+                size = content.size_of(entry.body, entry.attributes) if entry.attributes else len(entry.body)
+                sizes[size] = sizes.get(size, 0) + 1
+        if count:
+            now_ms = self._clock.now_ms()
+            self._put(self._sent, count, now_ms)
+            for size, times in sizes.items():
+                self._put(self._sent_size, size, now_ms, times)
+            if duplicates:
+                self._put(self._duplicates, duplicates, now_ms)
+
+    def received(self, count: int) -> None:
+        """A receive was answered."""
+        if count:
+            self._put(self._received, count, self._clock.now_ms())
+        else:
+            self._put(self._empty, 1, self._clock.now_ms())
+
+    def deleted(self, count: int) -> None:
+        """So many deletes succeeded."""
+        # AWS: repeats included.
+        if count:
+            self._put(self._deleted, count, self._clock.now_ms())
+
+    def _reader(self, of: Callable[[QueueDescription], float | None]) -> Callable[[], Awaitable[float | None]]:
+        async def read() -> float | None:
+            (seen,) = await self._store.describe_queues([self._queue])
+            return of(seen)
+
+        return read
+
+    def _age(self, seen: QueueDescription) -> float | None:
+        # AWS: nothing is said of an empty queue.
+        return None if seen.oldest_ms is None else max(0, self._clock.now_ms() - seen.oldest_ms) / 1000
