@@ -51,9 +51,10 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
             there, to look at it beside the process that owns it, or when there is none: every call shows what was
             durable when it began, and a reader that waits is woken up to 40 ms after what it waits for. It takes no
             lock and writes nothing; whatever would is a ``ReadOnlyError``, as is a consumer, which keeps leases.
-        durability: when an acknowledged change is on disk: ``fsync`` before it is acknowledged, ``interval`` within
-            50 ms (a crash of the process loses nothing, a power loss those), ``memory`` when the system likes. With
-            ``?mode=ro`` that is up to the owner.
+        durability: when an acknowledged change is on disk: ``fsync`` before it is acknowledged (that a message was
+            received within 100 ms; a crash of the process does not lose that either), ``interval`` within 50 ms (a
+            crash of the process loses nothing, a power loss those), ``memory`` when the system likes. With ``?mode=ro``
+            that is up to the owner.
         limits: what a call may ask for; ``Limits.relaxed()`` unless given.
         clock: for tests.
 

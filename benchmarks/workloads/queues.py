@@ -238,7 +238,7 @@ QUEUES = (
         (
             Target("sqlite", at_least=1.0),
             Target("syncs of a send", at_most=1.0, ratio=False),
-            # One that is due anyway, 50 ms after the receive before, may fall into it.
+            # One that is due anyway, for a receive before, may fall into it.
             Target("syncs of a receive", at_most=0.1, ratio=False),
             Target("syncs of a delete", at_most=1.0, ratio=False),
         ),

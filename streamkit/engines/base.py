@@ -10,7 +10,8 @@ from streamkit.streams.store import StreamStore
 from streamkit.tables.store import TableStore
 
 Durability = Literal["fsync", "interval", "memory"]
-"""``fsync``: synced before it is acknowledged. ``interval``: written before it is acknowledged and synced 20 times a
+"""``fsync``: synced before it is acknowledged; that a message was received is written, and synced with what follows or
+within 100 ms. ``interval``: written before it is acknowledged and synced 20 times a
 second, so a power loss may take the last 50 ms and a crash of the process nothing. ``memory``: never synced."""
 
 

@@ -74,8 +74,8 @@ class QueueDescription(msgspec.Struct, frozen=True):
 class QueueStore(Protocol):
     """The port. Every method may raise ``NotFoundError``, ``StorageError`` and ``ClosedError`` beside what it names.
 
-    Durability: what a method returned has happened as durably as the engine's policy says; a receive too, so a
-    message that kills its receiver's process has still been counted.
+    Durability: what a method returned has happened as durably as the engine's policy says. A receive outlives the
+    process, so a message that kills its receiver's process has still been counted.
     Cancellation: a cancelled send, delete or change may or may not have happened, never in part. A cancelled receive
     leaves its messages visible and uncounted: nothing is delivered to nobody.
     """

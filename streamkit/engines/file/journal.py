@@ -1,6 +1,6 @@
 """The journal: is it on disk? One frame, one write and one sync per commit group.
 
-A group of receives alone is written and not synced: the next sync, within 50 ms, takes it along (docs/adr/0018).
+A group of receives alone is written and not synced: the next sync, within 100 ms, takes it along (docs/adr/0018).
 What is appended while a commit is in flight is the next group: no timer, no lingering. A commit runs on the event loop
 while the disk is fast, else, and if it is large, in a thread that the loop lends the GIL (docs/adr/0003).
 HOT: `python -m benchmarks --only append`, `--only puts`, `--only queue`, `--only table`.
@@ -317,15 +317,20 @@ class Journal:
             self._schedule()
         if self._segment.is_begun and not self._closed:
             self._next.prepare(self._segment.number + 1)
-        unsynced = self._durability != "memory" and self._synced_group < self.durable_group
-        if unsynced and self._sync_timer is None and not self._closed:
-            self._sync_timer = self._loop.call_later(_INTERVAL_SECONDS, self._sync_due)
+        if self._synced_group < self.durable_group and self._sync_timer is None:
+            self._arm_sync()
         self.on_growth()
 
-    def _sync_due(self) -> None:
+    def _arm_sync(self) -> None:
+        if self._durability != "memory" and not self._closed:
+            self._sync_timer = self._loop.call_later(_INTERVAL_SECONDS, self._sync_due, self.durable_group)
+
+    def _sync_due(self, group: int) -> None:
         self._sync_timer = None
-        if self._synced_group < self.durable_group:
+        if self._synced_group < group:
             self._want_sync()
+        elif self._synced_group < self.durable_group:
+            self._arm_sync()  # Another commit took those along, and there are new ones.
 
     def _want_sync(self) -> None:
         self._sync_wanted = True

@@ -9,13 +9,14 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from streamkit.engines.base import Durability
-from streamkit.engines.embedded.changes import ItemsWritten
+from streamkit.engines.embedded.changes import ItemsWritten, MessagesReceived
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file import journal as journal_module
 from streamkit.engines.file import manifest, offload, recovery
@@ -392,9 +393,9 @@ class Timers:
         later = SimpleNamespace(create_future=loop.create_future, call_soon=loop.call_soon, call_later=self._call_later)
         journal._loop = later  # type: ignore[assignment]
 
-    def _call_later(self, seconds: float, callback: Callable[[], object]) -> SimpleNamespace:
+    def _call_later(self, seconds: float, callback: Callable[..., object], *args: object) -> SimpleNamespace:
         assert seconds == 0.05
-        self.set.append(callback)
+        self.set.append(partial(callback, *args))
         return SimpleNamespace(cancel=self.set.clear)
 
     def fire(self) -> None:
@@ -444,6 +445,59 @@ async def test_interval_syncs_between_two_commits_of_a_busy_journal(tmp_path: Pa
         gate.let_through(1)
         await soon(third)
         assert [call.operation for call in files.calls[-4:]] == ["write", "write", "sync", "write"]
+
+
+async def receive(journal: Journal, number: int) -> None:
+    await journal.durable(journal.append(MessagesReceived(1, 0, 30_000, [number], [], 0, 0)))
+
+
+async def test_a_group_of_receives_alone_is_synced_with_what_follows(tmp_path: Path) -> None:
+    """With durability "fsync", where everything else is synced first."""
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files) as journal:
+        timers = Timers(journal)
+        await receive(journal, 1)
+        await receive(journal, 2)
+        assert files.counts()["sync"] == 0
+        assert len(timers.set) == 1
+        await commit(journal, 1)
+        assert files.counts()["sync"] == 1
+        # One group, one sync, whatever else is in it.
+        await asyncio.gather(receive(journal, 3), commit(journal, 2))
+        assert files.counts()["sync"] == 2
+        timers.fire()
+        assert timers.set == [], "all of it is synced, and an idle journal sets no timer"
+        assert files.counts()["sync"] == 2
+
+
+async def test_a_receive_that_nothing_follows_is_synced_soon(tmp_path: Path) -> None:
+    """At the end of the interval that begins once what was written when this one began is synced."""
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files) as journal:
+        timers = Timers(journal)
+        await receive(journal, 1)
+        await commit(journal, 1)
+        await receive(journal, 2)
+        timers.fire()
+        assert files.counts()["sync"] == 1
+        assert len(timers.set) == 1
+        timers.fire()
+        await turns(lambda: journal._synced_group == journal.durable_group)
+        assert files.counts()["sync"] == 2
+        await receive(journal, 3)
+        await journal.synced()
+        assert files.counts()["sync"] == 3
+        await receive(journal, 4)
+    assert files.counts()["sync"] == 4, "the close syncs the rest"
+
+
+async def test_a_receive_is_written_on_a_slow_disk_too(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files, sync_seconds=SLOW) as journal:
+        Timers(journal)
+        await receive(journal, 1)
+        assert [call.operation for call in files.calls[1:]] == ["write"]
+        assert journal._sync_seconds == SLOW, "what was not synced says nothing about the disk"
 
 
 async def test_memory_syncs_at_the_close_alone(tmp_path: Path) -> None:
