@@ -7,6 +7,7 @@ HOT: `python -m benchmarks --only queue`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from streamkit.clock import Clock
@@ -50,21 +51,19 @@ class QueueMetrics:
 
     def sent(self, entries: Sequence[SendEntry], results: Sequence[SendResult]) -> None:
         """A send was answered."""
-        count = duplicates = 0
-        sizes: dict[int, int] = {}
-        for entry, result in zip(entries, results, strict=True):
-            if result.error is None:
-                count += 1
-                duplicates += result.duplicate
-                size = content.size_of(entry.body, entry.attributes) if entry.attributes else len(entry.body)
-                sizes[size] = sizes.get(size, 0) + 1
-        if count:
-            now_ms = self._clock.now_ms()
-            self._put(self._sent, count, now_ms)
-            for size, times in sizes.items():
-                self._put(self._sent_size, size, now_ms, times)
-            if duplicates:
-                self._put(self._duplicates, duplicates, now_ms)
+        sizes = [
+            content.size_of(entry.body, entry.attributes) if entry.attributes else len(entry.body)
+            for entry, result in zip(entries, results, strict=True)
+            if result.error is None
+        ]
+        if not sizes:
+            return
+        now_ms = self._clock.now_ms()
+        self._put(self._sent, len(sizes), now_ms)
+        for size, times in ((sizes[0], len(sizes)),) if sizes.count(sizes[0]) == len(sizes) else Counter(sizes).items():
+            self._put(self._sent_size, size, now_ms, times)
+        if duplicates := len([1 for result in results if result.duplicate]):
+            self._put(self._duplicates, duplicates, now_ms)
 
     def received(self, count: int) -> None:
         """A receive was answered."""
