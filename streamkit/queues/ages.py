@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from streamkit.queues.backlog import Backlog, Page
@@ -39,13 +39,16 @@ class Ages:
         else:
             self._newest_ms = message.sent_ms
 
-    def load(self, message: StoredMessage) -> None:
-        """A message came back to memory; those of a page in their order."""
-        self._from = min(self._from, message.number)
-        if message.sent_ms < self._newest_loaded_ms:
-            heapq.heappush(self._unordered, (message.sent_ms, message.number))
-        else:
-            self._newest_loaded_ms = message.sent_ms
+    def load(self, messages: Sequence[StoredMessage]) -> None:
+        """Messages came back to memory, those of a page in their order."""
+        self._from = min(self._from, messages[0].number)
+        newest_ms = self._newest_loaded_ms
+        for message in messages:
+            if message.sent_ms < newest_ms:
+                heapq.heappush(self._unordered, (message.sent_ms, message.number))
+            else:
+                newest_ms = message.sent_ms
+        self._newest_loaded_ms = newest_ms
 
     def first(self, messages: Mapping[int, StoredMessage], backlog: Backlog) -> StoredMessage | None:
         """The message in memory that has been here the longest, unless one on disk has been longer."""

@@ -174,16 +174,15 @@ class Backlog:
 
     def load(
         self, page: Page, messages: Sequence[StoredMessage], present: dict[int, StoredMessage]
-    ) -> Iterator[StoredMessage]:
+    ) -> list[StoredMessage]:
         """A page's messages are in memory: those that were not yet."""
         self.pages.remove(page)
         self.on_disk -= page.waiting
         page.waiting = 0
-        for message in messages:
-            number = message.number
-            if number not in page.left and number not in present:
-                self._filed[number] = page
-                yield message
+        left = page.left
+        loaded = [m for m in messages if m.number not in left and m.number not in present]
+        self._filed.update(dict.fromkeys([m.number for m in loaded], page))
+        return loaded
 
     def next_page(self, after: int) -> Page | None:
         """The first page that has messages on disk alone and ends behind a number."""

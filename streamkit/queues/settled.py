@@ -52,7 +52,7 @@ def restore(queue: QueueState, messages: Iterable[StoredMessage], files: dict[in
     in_front.sort(key=attrgetter("number"))
     for message in in_front:
         if backlog.is_filed(message):
-            queue.loaded(message)
+            queue.loaded([message])
         else:
             queue.join(message, window.enter)
     for message in standing:

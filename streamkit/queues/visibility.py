@@ -332,16 +332,16 @@ class QueueState:
 
     def load(self, page: Page, messages: Sequence[StoredMessage]) -> None:
         """What a page of the backlog has is in the window; of a FIFO queue it is the first one."""
-        for message in self.backlog.load(page, messages, self.messages):
-            self.loaded(message)
+        if loaded := self.backlog.load(page, messages, self.messages):
+            self.loaded(loaded)
 
-    def loaded(self, message: StoredMessage) -> None:
-        """A message that was on disk alone is in the window."""
-        self.window.loaded(message)
-        self.ages.load(message)
+    def loaded(self, messages: Sequence[StoredMessage]) -> None:
+        """Messages that were on disk alone are in the window; there is at least one."""
+        self.window.loaded(messages)
+        self.ages.load(messages)
         policy = self.attributes.redrive_policy
-        if policy is not None and policy.eager and message.receive_count >= policy.max_receive_count:
-            self._worn_out.append(message.number)
+        if policy is not None and policy.eager:
+            self._worn_out += [m.number for m in messages if m.receive_count >= policy.max_receive_count]
 
     def purge(self) -> int:
         """All messages are gone, and what deduplication knew; how many there were."""

@@ -8,7 +8,7 @@ HOT: `python -m benchmarks --only queue`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from streamkit.queues import backlog as limits
@@ -114,12 +114,15 @@ class Window:
             while self.backlog.tail and (not self._is_full() or counts["ready"] < most):
                 self._admit_first()
 
-    def loaded(self, message: StoredMessage) -> None:
-        """A message was on disk alone, and is in memory and in the window now."""
-        self._counts["backlog"] -= 1
-        self._counts["ready"] += 1
-        self._messages[message.number] = message
-        self.enter(message)
+    def loaded(self, messages: Sequence[StoredMessage]) -> None:
+        """Messages were on disk alone, and are in memory and in the window now."""
+        self._counts["backlog"] -= len(messages)
+        self._counts["ready"] += len(messages)
+        self._ready_bytes += sum([len(message.body) for message in messages])
+        add = self.order.add
+        for message in messages:
+            self._messages[message.number] = message
+            add(message)
 
     def bring(self, number: int, load: Callable[[Page], object]) -> None:
         """Have a message of the backlog in the window: on a FIFO queue all those before it too."""

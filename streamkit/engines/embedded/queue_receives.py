@@ -17,6 +17,7 @@ from streamkit.engines.embedded.queue_loads import QueueLoads
 from streamkit.engines.embedded.queue_waits import QueueWaits
 from streamkit.errors import NotFoundError, OverLimitError, StreamKitError
 from streamkit.limits import Limits
+from streamkit.queues.backlog import Page
 from streamkit.queues.deliveries import delivered, handle_of
 from streamkit.queues.message import ReceivedMessage
 from streamkit.queues.receipt import Receipts
@@ -56,11 +57,12 @@ class QueueReceives:
         deadline_ms = now_ms + wait_ms
         while True:
             if queue.backlog.pages:
-                await self.expire_on_disk(queue)
-                while queue.lacks_page(max_messages, self._clock.now_ms()):
-                    await self._loads.load(queue)
-                self._check_there(queue)
-                now_ms = self._clock.now_ms()
+                while self._expiring_page(queue, now_ms) is not None or queue.lacks_page(max_messages, now_ms):
+                    await self.expire_on_disk(queue)
+                    if queue.lacks_page(max_messages, self._clock.now_ms()):
+                        await self._loads.load(queue)
+                    self._check_there(queue)
+                    now_ms = self._clock.now_ms()
             # ATOMIC: choosing, hiding, moving and logging are one step
             change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
             self._loads.refill(queue)
@@ -185,11 +187,8 @@ class QueueReceives:
         Raises:
             StorageError: it cannot be read.
         """
-        retention_ms = queue.retention_ms(self._limits.message_retention_seconds[1] * 1000)
-        if retention_ms == inf:
-            return
-        sent_before_ms = round(self._clock.now_ms() - retention_ms)
-        while (page := queue.backlog.first_expiring(sent_before_ms)) is not None:
+        while (expiring := self._expiring_page(queue, self._clock.now_ms())) is not None:
+            page, sent_before_ms = expiring
             numbers = queue.backlog.all_of(page) if page.newest_sent_ms < sent_before_ms else None
             if numbers is None:
                 read = await self._loads.read(queue, page)
@@ -202,6 +201,15 @@ class QueueReceives:
                 change = MessagesDeleted(queue.queue_id, numbers)
                 self._changes.gone(change)
                 self._append(change)
+
+    def _expiring_page(self, queue: QueueState, now_ms: int) -> tuple[Page, int] | None:
+        """A page on disk that may hold messages sent before an instant, and so too old; with that instant."""
+        retention_ms = queue.retention_ms(self._limits.message_retention_seconds[1] * 1000)
+        if retention_ms == inf:
+            return None
+        sent_before_ms = round(now_ms - retention_ms)
+        page = queue.backlog.first_expiring(sent_before_ms)
+        return None if page is None else (page, sent_before_ms)
 
     def move_exhausted(self, queue: QueueState) -> None:
         """With an eager policy: what was received as often as it may be goes when its last timeout ends."""
