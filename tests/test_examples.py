@@ -16,6 +16,7 @@ EXPECTED = {
     "fifo_accounts.py": "4 went back: {'ada': 50, 'bob': 50, 'carol': 50}",
     "emails_queue.py": "dead letter from emails: 'nobody' after 3 tries",
     "orders_stream.py": "shipping saw 1001 orders",
+    "redrive_letters.py": "20 of 30 went back; 20 are handled, 10 letters are left",
     "shared_consumer.py": "2,000 clicks of 20 visitors, each in order, through 6 shards",
     "transfer.py": "[('ada', 30), ('bob', 70)]",
 }

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _log = logging.getLogger("streamkit.engine")
 
 # Writers wait when this many times the settling threshold is still in memory.
-_MOST_UNSETTLED = 4
+_MOST_UNSETTLED = 2
 _HURRY_FROM = 1
 """And settling takes what it can get when this many times the threshold has come since it began."""
 _REST = 3
