@@ -69,6 +69,8 @@ class QueueDescription(msgspec.Struct, frozen=True):
     counts as theirs, since the first 16 of every other one do not wait there."""
     not_visible_in_quiet_groups: int = 0
     """Of the messages in flight, those of the other tenants or of none."""
+    modified_ms: int = 0
+    """When its attributes were last changed, or it was created."""
 
 
 class QueueStore(Protocol):

@@ -43,7 +43,7 @@ class QueueState:
     ) -> None:
         self.queue_id = queue_id
         self.name = name
-        self.created_ms = created_ms
+        self.created_ms = self.modified_ms = created_ms
         self.attributes = attributes
         self.last_number = last_number
         self.messages: dict[int, StoredMessage] = {}
@@ -84,6 +84,7 @@ class QueueState:
             order.noisy_groups,
             self.window.visible_in_quiet_groups,
             counts["in flight"] - order.noisy_in_flight,
+            self.modified_ms,
         )
 
     def visible(self, now_ms: int) -> int:
@@ -179,8 +180,7 @@ class QueueState:
 
     def retention_ms(self, longest_ms: float) -> float:
         """How old a message may be, where none may be older than ``longest_ms``."""
-        own_ms = self.attributes.retention_ms
-        return longest_ms if own_ms is None else own_ms
+        return longest_ms if self.attributes.retention_ms is None else self.attributes.retention_ms
 
     def expired(self, now_ms: int, longest_ms: float) -> list[int]:
         """The messages in memory that are older than the queue's retention, or than any may be, wherever they stand."""
@@ -301,9 +301,9 @@ class QueueState:
         self._counts["backlog"] -= 1
         return page
 
-    def change(self, attributes: QueueAttributes) -> None:
+    def change(self, attributes: QueueAttributes, now_ms: int) -> None:
         """It behaves like this from now on."""
-        self.changed = True
+        self.changed, self.modified_ms = True, now_ms
         if attributes.fifo and attributes.delay_ms != self.attributes.delay_ms:
             # AWS: a FIFO queue's new delay counts for the messages that wait for theirs as well.
             for message in self.messages.values():

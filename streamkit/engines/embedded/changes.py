@@ -94,6 +94,7 @@ class QueueUpdated(msgspec.Struct, tag="qu", array_like=True):
 
     queue_id: int
     attributes: QueueAttributes
+    now_ms: int = 0
 
 
 class QueuePurged(msgspec.Struct, tag="qp", array_like=True):

@@ -71,7 +71,7 @@ class QueueChanges:
 
     def updated(self, change: QueueUpdated) -> None:
         """A queue has other attributes."""
-        self.by_id[change.queue_id].change(change.attributes)
+        self.by_id[change.queue_id].change(change.attributes, change.now_ms)
 
     def purged(self, change: QueuePurged) -> int:
         """All messages of a queue are gone; how many."""

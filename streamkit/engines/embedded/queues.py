@@ -107,7 +107,7 @@ class EmbeddedQueues:
             raise NotFoundError("queue", name, "it was deleted meanwhile")
         self._receives.expire(queue, self._clock.now_ms())
         self._log.check()
-        change = storable(QueueUpdated(queue.queue_id, attributes))
+        change = storable(QueueUpdated(queue.queue_id, attributes, self._clock.now_ms()))
         group = self._append(change, lambda: self._waits.wake(queue, 1))
         self.changes.updated(change)
         self._receives.expire(queue, self._clock.now_ms())

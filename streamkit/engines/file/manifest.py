@@ -89,6 +89,7 @@ class QueueEntry(msgspec.Struct, frozen=True):
     """By serial, which is also by the numbers of their messages."""
     ids: tuple[int, ...] = ()
     """The serials of the files of what deduplication remembers, in the order in which they were written."""
+    modified_ms: int = 0
 
 
 class TableEntry(msgspec.Struct, frozen=True):

@@ -119,7 +119,15 @@ class Plan:
                 self.ids[queue.queue_id] = filed_ids
                 ids = (*ids, filed_ids.serial)
         return manifest.QueueEntry(
-            queue.queue_id, queue.name, queue.created_ms, queue.attributes, queue.last_number, number, files, ids
+            queue.queue_id,
+            queue.name,
+            queue.created_ms,
+            queue.attributes,
+            queue.last_number,
+            number,
+            files,
+            ids,
+            queue.modified_ms,
         )
 
     def _table(

@@ -86,6 +86,7 @@ def load_queue(files: Files, directory: str, entry: manifest.QueueEntry, queue_f
         CorruptLogError: a file of it is missing or damaged.
     """
     queue = QueueState(entry.queue_id, entry.name, entry.created_ms, entry.attributes, entry.last_number)
+    queue.modified_ms = entry.modified_ms
     queue.read_page = partial(queue_files.read_now, entry.queue_id)
     settled = snapshot.Snapshot([])
     if entry.snapshot:

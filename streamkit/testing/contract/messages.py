@@ -127,6 +127,7 @@ class MessageContract(Contract):
         """For what is received from then on; a delay for what is sent from then on."""
         await engine.queues.create_queue("q", QueueAttributes(delay_ms=60_000))
         await send(engine.queues, "q", b"waits")
+        await clock.advance(1)
         await engine.queues.update_queue("q", QueueAttributes(visibility_timeout_ms=5_000))
         await send(engine.queues, "q", b"at once")
         assert [m.body for m in await receive(engine.queues, "q")] == [b"at once"]
@@ -134,6 +135,7 @@ class MessageContract(Contract):
         assert [m.body for m in await receive(engine.queues, "q")] == [b"at once"]
         (queue,) = await engine.queues.describe_queues(["q"])
         assert queue.attributes == QueueAttributes(visibility_timeout_ms=5_000)
+        assert queue.modified_ms == queue.created_ms + 1_000
 
     async def test_attributes_that_cannot_be(self, engine: Engine, clock: ManualClock) -> None:
         """Are refused at creation and at a change, and nothing changes."""
