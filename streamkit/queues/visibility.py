@@ -112,27 +112,29 @@ class QueueState:
         If a page that is on disk comes before the next ones: the page, behind which to go on.
         """
         self.surface(now_ms)
-        order, found = self.window.order, []
+        found = []
         until = self.backlog.next_page(after)
         for number in self._numbers(after, self.last_number if until is None else until.last_number):
             message = self.messages[number]
-            if message.place == "ready":
-                shown = order.is_receivable(message)
-            else:
-                shown = message.place == "backlog" and not order.is_blocked(message.group_id)
-            if shown:
+            if self._is_shown(message):
                 found.append(message)
                 if len(found) == limit:
                     return found, None
         return found, until
 
-    def is_visible(self, number: int, now_ms: int) -> bool:
-        """Whether there is such a message and it is not hidden."""
+    def is_receivable(self, looked_at: StoredMessage, now_ms: int) -> bool:
+        """Whether a message that was looked at before is still there, and neither hidden nor behind one that is."""
         self.surface(now_ms)
-        message = self.messages.get(number)
-        if message is None:
-            return self.backlog.page_of(number) is not None
-        return message.place == "ready" or message.place == "backlog"
+        message = self.messages.get(looked_at.number)
+        if message is not None:
+            return self._is_shown(message)
+        waits = self.backlog.page_of(looked_at.number) is not None
+        return waits and not self.window.order.is_blocked(looked_at.group_id)
+
+    def _is_shown(self, message: StoredMessage) -> bool:
+        if message.place == "ready":
+            return self.window.order.is_receivable(message)
+        return message.place == "backlog" and not self.window.order.is_blocked(message.group_id)
 
     def _numbers(self, after: int, last: int) -> Iterable[int]:
         """Of the messages in memory, those in a range."""

@@ -106,6 +106,8 @@ class QueueLoads:
         fifo = queue.attributes.fifo
         while (page := queue.ages.undated(queue.messages, queue.backlog, fifo=fifo)) is not None:
             read = await self.read(queue, page)
+            if not self._is_there(queue):
+                return
             first = min(read.values(), key=attrgetter("number"), default=None)
             if first is not None and first.number not in page.left:
                 page.first = (first.number, first.arrived_ms or first.sent_ms)
@@ -125,6 +127,8 @@ class QueueLoads:
             self.refill(queue)
 
     async def _load_first(self, queue: QueueState) -> None:
+        if not queue.backlog.pages:
+            return  # They went before this began.
         page = queue.backlog.pages[0]
         messages = await self.read(queue, page)
         # ATOMIC: what was read is on disk alone, as long as nothing awaits

@@ -61,7 +61,7 @@ class QueueReceives:
                     await self.expire_on_disk(queue)
                     if queue.lacks_page(max_messages, self._clock.now_ms()):
                         await self._loads.load(queue)
-                    self._check_there(queue)
+                    self.check_there(queue)
                     now_ms = self._clock.now_ms()
             # ATOMIC: choosing, hiding, moving and logging are one step
             change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
@@ -72,7 +72,7 @@ class QueueReceives:
             if now_ms >= deadline_ms:
                 return []
             await self._waits.wait(queue, deadline_ms)
-            self._check_there(queue)
+            self.check_there(queue)
             now_ms = self._clock.now_ms()
         answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
         group = self._append(change, lambda: self._tell(queue, change))
@@ -88,9 +88,14 @@ class QueueReceives:
     def _delivery(self, queue: QueueState, message: StoredMessage) -> ReceivedMessage:
         return delivered(queue, message, handle_of(self._receipts, queue, message))
 
-    def _check_there(self, queue: QueueState) -> None:
+    def check_there(self, queue: QueueState) -> None:
+        """See that a queue was not deleted while somebody waited.
+
+        Raises:
+            NotFoundError: it was.
+        """
         if self._changes.by_id.get(queue.queue_id) is not queue:
-            raise NotFoundError("queue", queue.name, "it was deleted while a receive waited")
+            raise NotFoundError("queue", queue.name, "it was deleted meanwhile")
 
     def _take(
         self,
@@ -186,12 +191,14 @@ class QueueReceives:
 
         Raises:
             StorageError: it cannot be read.
+            NotFoundError: the queue was deleted meanwhile.
         """
         while (expiring := self._expiring_page(queue, self._clock.now_ms())) is not None:
             page, sent_before_ms = expiring
             numbers = queue.backlog.all_of(page) if page.newest_sent_ms < sent_before_ms else None
             if numbers is None:
                 read = await self._loads.read(queue, page)
+                self.check_there(queue)
                 numbers = [number for number, message in read.items() if message.sent_ms < sent_before_ms]
                 page.oldest_sent_ms = min(
                     (m.sent_ms for m in read.values() if m.sent_ms >= sent_before_ms), default=page.newest_sent_ms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -103,8 +104,7 @@ class EmbeddedQueues:
         self._check_attributes(name, attributes)
         # What is too old under the old retention is gone, also if the new one is longer.
         await self._receives.expire_on_disk(queue)
-        if self._by_name.get(name) is not queue:
-            raise NotFoundError("queue", name, "it was deleted meanwhile")
+        self._receives.check_there(queue)
         self._receives.expire(queue, self._clock.now_ms())
         self._log.check()
         change = storable(QueueUpdated(queue.queue_id, attributes, self._clock.now_ms()))
@@ -137,10 +137,16 @@ class EmbeddedQueues:
         """See QueueStore."""
         queues = [self._queue(name) for name in (sorted(self._by_name) if names is None else names)]
         for queue in queues:
-            await self._look_at(queue)
+            # One that is deleted meanwhile is missed below.
+            with suppress(NotFoundError):
+                await self._look_at(queue)
         await self._log.durable(self._last_group)
         for queue in queues:
             await self._loads.date(queue)
+        if names is None:
+            queues = [queue for queue in queues if self.by_id.get(queue.queue_id) is queue]
+        for queue in queues:
+            self._receives.check_there(queue)
         now_ms = self._clock.now_ms()
         return [queue.describe(now_ms) for queue in queues]
 
@@ -263,6 +269,7 @@ class EmbeddedQueues:
         following: int | None = after
         while following is not None and len(found) < limit:
             messages, following = await self._loads.look(queue, following, limit - len(found), self._clock.now_ms())
+            self._receives.check_there(queue)
             found += [
                 msgspec.structs.replace(delivered(queue, message, ""), number=message.number) for message in messages
             ]
@@ -282,9 +289,11 @@ class EmbeddedQueues:
         while following is not None and len(read) < len(wanted):
             messages, following = await self._loads.look(queue, following, _MESSAGES_AT_A_LOOK, self._clock.now_ms())
             read.update({message.number: message for message in messages if message.message_id in wanted})
+        self._receives.check_there(queue)
+        self._receives.check_there(target)
         # ATOMIC: what is moved is as it is now
         now_ms = self._clock.now_ms()
-        numbers = sorted(number for number in read if queue.is_visible(number, now_ms))
+        numbers = sorted(message.number for message in read.values() if queue.is_receivable(message, now_ms))
         if not numbers:
             return 0
         self._log.check()
@@ -313,6 +322,7 @@ class EmbeddedQueues:
             self._log.check()
         except StreamKitError:
             return
+        self._receives.check_there(queue)
         self._receives.expire(queue, self._clock.now_ms())
         await self._receives.expire_on_disk(queue)
         self._receives.move_exhausted(queue)

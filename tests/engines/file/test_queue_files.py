@@ -8,6 +8,8 @@ import itertools
 import os
 import re
 import shutil
+from collections.abc import Callable, Coroutine
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,17 @@ import streamkit
 from streamkit.engines.file.backup import backup
 from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.file.verify import verify
-from streamkit.errors import CorruptLogError, StorageError
+from streamkit.errors import CorruptLogError, NotFoundError, StorageError
 from streamkit.functions.pattern import Pattern
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry
 from streamkit.service import Stop
 from streamkit.testing.cancellation import cancel_at_every_step
 from streamkit.testing.clock import ManualClock
+from streamkit.testing.contract.terms import soon
 from streamkit.testing.faults import FaultyFiles
 from tests.engines.file.looking import looking
-from tests.engines.file.terms import START_MS, Held, open_file, opened
+from tests.engines.file.terms import START_MS, Held, message_ids, open_file, opened
 
 MANY = [b"%04d" % number for number in range(40)]
 
@@ -180,6 +183,63 @@ async def test_a_receive_that_is_cancelled_while_a_page_is_loaded(tmp_path: Path
         assert await cancel_at_every_step(take, check) > 0
         assert bodies(finished) == MANY[:5]
         assert bodies(await drain(engine)) == MANY[5:]
+
+
+def calls(engine: FileEngine) -> dict[str, Callable[[], Coroutine[Any, Any, object]]]:
+    """What reads pages of a queue, or may."""
+    queues = engine.queues
+    ids = [f"message-{number}" for number in range(60)]
+    return {
+        "receive": lambda: queues.receive_messages("jobs", 3),
+        "wait": lambda: queues.receive_messages("jobs", 3, None, 1_000),
+        "peek": lambda: queues.peek_messages("jobs", 20),
+        "describe": lambda: queues.describe_queues(["jobs"]),
+        "describe all": lambda: queues.describe_queues(),
+        "update": lambda: queues.update_queue("jobs", QueueAttributes(retention_ms=70_000)),
+        "move": lambda: queues.move_messages("jobs", ids, "other"),
+        "move here": lambda: queues.move_messages("other", ids, "jobs"),
+    }
+
+
+@pytest.mark.parametrize("act", ["purge", "delete"])
+@pytest.mark.parametrize("what", ["receive", "wait", "peek", "describe", "describe all", "update", "move", "move here"])
+async def test_what_goes_while_pages_are_read(what: str, act: str, tmp_path: Path) -> None:
+    """Who reads them finds nothing any more, or hears that the queue is gone; at whatever turn of the loop it goes."""
+    clock = ManualClock(START_MS)
+    with message_ids():
+        async with opened(tmp_path / "data", clock) as engine:
+            await engine.queues.create_queue("other", QueueAttributes())
+            await send(engine, MANY[:10], "other")
+            await engine.queues.create_queue("jobs", QueueAttributes(retention_ms=100_000))
+            for start in range(0, 40, 10):
+                await send(engine, MANY[start : start + 10])
+                await clock.advance(20)
+            await engine.settle()
+    await clock.advance(35)  # The first ones are too old.
+    for turns in itertools.count():
+        copy = tmp_path / f"{turns}"
+        await asyncio.to_thread(shutil.copytree, tmp_path / "data", copy)
+        async with opened(copy, clock) as engine:
+            task = asyncio.create_task(calls(engine)[what]())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            was_done = task.done()
+            if act == "purge":
+                await engine.queues.purge_queue("jobs")
+            else:
+                await engine.queues.delete_queue("jobs")
+                await engine.settle()  # Its files go as well.
+            if what == "wait":
+                await clock.advance(2)
+            with suppress(NotFoundError) if act == "delete" else nullcontext():
+                await soon(task)
+            assert len(await engine.queues.describe_queues()) == (2 if act == "purge" else 1)
+            await engine.settle()
+            await send(engine, [b"new"], "other")
+            assert b"new" in bodies(await drain(engine, "other"))
+        if was_done:
+            break
+    assert turns > 1
 
 
 async def test_looking_that_is_cancelled_changes_nothing(tmp_path: Path) -> None:
