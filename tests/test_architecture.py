@@ -26,7 +26,7 @@ PURE = (
     *("streams.record", "streams.keyspace", "streams.shard", "streams.state", "streams.reshard", "streams.throughput"),
     *("queues.message", "queues.attributes", "queues.content", "queues.stored", "queues.order", "queues.groups"),
     *("queues.deduplication", "queues.attempts", "queues.receipt", "queues.visibility"),
-    *("queues.backlog", "queues.window", "queues.ages", "queues.deliveries", "queues.settled"),
+    *("queues.backlog", "queues.window", "queues.ages", "queues.deliveries", "queues.looking", "queues.settled"),
     *("tables.item", "tables.condition", "tables.write", "tables.transaction"),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")

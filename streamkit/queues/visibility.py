@@ -11,7 +11,7 @@ use the same ones. HOT: `python -m benchmarks --only queue`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 import msgspec
@@ -24,8 +24,6 @@ from streamkit.queues.message import QueueAttributes
 from streamkit.queues.store import QueueDescription
 from streamkit.queues.stored import Place, StoredMessage
 from streamkit.queues.window import Window
-
-_SPARSE = 16
 
 
 class Taken(msgspec.Struct, gc=False):
@@ -105,43 +103,6 @@ class QueueState:
                 return visible_at_ms
             heapq.heappop(self._hidden)
         return None
-
-    def peek(self, after: int, limit: int, now_ms: int) -> tuple[list[StoredMessage], Page | None]:
-        """Messages in memory that could be received, by number, from the one after ``after`` on.
-
-        If a page that is on disk comes before the next ones: the page, behind which to go on.
-        """
-        self.surface(now_ms)
-        found = []
-        until = self.backlog.next_page(after)
-        for number in self._numbers(after, self.last_number if until is None else until.last_number):
-            message = self.messages[number]
-            if self._is_shown(message):
-                found.append(message)
-                if len(found) == limit:
-                    return found, None
-        return found, until
-
-    def is_receivable(self, looked_at: StoredMessage, now_ms: int) -> bool:
-        """Whether a message that was looked at before is still there, and neither hidden nor behind one that is."""
-        self.surface(now_ms)
-        message = self.messages.get(looked_at.number)
-        if message is not None:
-            return self._is_shown(message)
-        waits = self.backlog.page_of(looked_at.number) is not None
-        return waits and not self.window.order.is_blocked(looked_at.group_id)
-
-    def _is_shown(self, message: StoredMessage) -> bool:
-        if message.place == "ready":
-            return self.window.order.is_receivable(message)
-        return message.place == "backlog" and not self.window.order.is_blocked(message.group_id)
-
-    def _numbers(self, after: int, last: int) -> Iterable[int]:
-        """Of the messages in memory, those in a range."""
-        start = max(after + 1, self.ages.first_number)
-        if last - start > _SPARSE * len(self.messages):
-            return sorted(number for number in self.messages if start <= number <= last)
-        return (number for number in range(start, last + 1) if number in self.messages)
 
     def lacks_page(self, max_messages: int, now_ms: int) -> bool:
         """Whether a receive of so many would find more if the first page of the backlog were loaded."""

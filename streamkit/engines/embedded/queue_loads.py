@@ -12,6 +12,7 @@ from typing import Protocol
 
 from streamkit.errors import StorageError
 from streamkit.queues.backlog import Page
+from streamkit.queues.looking import peek
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
 
@@ -85,7 +86,7 @@ class QueueLoads:
             StorageError: what is on disk cannot be read.
         """
         while True:
-            messages, page = queue.peek(after, limit, now_ms)
+            messages, page = peek(queue, after, limit, now_ms)
             if page is None:
                 return messages, (messages[-1].number if len(messages) == limit else None)
             read = await self.read(queue, page)

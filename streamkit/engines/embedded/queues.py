@@ -36,6 +36,7 @@ from streamkit.limits import Limits
 from streamkit.queues import content
 from streamkit.queues.attributes import check_attributes, check_redrive, check_timeout, check_wait
 from streamkit.queues.deliveries import check_extension, delivered, deliveries
+from streamkit.queues.looking import is_receivable
 from streamkit.queues.message import QueueAttributes, ReceivedMessage
 from streamkit.queues.receipt import Receipts
 from streamkit.queues.store import QueueDescription, SendEntry, SendResult, VisibilityEntry
@@ -293,7 +294,7 @@ class EmbeddedQueues:
         self._receives.check_there(target)
         # ATOMIC: what is moved is as it is now
         now_ms = self._clock.now_ms()
-        numbers = sorted(message.number for message in read.values() if queue.is_receivable(message, now_ms))
+        numbers = sorted(message.number for message in read.values() if is_receivable(queue, message, now_ms))
         if not numbers:
             return 0
         self._log.check()
