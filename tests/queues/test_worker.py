@@ -275,7 +275,7 @@ async def test_a_deleted_queue_ends_the_worker(make_queue: MakeQueue) -> None:
     running = Running(queue.worker(handler))
     await turns()
     await queue._store.delete_queue("jobs")
-    with pytest.raises(NotFoundError, match="it was deleted while a receive waited"):
+    with pytest.raises(NotFoundError, match="it was deleted meanwhile"):
         await running.task
 
 
@@ -289,7 +289,7 @@ async def test_a_deleted_queue_ends_the_worker_also_while_it_handles(make_queue:
     running = Running(queue.worker(handler, concurrency=2))
     await turns()
     await queue._store.delete_queue("jobs")
-    with pytest.raises(NotFoundError, match="it was deleted while a receive waited"):
+    with pytest.raises(NotFoundError, match="it was deleted meanwhile"):
         await running.task
 
 
