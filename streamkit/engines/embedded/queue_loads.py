@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Protocol
 
-from streamkit.errors import StorageError
+from streamkit.errors import ClosedError, StorageError
 from streamkit.queues.backlog import Page
 from streamkit.queues.looking import peek
 from streamkit.queues.stored import StoredMessage
@@ -51,12 +51,17 @@ class QueueLoads:
 
         Raises:
             StorageError: it cannot be read.
+            ClosedError: the engine was closed meanwhile.
         """
         task = self._running.get(queue.queue_id)
         if task is None or task.done():
             # What ends a task is told to those who wait for it before it is told to ``_ended``.
             task = self._begin(queue)
-        await asyncio.shield(task)
+        await asyncio.wait([task])
+        # INVARIANT: test_a_store_that_is_closed_while_a_page_is_read
+        if task.cancelled():
+            raise ClosedError("the engine")  # Whoever waits for it was not cancelled.
+        task.result()
 
     async def read(self, queue: QueueState, page: Page) -> dict[int, StoredMessage]:
         """What a page holds of messages that are on disk alone, by number.
