@@ -144,6 +144,24 @@ async def test_a_fifo_queue_keeps_the_order_of_its_groups_through_a_deep_backlog
     assert order == {"a": [*range(3, 60, 3)], "b": [*range(1, 60, 3)], "c": [*range(2, 60, 3)]}
 
 
+async def test_a_fifo_queue_looks_no_further_than_its_window(tmp_path: Path) -> None:
+    """AWS: among the first 120,000 messages, of which there are 6 here; so one group can keep others waiting."""
+    attributes = QueueAttributes(fifo=True, content_based_deduplication=True)
+    async with opened(tmp_path / "data") as engine:
+        await engine.queues.create_queue("jobs.fifo", attributes)
+        for number in range(30):
+            entry = SendEntry(b"%d" % number, group_id="deep" if number < 20 else "behind")
+            await engine.queues.send_messages("jobs.fifo", [entry])
+        await engine.settle()
+    async with opened(tmp_path / "data") as engine:
+        (blocking,) = await engine.queues.receive_messages("jobs.fifo", 1)
+        assert await engine.queues.receive_messages("jobs.fifo", 10) == []
+        assert in_memory(engine, "jobs.fifo") <= 8
+        assert await engine.queues.delete_messages("jobs.fifo", [blocking.receipt_handle]) == [None]
+        assert [int(message.body) for message in await drain(engine, "jobs.fifo")] == [*range(1, 30)]
+        assert in_memory(engine, "jobs.fifo") == 0
+
+
 async def test_a_quiet_tenant_goes_past_a_deep_backlog(tmp_path: Path) -> None:
     async with opened(tmp_path / "data") as engine:
         await engine.queues.create_queue("jobs", QueueAttributes())
