@@ -21,6 +21,7 @@ from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.file.verify import verify
 from streamkit.errors import CorruptLogError, NotFoundError, StorageError
 from streamkit.functions.pattern import Pattern
+from streamkit.queues import backlog as limits
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry
 from streamkit.service import Stop
@@ -274,6 +275,79 @@ async def test_looking_that_is_cancelled_changes_nothing(tmp_path: Path) -> None
         ):
             await cancel_at_every_step(make, check)
         assert bodies(await drain(engine)) == MANY
+
+
+async def test_what_waits_in_memory_can_be_moved_and_grows_too_old(tmp_path: Path) -> None:
+    """Behind the window, before anything is settled; of tenants, and of message groups."""
+    clock = ManualClock(START_MS)
+    async with opened(tmp_path / "data", clock) as engine:
+        for suffix, fifo in (("", False), (".fifo", True)):
+            jobs, other = f"jobs{suffix}", f"other{suffix}"
+            attributes = QueueAttributes(fifo=fifo, retention_ms=100_000)
+            await engine.queues.create_queue(jobs, attributes)
+            await engine.queues.create_queue(other, attributes)
+            for number in range(60):
+                key = f"{number}" if fifo else None
+                entry = SendEntry(b"%d" % number, group_id="abc"[number % 3], deduplication_id=key)
+                await engine.queues.send_messages(jobs, [entry])
+                await clock.advance(1)
+            seen = await engine.queues.peek_messages(jobs, 100)
+            chosen = [message.message_id for message in seen if int(message.body) % 2]
+            assert await engine.queues.move_messages(jobs, chosen, other) == 30
+            assert bodies(await engine.queues.peek_messages(other, 100)) == [b"%d" % n for n in range(1, 60, 2)]
+            await clock.advance(60)  # Those of the first 20 seconds are too old.
+            assert bodies(await engine.queues.peek_messages(jobs, 100)) == [b"%d" % n for n in range(20, 60, 2)]
+            found = [int(message.body) for message in await drain(engine, jobs)]
+            assert sorted(found) == [*range(20, 60, 2)]
+            (left,) = await engine.queues.describe_queues([jobs])
+            assert (left.visible, left.not_visible, in_memory(engine, jobs)) == (0, 0, 0)
+
+
+async def test_deleting_twice_is_fine_while_others_of_the_page_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_PAGE_MESSAGES", 5)
+    async with opened(tmp_path / "data") as engine:
+        await backlog(engine)
+        received = await engine.queues.receive_messages("jobs", 1)
+        handles = [message.receipt_handle for message in received]
+        for _ in range(2):
+            assert await engine.queues.delete_messages("jobs", handles) == [None]
+        assert bodies(await drain(engine)) == MANY[1:]
+
+
+async def test_what_is_deleted_while_it_is_settled_stays_gone(tmp_path: Path) -> None:
+    """What waits in memory is received and deleted while it is written; the page must not bring it back, ever."""
+    for at in itertools.count(1):
+        held = Held("streamkit-settle")
+        path = tmp_path / f"{at}"
+        async with opened(path, files=FaultyFiles(before=held)) as engine:
+            await engine.queues.create_queue("jobs", QueueAttributes(visibility_timeout_ms=1_000))
+            await send(engine, MANY)
+            held.holding = True
+            settling: asyncio.Task[object] = asyncio.create_task(engine.settle())
+            number = 0
+            while await held.reached(settling):
+                number += 1
+                if number == at:
+                    received = await engine.queues.receive_messages("jobs", 8)
+                    handles = [message.receipt_handle for message in received[:5]]
+                    assert await engine.queues.delete_messages("jobs", handles) == [None] * 5
+                held.let_through()
+            await settling
+            held.holding = False
+            if number < at:
+                break
+            await send(engine, [b"more"])
+            await engine.settle()
+        for _ in range(2):
+            async with opened(path) as engine:
+                (jobs,) = await engine.queues.describe_queues()
+                assert jobs.visible + jobs.not_visible == len(MANY) - 5 + 1
+        clock = ManualClock(START_MS + 10_000)
+        async with opened(path, clock) as engine:
+            assert sorted(bodies(await drain(engine))) == [*MANY[5:], b"more"]
+    assert at > 3
 
 
 # ---- the oldest, and those that are too old
