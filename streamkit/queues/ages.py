@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from streamkit.queues.backlog import Backlog, Page
 from streamkit.queues.stored import StoredMessage
 
 _RECEIVED_IN_VAIN = 3
+_FEW = 1000
+"""Entries that are out of date and not worth looking for."""
 
 
 class Ages:
     """Looks at messages in memory by number, which is the order in which they were sent, but for a few.
 
-    Those that were not sent in that order (a clock was set back, dead letters keep the time they were sent) are in a
-    heap besides. An entry there counts if the message is still in memory.
+    Those that were sent before one with a smaller number, in memory or on disk (a clock was set back, dead letters keep
+    the time they were sent), are in a heap besides, as is what came back from disk, and what is in memory between
+    messages that are on disk. An entry there counts if the message is still in memory.
     """
 
     def __init__(self) -> None:
-        self._unordered: list[tuple[int, int]] = []
+        self._unordered: list[tuple[int, int, int]] = []
+        """When the first of them was sent, and the numbers of the first and the last."""
         self._newest_ms = 0
-        self._newest_loaded_ms = 0
         self._from = 1
 
     @property
@@ -30,25 +33,23 @@ class Ages:
         """No message in memory has a number below."""
         return self._from
 
-    def add(self, message: StoredMessage, *, alone: bool) -> None:
-        """A message came; ``alone``: there is no other in memory."""
-        if alone:
+    def add(self, message: StoredMessage, messages: Mapping[int, StoredMessage]) -> None:
+        """A message comes, to those that are in memory."""
+        if not messages:
             self._from = message.number
         if message.sent_ms < self._newest_ms:
-            heapq.heappush(self._unordered, (message.sent_ms, message.number))
+            if len(self._unordered) > 2 * len(messages) + _FEW:
+                self._let_go(messages)
+            heapq.heappush(self._unordered, (message.sent_ms, message.number, message.number))
         else:
             self._newest_ms = message.sent_ms
 
     def load(self, messages: Sequence[StoredMessage]) -> None:
         """Messages came back to memory, those of a page in their order."""
-        self._from = min(self._from, messages[0].number)
-        newest_ms = self._newest_loaded_ms
-        for message in messages:
-            if message.sent_ms < newest_ms:
-                heapq.heappush(self._unordered, (message.sent_ms, message.number))
-            else:
-                newest_ms = message.sent_ms
-        self._newest_loaded_ms = newest_ms
+        first = messages[0].number
+        self._from = min(self._from, first)
+        oldest_ms = min([message.sent_ms for message in messages])
+        heapq.heappush(self._unordered, (oldest_ms, first, messages[-1].number))
 
     def first(self, messages: Mapping[int, StoredMessage], backlog: Backlog) -> StoredMessage | None:
         """The message in memory that has been here the longest, unless one on disk has been longer."""
@@ -95,9 +96,19 @@ class Ages:
         """The messages in memory that were sent before an instant."""
         found: dict[int, None] = {}
         while self._unordered and self._unordered[0][0] < sent_before_ms:
-            number = heapq.heappop(self._unordered)[1]
-            if number in messages:
-                found[number] = None
+            _, first, last = heapq.heappop(self._unordered)
+            newer = []
+            for number in range(first, last + 1):
+                message = messages.get(number)
+                if message is None:
+                    continue
+                if message.sent_ms < sent_before_ms:
+                    found[number] = None
+                else:
+                    newer.append(message)
+            if newer:
+                oldest_ms = min([message.sent_ms for message in newer])
+                heapq.heappush(self._unordered, (oldest_ms, newer[0].number, newer[-1].number))
         self.first(messages, backlog)
         number = self._from
         # All that came later were sent later, but for those that are in the heap.
@@ -118,7 +129,25 @@ class Ages:
                 number = behind
         return list(found)
 
-    def keep(self, messages: Mapping[int, StoredMessage]) -> None:
-        """All others have left memory."""
-        self._unordered = [entry for entry in self._unordered if entry[1] in messages]
+    def restore(self, pages: Iterable[Page]) -> None:
+        """These messages are there, on disk alone."""
+        self._newest_ms = max((page.newest_sent_ms for page in pages), default=0)
+
+    def keep(self, messages: Mapping[int, StoredMessage], pages: Iterable[Page]) -> None:
+        """All others have left memory, for these pages among others."""
+        self._let_go(messages)
+        for page in pages:
+            # Whoever looks by number passes over the numbers of a page.
+            if 0 < page.waiting <= page.last_number - page.first_number:
+                for number in range(page.first_number, page.last_number + 1):
+                    if number in messages:
+                        heapq.heappush(self._unordered, (messages[number].sent_ms, number, number))
+
+    def _let_go(self, messages: Mapping[int, StoredMessage]) -> None:
+        """Of the entries that are out of date."""
+        self._unordered = [
+            (sent_ms, first, last)
+            for sent_ms, first, last in self._unordered
+            if any(number in messages for number in range(first, last + 1))
+        ]
         heapq.heapify(self._unordered)

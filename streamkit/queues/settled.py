@@ -27,7 +27,7 @@ def adopt(queue: QueueState, filing: Filing) -> None:
     """It is written: what waits in memory leaves it. If the queue was purged meanwhile, nothing waits any more."""
     if queue.backlog.filing is filing:
         queue.backlog.adopt(queue.messages)
-        queue.ages.keep(queue.messages)
+        queue.ages.keep(queue.messages, filing.pages)
 
 
 def put_back(queue: QueueState, filing: Filing | None) -> None:
@@ -42,6 +42,7 @@ def restore(queue: QueueState, messages: Iterable[StoredMessage], files: dict[in
     fifo, window, backlog = queue.attributes.fifo, queue.window, queue.backlog
     backlog.restore(files)
     window.restored()
+    queue.ages.restore(backlog.pages)
     queue.last_number = max(queue.last_number, backlog.filed_to)
     standing = sorted(messages, key=attrgetter("number"))
     window_to = _window_to(standing, backlog.pages) if fifo else 0
@@ -60,6 +61,7 @@ def restore(queue: QueueState, messages: Iterable[StoredMessage], files: dict[in
             # What waits in memory comes behind all that waits on disk.
             in_window = _is_touched(message) or message.number <= backlog.filed_to
             queue.join(message, window.enter if in_window else window.add)
+    queue.ages.keep(queue.messages, backlog.pages)
 
 
 def pages_with(queue: QueueState, numbers: Iterable[int]) -> list[Page]:

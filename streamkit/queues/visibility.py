@@ -181,7 +181,7 @@ class QueueState:
     def join(self, message: StoredMessage, join: Callable[[StoredMessage], None]) -> None:
         """A message is there, in the window or in the backlog."""
         self.changed = True
-        self.ages.add(message, alone=not self.messages)
+        self.ages.add(message, self.messages)
         self.messages[message.number] = message
         self.last_number = max(self.last_number, message.number)
         join(message)

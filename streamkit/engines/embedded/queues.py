@@ -106,8 +106,8 @@ class EmbeddedQueues:
         # What is too old under the old retention is gone, also if the new one is longer.
         await self._receives.expire_on_disk(queue)
         self._receives.check_there(queue)
-        self._receives.expire(queue, self._clock.now_ms())
         self._log.check()
+        self._receives.expire(queue, self._clock.now_ms())
         change = storable(QueueUpdated(queue.queue_id, attributes, self._clock.now_ms()))
         group = self._append(change, lambda: self._waits.wake(queue, 1))
         self.changes.updated(change)

@@ -86,16 +86,17 @@ async def test_a_full_disk_refuses_every_kind_of_change_and_recovers(
     async with opened(tmp_path / "data", ManualClock(END_MS), files=files) as engine:
         await engine.streams.create_stream("s", 1)
         await engine.queues.create_queue("q", QueueAttributes())
+        await engine.queues.create_queue("other", QueueAttributes())
         await engine.tables.create_table(TableSchema("table", "id"))
         await engine.tables.write([Put({"id": 1}, "table")])
-        await engine.queues.send_messages("q", [SendEntry(b"x"), SendEntry(b"y")])
+        _, waiting = await engine.queues.send_messages("q", [SendEntry(b"x"), SendEntry(b"y")])
         (held,) = await engine.queues.receive_messages("q", 1)
         disk.full = True
         assert await put_until_refused(engine) > 10
         assert disk.refused == 1
 
         before = await contents(engine)
-        for call in everything_that_changes(engine, held.receipt_handle, held.message_id):
+        for call in everything_that_changes(engine, held.receipt_handle, waiting.message_id):
             with pytest.raises(DiskFullError) as caught:
                 await call
             assert caught.value.retryable
@@ -132,6 +133,9 @@ def everything_that_changes(engine: FileEngine, handle: str, message_id: str) ->
         engine.streams.put_records("s", [PutEntry("k", b"x")]),
         engine.queues.create_queue("new", QueueAttributes()),
         engine.queues.delete_queue("q"),
+        engine.queues.purge_queue("q"),
+        engine.queues.update_queue("q", QueueAttributes(visibility_timeout_ms=1)),
+        engine.queues.move_messages("q", [message_id], "other"),
         engine.queues.send_messages("q", [SendEntry(b"x")]),
         engine.queues.receive_messages("q", 1),
         engine.queues.delete_messages("q", [handle]),
@@ -250,3 +254,28 @@ async def test_a_segment_is_never_made_twice_at_once(tmp_path: Path, monkeypatch
         await after_crash(files, tmp_path / "data", tmp_path / "after", lost)
     async with opened(tmp_path / "after") as engine:
         assert await contents(engine) == live
+
+
+async def test_a_refused_change_leaves_what_is_too_old_to_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a message that was sent earlier than the one before it, because the clock was set back."""
+    attributes = QueueAttributes(retention_ms=60_000)
+    async with opened(tmp_path / "data", ManualClock(END_MS + 100_000)) as engine:
+        await engine.queues.create_queue("q", attributes)
+        await engine.queues.send_messages("q", [SendEntry(b"first")])
+    clock = ManualClock(END_MS)
+    async with opened(tmp_path / "data", clock) as engine:
+        assert len(await engine.queues.receive_messages("q", 1)) == 1
+        await engine.queues.send_messages("q", [SendEntry(b"second")])
+        await clock.advance(61)
+        with monkeypatch.context() as full:
+
+            def refuse() -> None:
+                raise DiskFullError("the journal")
+
+            full.setattr(engine.queues._log, "check", refuse)
+            with pytest.raises(DiskFullError):
+                await engine.queues.update_queue("q", attributes)
+        (queue,) = await engine.queues.describe_queues()
+        assert (queue.visible, queue.not_visible) == (1, 0)
