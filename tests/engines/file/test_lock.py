@@ -97,6 +97,8 @@ def test_a_forked_child_is_refused(tmp_path: Path) -> None:
 
 LIVING_CHILD = """
 import asyncio, os, signal, sys, streamkit
+def say(text):
+    os.write(1, f"{text}\\n".encode())  # One write: both processes have the pipe.
 async def main():
     kit = await streamkit.open(sys.argv[1])
     await kit.create_stream("orders")
@@ -106,13 +108,13 @@ async def main():
             try:
                 call.send(None)
             except streamkit.errors.DirectoryInUseError as error:
-                print("refused", flush=True)
-        print("child", os.getpid(), flush=True)
+                say("refused")
+        say("child", os.getpid())
         signal.pause()
-    print("forked", flush=True)
+    say("forked")
     sys.stdin.readline()
     await kit.close()
-    print("closed", flush=True)
+    say("closed")
     sys.stdin.readline()
 asyncio.run(main())
 """

@@ -328,8 +328,8 @@ async def test_writers_wait_when_too_much_is_unsettled(tmp_path: Path) -> None:
             await turns(lambda: writers[-1].done() or not engine._journal.room.is_set())
             if not writers[-1].done():
                 break
-        assert len(writers) == 8, "four times what is settled at once, and a record is a bit more than its data"
-        assert len(await data_of(engine)) == 9
+        assert len(writers) == 4, "twice what is settled at once, and a record is a bit more than its data"
+        assert len(await data_of(engine)) == 5
         held.let_go()
         await soon(asyncio.gather(*writers))
         await turns(lambda: engine._settler._task is None)
