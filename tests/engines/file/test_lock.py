@@ -109,7 +109,7 @@ async def main():
                 call.send(None)
             except streamkit.errors.DirectoryInUseError as error:
                 say("refused")
-        say("child", os.getpid())
+        say(f"child {os.getpid()}")
         signal.pause()
     say("forked")
     sys.stdin.readline()
