@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import anyio.to_thread
-import msgspec
 
 from streamkit.errors import FunctionError
+from streamkit.functions.invocation import Invocation
 from streamkit.streams.record import Batch, Record
 
 T = TypeVar("T")
@@ -44,18 +44,6 @@ def each(function: RecordFunction[T]) -> Each[T]:
     the mapping gives up on it, it alone goes to the on-failure destination.
     """
     return Each(function)
-
-
-class Invocation(msgspec.Struct, frozen=True):
-    """What came of calling a function with some records."""
-
-    results: list[tuple[int, list[Any]]]
-    """For records that are done, in order: the record's place in the batch, and its results."""
-    done: int
-    """How many records from the start on are done."""
-    failed: int = 0
-    """How many records after those failed together; 0: none, all are done."""
-    error: Exception | None = None
 
 
 class Invoker(Generic[T]):

@@ -24,7 +24,8 @@ from streamkit.errors import (
 )
 from streamkit.functions.batch import Attempt, Reason, RetryPlan, coalesce, on_failure_document
 from streamkit.functions.effects import Effects, EffectStore
-from streamkit.functions.function import Invocation, Invoker
+from streamkit.functions.function import Invoker
+from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, Sink
 from streamkit.metrics.metric import Metric
@@ -144,7 +145,7 @@ class Lane:
         deadline_ms: int | None = None
         while True:
             size = self._take(batch, size)
-            if len(batch) >= self._mapping.batch_size or size >= _BATCH_BYTES or self._reader.at_end:
+            if len(batch) >= self._mapping.batch_limit or size >= _BATCH_BYTES or self._reader.at_end:
                 return batch
             if batch and deadline_ms is None:
                 deadline_ms = self._clock.now_ms() + round(self._mapping.batch_window * 1000)
@@ -180,7 +181,7 @@ class Lane:
         criteria = self._mapping.criteria
         taken = filtered = 0
         for stored in self._pending:
-            if len(batch) >= self._mapping.batch_size or size >= _BATCH_BYTES:
+            if len(batch) >= self._mapping.batch_limit or size >= _BATCH_BYTES:
                 break
             taken += 1
             if criteria is None or criteria.matches(stored.data, _metadata(stored)):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from streamkit.backoff import Retry
 from streamkit.errors import ValidationError
 from streamkit.functions.function import BatchFunction, Each
+from streamkit.functions.mapping_rules import check_queue, check_stream
 from streamkit.functions.pattern import FilterCriteria
 from streamkit.queues.queue import Queue
 from streamkit.streams.lease import Start
@@ -21,34 +23,46 @@ _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 
 @dataclass(frozen=True)
 class EventSourceMapping:
-    """Reads a stream, calls a function with what its filters keep, and commits what comes of it, each record once.
+    """Reads a stream or a queue, calls a function with what its filters keep, and commits what comes of it, once each.
 
     Start it with ``kit.start``. The field names and ranges are those of CreateEventSourceMapping (AWS Lambda API
-    Reference); durations in seconds. Sink items, messages, records and the checkpoint are one commit.
+    Reference); durations in seconds. Sink items, messages, records and the checkpoint, or the deletion of a queue's
+    messages, are one commit.
     """
 
     name: str
     """Its consumer name: a mapping of the same name goes on where this one stopped. 1 to 128 letters, digits, _ . -"""
-    source: Stream[Any]
+    source: Stream[Any] | Queue[Any]
     function: Each[Any] | BatchFunction[Any] | None = None
     """None: the records' own values go to the sink."""
     sink: Table | Queue[Any] | Stream[Any] | None = None
     """Where items or values go. None: only the writes that the function returns, which name their tables."""
     filters: Sequence[Mapping[str, Any]] = ()
-    """Event patterns, one of which must match; ``data`` is the record's payload. None: every record."""
-    batch_size: int = 100
+    """Event patterns, one of which must match; ``data`` is a record's payload, ``body`` a message's. None: all."""
+    batch_size: int | None = None
+    """1 to 10,000 (FIFO queues: 10). Unless given 100 from a stream, 10 from a queue."""
     batch_window: float = 0.0
-    """How long to wait for a batch to fill, from its first record on. 0 to 300."""
+    """How long to wait for a batch to fill, from its first record on. 0 to 300 (FIFO queues: 0)."""
+    parallelization_factor: int = 1
+    """Streams: lanes per shard, 1 to 10; order holds per partition key."""
+    tumbling_window: float = 0.0
+    """Streams: 0 (off) to 900; the function is then given the state of the window, and returns it."""
+    maximum_concurrency: int | None = None
+    """Queues: batches handled at a time, 2 to 1,000. None: as many as the queue keeps busy."""
+    on_filtered: Queue[Any] | None = None
+    """Queues: what no filter matches goes here. None: it is deleted, as Lambda does, and counted."""
     bisect_on_function_error: bool = False
     maximum_retry_attempts: int = -1
     """-1: until it works. Otherwise 0 to 10,000, then the records are discarded."""
     maximum_record_age: float = -1
     """-1: none is too old. Otherwise 60 to 604,800; older records are discarded."""
-    starting_position: Start = "TRIM_HORIZON"
-    """Where a name begins that was never there before."""
+    starting_position: Start | datetime = "TRIM_HORIZON"
+    """Streams: where a name begins that was never there before; an instant means AT_TIMESTAMP."""
     on_failure: Queue[Any] | None = None
-    """What is discarded goes here, with its records and the error."""
+    """Streams: what is discarded goes here, with its records and the error. A queue has its own redrive policy."""
     retry: Retry = field(default_factory=lambda: Retry(first=1.0, factor=2.0, longest=60.0))
+    batch_limit: int = field(init=False, repr=False, compare=False)
+    """``batch_size``, or its default for the source."""
     criteria: FilterCriteria | None = field(init=False, repr=False, compare=False)
     """The compiled filters; None: there are none."""
 
@@ -57,8 +71,8 @@ class EventSourceMapping:
             raise ValidationError(
                 f"mapping name {self.name!r} is not valid: use 1 to 128 letters, digits, '_', '.' or '-'"
             )
-        if not isinstance(self.source, Stream):
-            raise ValidationError(f"mapping {self.name!r} needs a stream as its source, not {self.source!r}")
+        if not isinstance(self.source, (Stream, Queue)):
+            raise ValidationError(f"mapping {self.name!r} needs a stream or a queue as its source, not {self.source!r}")
         if self.function is None and self.sink is None:
             raise ValidationError(f"mapping {self.name!r} has neither a function nor a sink: it would do nothing")
         if self.function is not None and not callable(self.function):
@@ -67,24 +81,17 @@ class EventSourceMapping:
             raise ValidationError(
                 f"mapping {self.name!r} needs a table, queue or stream as its sink, not {self.sink!r}"
             )
-        for what, target in (("sink", self.sink), ("on_failure", self.on_failure)):
+        for what, target in (("sink", self.sink), ("on_failure", self.on_failure), ("on_filtered", self.on_filtered)):
             # AWS: a destination for discarded records is a standard queue.
             if isinstance(target, Queue) and target.name.endswith(".fifo"):
                 raise ValidationError(
                     f"mapping {self.name!r} has FIFO queue {target.name!r} as {what}, whose messages would need groups "
                     "and ids: use a standard queue, or send from the function"
                 )
-        _range(self.name, "batch_size", self.batch_size, 1, 10_000)
-        _range(self.name, "batch_window", self.batch_window, 0, 300)
-        if self.maximum_retry_attempts != -1:
-            _range(self.name, "maximum_retry_attempts", self.maximum_retry_attempts, 0, 10_000)
-        if self.maximum_record_age != -1:
-            _range(self.name, "maximum_record_age", self.maximum_record_age, 60, 604_800)
-        if self.starting_position not in ("TRIM_HORIZON", "LATEST"):
-            raise ValidationError(f"mapping {self.name!r}: starting_position is TRIM_HORIZON or LATEST")
+        default = 100 if isinstance(self.source, Stream) else 10
+        object.__setattr__(self, "batch_limit", default if self.batch_size is None else self.batch_size)
+        if isinstance(self.source, Stream):
+            check_stream(self)
+        else:
+            check_queue(self, fifo=self.source.name.endswith(".fifo"))
         object.__setattr__(self, "criteria", FilterCriteria(self.filters) if self.filters else None)
-
-
-def _range(name: str, what: str, value: float, lowest: float, highest: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value <= highest:
-        raise ValidationError(f"mapping {name!r}: {what} is {lowest:,} to {highest:,}, not {value!r}")

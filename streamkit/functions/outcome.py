@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from streamkit.errors import FunctionError, NotFoundError
-from streamkit.functions.function import Invocation
+from streamkit.functions.invocation import Invocation
 from streamkit.queues.queue import Queue
 from streamkit.queues.store import SendEntry
 from streamkit.streams.record import Record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import cast
 
 import anyio
 import msgspec
@@ -17,6 +18,7 @@ from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Sink
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
+from streamkit.streams.lease import Start
 from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.store import StreamStore
 from streamkit.tables.store import TableStore
@@ -106,7 +108,11 @@ class MappingPoller:
             source = await self._ports.streams.describe_stream(self.mapping.source.name)
             fresh = [shard.shard_id for shard in source.shards if shard.shard_id not in self._lanes]
             leases = await self._leases.take_all(
-                f"mapping:{self.name}", source, self._owner, start=self.mapping.starting_position, shard_ids=fresh
+                f"mapping:{self.name}",
+                source,
+                self._owner,
+                start=cast(Start, self.mapping.starting_position),
+                shard_ids=fresh,
             )
             for shard_id, lease in leases.items():
                 self._lanes[shard_id] = Lane(self.mapping, lease, sink, self._ports, self._clock, self._tally)
