@@ -1,6 +1,7 @@
 """What is measured, in the order in which it is printed."""
 
 from benchmarks.workloads.append import APPEND
+from benchmarks.workloads.end_to_end import END_TO_END
 from benchmarks.workloads.latency import LATENCY
 from benchmarks.workloads.queue_scale import QUEUE_SCALE
 from benchmarks.workloads.queues import QUEUES
@@ -11,4 +12,4 @@ from benchmarks.workloads.services import SERVICES
 
 __all__ = ["WORKLOADS"]
 
-WORKLOADS = (*APPEND, *READ, *LATENCY, *RECOVERY, *SCALE, *QUEUES, *QUEUE_SCALE, *SERVICES)
+WORKLOADS = (*APPEND, *READ, *LATENCY, *RECOVERY, *SCALE, *QUEUES, *QUEUE_SCALE, *SERVICES, *END_TO_END)
