@@ -9,6 +9,7 @@ import msgspec
 
 from streamkit.errors import FunctionError, NotFoundError
 from streamkit.functions.invocation import Invocation
+from streamkit.functions.results import PutRecord, SendMessage
 from streamkit.queues.queue import Queue
 from streamkit.queues.store import SendEntry
 from streamkit.streams.record import Record
@@ -30,7 +31,11 @@ class Outcome:
 
     def send(self, queue: str, body: bytes) -> None:
         """A message to a queue."""
-        self._sends.setdefault(queue, []).append(SendEntry(body))
+        self.add_message(queue, SendEntry(body))
+
+    def add_message(self, queue: str, entry: SendEntry) -> None:
+        """A message with all that belongs to it."""
+        self._sends.setdefault(queue, []).append(entry)
 
     def put(self, stream: str, partition_key: str, data: bytes) -> None:
         """A record to a stream."""
@@ -86,6 +91,11 @@ class Sink:
         target = self._target
         if isinstance(result, (Put, Update, Delete, Check)):
             outcome.writes.append(self._bind(result))
+        elif isinstance(result, SendMessage):
+            outcome.add_message(result.queue.name, result.queue.entry(result.value))
+        elif isinstance(result, PutRecord):
+            key = record.partition_key if result.partition_key is None else result.partition_key
+            outcome.put(result.stream.name, key, result.stream.codec.encode(result.value))
         elif isinstance(target, Queue):
             outcome.send(target.name, target.codec.encode(result))
         elif isinstance(target, Stream):
@@ -96,7 +106,8 @@ class Sink:
             raise FunctionError(
                 f"the function returned {result!r:.100} for {record!r}: with "
                 f"{'sink ' + repr(target) if target is not None else 'no sink'} return "
-                f"{'an item (a dict), ' if isinstance(target, Table) else ''}a Put, Update or Delete, a list, or None"
+                f"{'an item (a dict), ' if isinstance(target, Table) else ''}a Put, Update, Delete, SendMessage or "
+                "PutRecord, a list of them, or None"
             )
 
     def _bind(self, write: Write) -> Write:

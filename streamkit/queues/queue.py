@@ -108,9 +108,15 @@ class Queue(Generic[T]):
             EncodeError: a value does not fit the queue's type; nothing was sent.
             ValidationError: there are too many, or all together are too large; nothing was sent.
         """
-        return await self._send([self._entry(value) for value in values])
+        return await self._send([self.entry(value) for value in values])
 
-    def _entry(self, value: T | Send[T]) -> SendEntry:
+    def entry(self, value: T | Send[T]) -> SendEntry:
+        """A value, or a ``Send``, as the store takes it.
+
+        Raises:
+            EncodeError: the value does not fit the queue's type.
+            ValidationError: an attribute or the delay is out of range.
+        """
         if not isinstance(value, Send):
             return SendEntry(self.codec.encode(value))
         return SendEntry(

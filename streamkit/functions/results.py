@@ -1,0 +1,34 @@
+"""What a function returns to have a message sent or a record put, together with its items and the checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from streamkit.queues.queue import Queue, Send
+from streamkit.streams.stream import Stream
+
+T = TypeVar("T")
+
+
+class SendMessage(msgspec.Struct, Generic[T], frozen=True):
+    """Send a message to a queue, in the commit that has the function's other results: once for each record.
+
+    ``SendMessage(queue, value)``, or ``SendMessage(queue, Send(value=..., group_id=...))`` for one with more to it.
+    """
+
+    queue: Queue[T]
+    value: T | Send[T]
+
+
+class PutRecord(msgspec.Struct, Generic[T], frozen=True):
+    """Put a record to a stream, in the commit that has the function's other results: once for each record."""
+
+    stream: Stream[T]
+    value: T
+    partition_key: str | None = None
+    """None: that of the record it came from (of a batch function that returns other than one result each: the last)."""
+
+
+Result = SendMessage[Any] | PutRecord[Any]
