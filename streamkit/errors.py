@@ -199,7 +199,15 @@ class StaleAggregateError(StreamKitError):
 
 
 class FunctionError(StreamKitError):
-    """A function failed, timed out, or returned what its mapping cannot use."""
+    """A function failed, timed out, or returned what its mapping cannot use.
+
+    ``error_type`` is Lambda's word for what the runtime found and the function did not raise: ``"Sandbox.Timedout"``,
+    ``"Runtime.ExitError"``, ``"Runtime.MarshalError"``.
+    """
+
+    def __init__(self, message: str, error_type: str = "FunctionError") -> None:
+        self.error_type = error_type
+        super().__init__(message)
 
 
 class ServiceFailedError(StreamKitError):

@@ -25,7 +25,7 @@ class Invocation(msgspec.Struct, frozen=True):
     """What came of calling a function with some records or messages."""
 
     results: list[tuple[int, list[Any]]]
-    """For what is done, in order: its place in the batch, and its results."""
+    """For what is done, in order: its place in the batch, and its results. Place 0 if the batch has no records."""
     done: int
     """How many from the start on are done. Of a queue: how many in all; ``failures`` says which are not."""
     failed: int = 0
@@ -36,6 +36,8 @@ class Invocation(msgspec.Struct, frozen=True):
     state: dict[str, Any] | None = None
     """What a function with a tumbling window returned to be kept."""
     reported: bool = False
-    """The failure was reported (``batchItemFailures``) and not raised."""
+    """The failure was in the answer (``batchItemFailures``, or nothing of use) and not raised."""
     throttled: bool = False
     """It was not called, because its concurrency limit was reached: this counts as no attempt."""
+    request_id: str = ""
+    """``aws_request_id`` of the context that the function saw; empty if it was not called."""

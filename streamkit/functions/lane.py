@@ -24,7 +24,7 @@ from streamkit.errors import (
 )
 from streamkit.functions.batch import Attempt, Reason, RetryPlan, coalesce, on_failure_document
 from streamkit.functions.effects import Effects, EffectStore
-from streamkit.functions.function import Invoker
+from streamkit.functions.function import AnyFunction, Invoker
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, Sink
@@ -80,6 +80,10 @@ class Tally:
         self._clock = clock
         self._metrics = metrics
 
+    def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker[Any]:
+        """What calls the mapping's function with records of this stream."""
+        return Invoker(function, source=source, clock=self._clock, metrics=self._metrics)
+
     def publish(self, name: str, value: float, namespace: str = "streamkit") -> None:
         """Publish one of the mapping's metrics; a count of nothing is not worth a sample."""
         if value or name == "IteratorAge":
@@ -101,7 +105,7 @@ class Lane:
         self._tally = tally
         self._codec: Codec[Any] = mapping.source.codec
         self._stop = Stop()
-        self._invoker = Invoker(mapping.function)
+        self._invoker = tally.invoker_of(mapping.function, lease.stream)
         self.checkpoint = lease.checkpoint or 0
         """Everything up to this number is settled, durably."""
         self._reader = ShardReader(

@@ -10,7 +10,7 @@ from typing import Any
 
 from streamkit.backoff import Retry
 from streamkit.errors import ValidationError
-from streamkit.functions.function import BatchFunction, Each
+from streamkit.functions.function import AnyFunction, check_function
 from streamkit.functions.mapping_rules import check_queue, check_stream
 from streamkit.functions.pattern import FilterCriteria
 from streamkit.queues.queue import Queue
@@ -33,7 +33,7 @@ class EventSourceMapping:
     name: str
     """Its consumer name: a mapping of the same name goes on where this one stopped. 1 to 128 letters, digits, _ . -"""
     source: Stream[Any] | Queue[Any]
-    function: Each[Any] | BatchFunction[Any] | None = None
+    function: AnyFunction | None = None
     """None: the records' own values go to the sink."""
     sink: Table | Queue[Any] | Stream[Any] | None = None
     """Where items or values go. None: only the writes that the function returns, which name their tables."""
@@ -75,8 +75,7 @@ class EventSourceMapping:
             raise ValidationError(f"mapping {self.name!r} needs a stream or a queue as its source, not {self.source!r}")
         if self.function is None and self.sink is None:
             raise ValidationError(f"mapping {self.name!r} has neither a function nor a sink: it would do nothing")
-        if self.function is not None and not callable(self.function):
-            raise ValidationError(f"mapping {self.name!r} needs a function that can be called, not {self.function!r}")
+        check_function(self.function, windowed=bool(self.tumbling_window))
         if self.sink is not None and not isinstance(self.sink, (Table, Queue, Stream)):
             raise ValidationError(
                 f"mapping {self.name!r} needs a table, queue or stream as its sink, not {self.sink!r}"
