@@ -128,6 +128,7 @@ async def _first_of(step: asyncio.Future[None], expired: asyncio.Future[bool] | 
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
+        # INVARIANT: test_cancelled_from_outside_it_is_over_when_the_cancellation_is
         if isinstance(step, asyncio.Task):
             waiting = [step]
         with anyio.CancelScope(shield=True):
