@@ -32,6 +32,7 @@ MAY_BLOCK: dict[tuple[str, str], str] = {
     ("engines/file/settled_items.py", "is_still"): "the same, to see that the file stood still",
     ("engines/file/engine.py", "_absolute"): "opening: asks for the current directory",
     ("engines/file/engine.py", "_close"): "closing: joins threads that have nothing left to do",
+    ("functions/plugins.py", "function_named"): "setting up: reads what is installed, and imports from it",
     ("engines/file/journal.py", "close"): "closing: joins threads that have nothing left to do",
 }
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 EachFunction = Callable[[T], Awaitable[object] | object]
 """Takes one record or message; returns None, one result, or a list of results."""
 
-BatchFunction = Callable[[T], Awaitable[object] | object]
+BatchFunction = Callable[[Any], Awaitable[object] | object]
 """Takes a ``Batch`` of records, or a sequence of messages; returns None, a list of results, or a partial batch
 response."""
 
@@ -63,7 +63,7 @@ def each(function: EachFunction[T]) -> Each[T]:
     return Each(function)
 
 
-class Function(Generic[T]):
+class Function:
     """A function with limits, as a mapping's ``function``: ``Function(handle, timeout=30, concurrency=10)``.
 
     At its time limit an ``async def`` is cancelled. A plain ``def`` runs in a thread, which nothing can end: it is left
@@ -76,7 +76,7 @@ class Function(Generic[T]):
 
     def __init__(
         self,
-        handler: Each[T] | LambdaHandler | BatchFunction[T],
+        handler: Each[Any] | LambdaHandler | BatchFunction,
         *,
         timeout: float | None = None,
         concurrency: int | None = None,
@@ -112,7 +112,7 @@ class Function(Generic[T]):
         return self.handler(*arguments)
 
 
-AnyFunction = Each[Any] | Function[Any] | LambdaHandler | BatchFunction[Any]
+AnyFunction = Each[Any] | Function | LambdaHandler | BatchFunction
 """What a mapping takes as its function."""
 
 
@@ -138,7 +138,7 @@ def check_function(function: object, *, windowed: bool = False) -> None:
         check_takes_one(function.function if isinstance(function, Each) else function)
 
 
-class Invoker(Generic[T]):
+class Invoker:
     """Calls a function with batches of one source. A plain ``def`` runs in a thread and never blocks the event loop."""
 
     def __init__(
@@ -185,7 +185,7 @@ class Invoker(Generic[T]):
             for name in ("Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions")
         }
 
-    async def invoke(self, batch: Batch[T], *, window: Window | None = None) -> Invocation:
+    async def invoke(self, batch: Batch[Any], *, window: Window | None = None) -> Invocation:
         """Call the function with a stream's records; its exceptions are part of the answer, never raised.
 
         Without a function each record's own value is its result.
@@ -194,7 +194,7 @@ class Invoker(Generic[T]):
         """
         return await self._invoke(batch, None, window, False)
 
-    async def invoke_messages(self, messages: Sequence[Message[T]], *, queue: str, fifo: bool) -> Invocation:
+    async def invoke_messages(self, messages: Sequence[Message[Any]], *, queue: str, fifo: bool) -> Invocation:
         """Call the function with messages of the queue of this name; its exceptions are part of the answer.
 
         Without a function each message's own value is its result.

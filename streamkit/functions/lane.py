@@ -80,7 +80,7 @@ class Tally:
         self._clock = clock
         self._metrics = metrics
 
-    def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker[Any]:
+    def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker:
         """What calls the mapping's function with records of this stream."""
         return Invoker(function, source=source, clock=self._clock, metrics=self._metrics)
 

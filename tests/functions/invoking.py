@@ -16,7 +16,7 @@ NOW_MS = 1_700_000_000_000
 
 def batch_of(*values: Any, type_: Any = None) -> Batch[Any]:
     """Records 1, 2, ... of one shard, with these values."""
-    codec = Codec(type_)
+    codec: Codec[Any] = Codec(type_)
     stored = [StoredRecord(at, NOW_MS + at, f"k{at}", codec.encode(value)) for at, value in enumerate(values, 1)]
     return Batch("shardId-000000000000", [Record(one, "shardId-000000000000", codec) for one in stored])
 

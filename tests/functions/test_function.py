@@ -83,6 +83,7 @@ async def test_what_does_not_decode_fails_alone() -> None:
     typed = batch_of(1)
     for record in batch:
         record.codec = typed[0].codec
+    function: Any
     for function in (None, each(lambda record: record.value)):
         invocation = await Invoker(function, clock=ManualClock()).invoke(batch)
         assert (invocation.results, invocation.done, invocation.failed) == ([(0, [1])], 1, 1)
@@ -442,13 +443,18 @@ def keyword(*, batch: Any) -> None: ...
 async def async_two(event: Any, context: Any) -> None: ...
 
 
-@pytest.mark.parametrize("function", [two, async_two, each(two), functools.partial(three, 1)])
+TWO: Any = two
+NUMBER: Any = 42
+NOTHING: Any = nothing
+
+
+@pytest.mark.parametrize("function", [two, async_two, each(TWO), functools.partial(three, 1)])
 def test_a_lambda_handler_given_bare_is_refused_with_advice(function: Any) -> None:
     with pytest.raises(ValidationError, match=r"takes two arguments: if it is a Lambda handler.*lambda_handler\("):
         check_function(function)
 
 
-@pytest.mark.parametrize("function", [nothing, three, keyword, each(nothing)])
+@pytest.mark.parametrize("function", [nothing, three, keyword, each(NOTHING)])
 def test_what_does_not_take_one_argument_is_refused(function: Any) -> None:
     with pytest.raises(ValidationError, match="does not take one argument"):
         check_function(function)
@@ -466,7 +472,7 @@ def test_what_is_no_lambda_handler_is_refused(handler: Any) -> None:
 
 
 def test_what_cannot_be_called_is_refused() -> None:
-    for function in ("text", each(42)):  # type: ignore[type-var]
+    for function in ("text", each(NUMBER)):
         with pytest.raises(ValidationError, match="a function that can be called"):
             check_function(function)
     with pytest.raises(ValidationError, match="lambda_handler needs a function"):
@@ -506,14 +512,17 @@ async def test_the_mapping_refuses_what_its_invoker_would(clock: ManualClock) ->
     async with streamkit.open("memory:", clock=clock) as kit:
         stream = await kit.create_stream("numbers")
         with pytest.raises(ValidationError, match=r"say lambda_handler\(two\)"):
-            EventSourceMapping("m", source=stream, function=two)
+            EventSourceMapping("m", source=stream, function=TWO)
         with pytest.raises(ValidationError, match="a tumbling window needs"):
             EventSourceMapping("m", source=stream, function=each(optional), tumbling_window=60)
 
 
 def test_functions_are_called_as_they_are_in_a_test_of_them() -> None:
-    assert each(lambda record: record * 2)(4) == 8
-    assert Function(each(lambda record: record * 2), timeout=1)(4) == 8
+    def double(number: int) -> int:
+        return number * 2
+
+    assert each(double)(4) == 8
+    assert Function(each(double), timeout=1)(4) == 8
     assert lambda_handler(lambda event, context: (event, context))({"a": 1}, "context") == ({"a": 1}, "context")
 
 

@@ -70,7 +70,7 @@ async def gate() -> AsyncIterator[Gate]:
 
 
 @asynccontextmanager
-async def invoking(invoker: Invoker[Any], *values: Any) -> AsyncIterator[asyncio.Task[Invocation]]:
+async def invoking(invoker: Invoker, *values: Any) -> AsyncIterator[asyncio.Task[Invocation]]:
     task = asyncio.create_task(invoker.invoke(batch_of(*values)))
     yield task
     if not task.done():
@@ -319,6 +319,7 @@ async def test_a_plain_def_may_answer_with_something_to_await(clock: ManualClock
             raise ValueError("two")
         return value * 2
 
+    function: Any
     for function, expected in (
         (each(lambda record: later(record.value)), [(0, [0]), (1, [2])]),
         (each(lambda record: later(record.value) if record.value % 2 == 0 else record.value), [(0, [0]), (1, [1])]),
