@@ -43,7 +43,7 @@ class LambdaContext:
     Safe to use in any thread.
     """
 
-    __slots__ = ("_clock", "_deadline_ms", "_identity", "aws_request_id", "client_context", "identity", "window")
+    __slots__ = ("_clock", "_deadline_ms", "_identity", "_request_id", "client_context", "identity", "window")
 
     def __init__(
         self, identity: FunctionIdentity, clock: Clock, deadline_ms: int | None, window: Window | None = None
@@ -51,12 +51,18 @@ class LambdaContext:
         self._identity = identity
         self._clock = clock
         self._deadline_ms = deadline_ms
-        self.aws_request_id = str(uuid.uuid4())
-        """New for each invocation, also for a second one of the same batch."""
+        self._request_id = ""
         self.identity = CognitoIdentity()
         self.client_context: object | None = None
         self.window = window
         """The tumbling window, if the mapping has one (Lambda puts it into the event alone)."""
+
+    @property
+    def aws_request_id(self) -> str:
+        """New for each invocation, also for a second one of the same batch."""
+        if not self._request_id:
+            self._request_id = str(uuid.uuid4())
+        return self._request_id
 
     @property
     def function_name(self) -> str:

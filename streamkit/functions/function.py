@@ -17,7 +17,7 @@ from streamkit.functions.lambda_event import kinesis_event, sqs_event
 from streamkit.functions.lambda_handler import LambdaHandler
 from streamkit.functions.responses import as_json, failed_whole, of_batch_function, of_each, of_lambda_handler
 from streamkit.functions.runtime import Slots, run, slots_of
-from streamkit.functions.work import Work, is_asynchronous
+from streamkit.functions.work import After, Work, is_asynchronous
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.queues.message import Message
@@ -164,6 +164,12 @@ class Invoker:
         check_function(function)
         limits = function if isinstance(function, Function) else None
         self._function: Any = limits.handler if limits is not None else function
+        self._inner: Any = self._function
+        if isinstance(self._function, Each):
+            self._inner = self._function.function
+        elif isinstance(self._function, LambdaHandler):
+            self._inner = self._function.handler
+        self._asynchronous = is_asynchronous(self._inner)
         self._source = source
         self._clock = SystemClock() if clock is None else clock
         self._metrics = metrics
@@ -206,6 +212,9 @@ class Invoker:
     async def _invoke(self, items: Any, queue: str | None, window: Window | None, fifo: bool) -> Invocation:
         if self._function is None:
             return _values(items, queue is not None)
+        if window is not None:
+            # The function may change its copy and then fail.
+            window = replace(window, state=deepcopy(window.state))
         clock = self._clock
         if self._slots is None:
             self._slots = slots_of(*self._limit())
@@ -215,9 +224,6 @@ class Invoker:
             return failed_whole(len(items), error, queue=queue is not None, throttled=True)
         began_ms = clock.now_ms()
         deadline_ms = None if self._timeout_ms is None else began_ms + self._timeout_ms
-        if window is not None:
-            # The function may change its copy and then fail.
-            window = replace(window, state=deepcopy(window.state))
         context = LambdaContext(self._identity, clock, deadline_ms, window)
         try:
             work = self._work(items, queue, window, fifo, context)
@@ -231,7 +237,7 @@ class Invoker:
         invocation = self._answer(work, items, queue, window)
         if invocation.error is not None and not invocation.reported:
             self._publish("Errors", 1)
-        return replace(invocation, request_id=context.aws_request_id)
+        return replace(invocation, request_id=context.aws_request_id) if invocation.error is not None else invocation
 
     def _limit(self) -> tuple[object, int | None]:
         """Who shares the slots, and how many there are."""
@@ -239,23 +245,22 @@ class Invoker:
             return self._limits, self._limits.concurrency
         if isinstance(self._function, LambdaHandler):
             # AWS: an environment has one invocation at a time, and handlers keep things in globals.
-            return self._function.handler, 1
-        function = self._function.function if isinstance(self._function, Each) else self._function
-        return function, None if is_asynchronous(function) else THREADS
+            return self._inner, 1
+        return self._inner, None if self._asynchronous else THREADS
 
     def _work(self, items: Any, queue: str | None, window: Window | None, fifo: bool, context: LambdaContext) -> Work:
-        function = self._function
+        function, asynchronous = self._function, self._asynchronous
         if isinstance(function, Each):
             calls = [(item,) for item in items]
             if queue is None:
-                return Work(function.function, calls)
-            if fifo:
-                return Work(function.function, calls, "skip group", [message.group_id for message in items])
-            return Work(function.function, calls, "go on")
+                return Work(function.function, calls, asynchronous=asynchronous)
+            after: After = "skip group" if fifo else "go on"
+            groups = [item.group_id for item in items] if fifo else ()
+            return Work(function.function, calls, asynchronous=asynchronous, after=after, groups=groups)
         if isinstance(function, LambdaHandler):
             event = kinesis_event(items, self._source, window) if queue is None else sqs_event(items, queue)
-            return Work(function.handler, [(event, context)])
-        return Work(function, [(items,)])
+            return Work(function.handler, [(event, context)], asynchronous=asynchronous)
+        return Work(function, [(items,)], asynchronous=asynchronous)
 
     def _answer(self, work: Work, items: Any, queue: str | None, window: Window | None) -> Invocation:
         of_queue = queue is not None
@@ -271,14 +276,19 @@ class Invoker:
                 answer = as_json(answer)
             except FunctionError as error:
                 return failed_whole(len(items), error, queue=of_queue)
-        ids = [item.message_id for item in items] if of_queue else [str(item.sequence_number) for item in items]
         windowed = window is not None
+
+        def ids() -> list[str]:
+            return [item.message_id if of_queue else str(item.sequence_number) for item in items]
+
         try:
             if handler is not None:
-                return of_lambda_handler(ids, answer, queue=of_queue, windowed=windowed, reports=handler.reports)
-            return of_batch_function(ids, answer, queue=of_queue, windowed=windowed)
+                return of_lambda_handler(
+                    len(items), ids, answer, queue=of_queue, windowed=windowed, reports=handler.reports
+                )
+            return of_batch_function(len(items), ids, answer, queue=of_queue, windowed=windowed)
         except FunctionError as error:
-            return failed_whole(len(ids), error, queue=of_queue, reported=True)
+            return failed_whole(len(items), error, queue=of_queue, reported=True)
 
     def _publish(self, name: str, value: float) -> None:
         if self._metrics is not None:

@@ -40,4 +40,4 @@ class Invocation(msgspec.Struct, frozen=True):
     throttled: bool = False
     """It was not called, because its concurrency limit was reached: this counts as no attempt."""
     request_id: str = ""
-    """``aws_request_id`` of the context that the function saw; empty if it was not called."""
+    """Of one that failed: ``aws_request_id`` of the context that the function saw; empty if it was not called."""

@@ -7,18 +7,21 @@ windows"): an answer that names no failure is a success, one that names what is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from streamkit.errors import FunctionError
 from streamkit.functions.invocation import Invocation
 
+Ids = Callable[[], Sequence[str]]
+"""The sequence numbers or message ids of a batch, made only when an answer names some."""
+
 _OF_BATCHES = ("batchItemFailures", "results", "state")
 
 
-def of_batch_function(ids: Sequence[str], answer: Any, *, queue: bool, windowed: bool) -> Invocation:
-    """What a batch function's answer means for a batch of these sequence numbers or message ids.
+def of_batch_function(count: int, ids: Ids, answer: Any, *, queue: bool, windowed: bool) -> Invocation:
+    """What a batch function's answer means for a batch of so many records or messages.
 
     None, a list of results, or a dict of ``results``, ``batchItemFailures`` and, in a tumbling window, ``state``. As
     many results as there are records belong to one each; otherwise all belong to the last.
@@ -42,12 +45,12 @@ def of_batch_function(ids: Sequence[str], answer: Any, *, queue: bool, windowed:
                 else ', maybe with "results" (a list)'
             )
         )
-    invocation = _settled(ids, answer, queue=queue, windowed=windowed)
-    return _with_results(invocation, len(ids), results or [], queue=queue)
+    invocation = _settled(count, ids, answer, queue=queue, windowed=windowed)
+    return _with_results(invocation, count, results or [], queue=queue)
 
 
-def of_lambda_handler(ids: Sequence[str], answer: Any, *, queue: bool, windowed: bool, reports: bool) -> Invocation:
-    """What a Lambda handler's answer means for a batch of these sequence numbers or message ids.
+def of_lambda_handler(count: int, ids: Ids, answer: Any, *, queue: bool, windowed: bool, reports: bool) -> Invocation:
+    """What a Lambda handler's answer means for a batch of so many records or messages.
 
     ``reports`` is whether FunctionResponseTypes has ``"ReportBatchItemFailures"``; without it, and outside of a window,
     the answer means nothing.
@@ -56,13 +59,14 @@ def of_lambda_handler(ids: Sequence[str], answer: Any, *, queue: bool, windowed:
         FunctionError: nothing can be made of the answer, and the whole batch counts as failed.
     """
     if not windowed and (not reports or answer is None or answer in ([], "")):
-        return _all_done(ids)
+        return Invocation([], count)
     if not isinstance(answer, Mapping):
         raise FunctionError(
             f"the handler returned {answer!r:.100}, which is no response: the whole batch counts as failed. Where its "
             "answer means nothing, say lambda_handler(..., function_response_types=())"
         )
-    return _settled(ids, answer if reports else {**answer, "batchItemFailures": None}, queue=queue, windowed=windowed)
+    answer = answer if reports else {**answer, "batchItemFailures": None}
+    return _settled(count, ids, answer, queue=queue, windowed=windowed)
 
 
 def failed_whole(
@@ -121,11 +125,7 @@ def of_each(
     return Invocation(results, done, 1, error)
 
 
-def _all_done(ids: Sequence[str]) -> Invocation:
-    return Invocation([], len(ids))
-
-
-def _settled(ids: Sequence[str], answer: Mapping[str, Any], *, queue: bool, windowed: bool) -> Invocation:
+def _settled(count: int, ids: Ids, answer: Mapping[str, Any], *, queue: bool, windowed: bool) -> Invocation:
     """What failed, and the state."""
     state = answer.get("state") if windowed else None
     if windowed and not isinstance(state, dict):
@@ -134,22 +134,23 @@ def _settled(ids: Sequence[str], answer: Mapping[str, Any], *, queue: bool, wind
             f'the function has a tumbling window and returned {answer!r:.100}: return {{"state": {{...}}}}'
         )
     reported = answer.get("batchItemFailures")
-    places = sorted(_places(ids, reported)) if reported is not None and reported != [] else []
-    if not places:
-        return Invocation([], len(ids), state=state)
+    if reported is None or reported == []:
+        return Invocation([], count, state=state)
+    known = ids()
+    places = sorted(_places(known, reported))
     if queue:
-        error = FunctionError(f"the function reported message {ids[places[0]]} as failed")
-        return Invocation([], len(ids) - len(places), len(places), error, tuple(places), state, reported=True)
+        error = FunctionError(f"the function reported message {known[places[0]]} as failed")
+        return Invocation([], count - len(places), len(places), error, tuple(places), state, reported=True)
     # AWS: the lowest number that is named, and everything after it, is tried again.
     first = places[0]
-    error = FunctionError(f"the function reported record {ids[first]} as failed")
-    return Invocation([], first, len(ids) - first, error, state=state, reported=True)
+    error = FunctionError(f"the function reported record {known[first]} as failed")
+    return Invocation([], first, count - first, error, state=state, reported=True)
 
 
 def _places(ids: Sequence[str], reported: Any) -> set[int]:
     where = {each: at for at, each in enumerate(ids)}
     try:
-        if not isinstance(reported, (list, tuple)):
+        if not isinstance(reported, (list, tuple)) or not reported:
             raise TypeError
         return {where[_identifier(failure["itemIdentifier"])] for failure in reported}
     except (TypeError, KeyError):

@@ -19,8 +19,9 @@ _Call = tuple[Callable[[], object], Context, asyncio.Future[None]]
 
 # Of the whole process. Appending and popping are atomic, and a worker belongs to no event loop.
 _idle: deque[_Thread] = deque()
-# A forked child has none of its parent's threads.
-os.register_at_fork(after_in_child=_idle.clear)
+if hasattr(os, "register_at_fork"):
+    # A forked child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_idle.clear)
 
 
 def run_in_thread(call: Callable[[], object], context: Context) -> asyncio.Future[None]:

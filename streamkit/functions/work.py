@@ -24,6 +24,8 @@ class Work:
         self,
         function: Callable[..., Any],
         calls: Sequence[tuple[Any, ...]],
+        *,
+        asynchronous: bool,
         after: After = "stop",
         groups: Sequence[Hashable] = (),
     ) -> None:
@@ -35,7 +37,7 @@ class Work:
         self._next = 0
         self._awaitable: Awaitable[Any] | None = None
         self._closed = False
-        self.asynchronous = is_asynchronous(function)
+        self.asynchronous = asynchronous
         self.answers: dict[int, Any] = {}
         """What the calls that are done returned, by their place."""
         self.errors: dict[int, Exception] = {}

@@ -316,12 +316,12 @@ async def test_a_message_that_no_event_can_hold_fails_without_a_call() -> None:
 
 async def test_the_context_of_a_lambda_handler(clock: ManualClock) -> None:
     contexts: list[Any] = []
-    handler = lambda_handler(
-        lambda event, context: contexts.append(context),
-        function_name="orders",
-        function_version="7",
-        memory_limit_in_mb=512,
-    )
+
+    def failing(event: Any, context: Any) -> None:
+        contexts.append(context)
+        raise ValueError("no")
+
+    handler = lambda_handler(failing, function_name="orders", function_version="7", memory_limit_in_mb=512)
     invoker = Invoker(Function(handler, timeout=20), clock=clock)
     first, second = [await invoker.invoke(batch_of(1)) for _ in range(2)]
     context: LambdaContext = contexts[0]

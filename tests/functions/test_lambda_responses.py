@@ -22,6 +22,8 @@ FAILURES: list[tuple[Any, set[str]]] = [
     ([{"itemIdentifier": one} for one in IDS], set(IDS)),
 ]
 NONSENSE: list[Any] = [
+    {},
+    "",
     [{"itemIdentifier": None}],
     [{"itemIdentifier": ""}],
     [{"itemIdentifier": "12"}, {"itemIdentifier": ""}],
@@ -40,11 +42,11 @@ NONSENSE: list[Any] = [
 
 
 def lambda_answer(answer: Any, *, queue: bool = False, windowed: bool = False, reports: bool = True) -> Invocation:
-    return of_lambda_handler(IDS, answer, queue=queue, windowed=windowed, reports=reports)
+    return of_lambda_handler(4, lambda: IDS, answer, queue=queue, windowed=windowed, reports=reports)
 
 
 def batch_answer(answer: Any, *, queue: bool = False, windowed: bool = False) -> Invocation:
-    return of_batch_function(IDS, answer, queue=queue, windowed=windowed)
+    return of_batch_function(4, lambda: IDS, answer, queue=queue, windowed=windowed)
 
 
 @pytest.mark.parametrize("queue", [False, True])
@@ -156,7 +158,7 @@ def test_a_batch_function_may_return_nothing_else(answer: Any) -> None:
 def test_a_batch_function_returns_state_and_results_in_a_window() -> None:
     invocation = batch_answer({"state": {"sum": 3}, "results": ["total"]}, windowed=True)
     assert (invocation.state, invocation.results) == ({"sum": 3}, [(3, ["total"])])
-    last = of_batch_function([], {"state": {}, "results": ["total"]}, queue=False, windowed=True)
+    last = of_batch_function(0, list, {"state": {}, "results": ["total"]}, queue=False, windowed=True)
     assert (last.state, last.results, last.done) == ({}, [(0, ["total"])], 0)
     for answer in (None, ["a"], {"results": ["a"]}):
         with pytest.raises(FunctionError, match=r'return \{"state"'):
