@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "streamkit"
 
 GROUND = ("errors", "limits", "clock", "backoff", "service")
-PORTS = ("streams.store", "queues.store", "tables.store", "functions.effects")
+PORTS = ("streams.store", "queues.store", "tables.store", "functions.effects", "functions.sink")
 PURE = (
     *("streams.record", "streams.keyspace", "streams.shard", "streams.state", "streams.reshard", "streams.throughput"),
     *("queues.message", "queues.attributes", "queues.content", "queues.stored", "queues.order", "queues.groups"),
@@ -66,6 +66,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "google_crc32c": ("engines.file",),
     "rich": ("demo", "cli"),
     "sqlite3": ("engines.file",),
+    "pyarrow": ("functions.parquet",),
     "pickle": (),
     "marshal": (),
     "shelve": (),

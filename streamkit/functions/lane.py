@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,27 +16,20 @@ from streamkit.errors import (
     ConditionFailedError,
     EncodeError,
     FunctionError,
-    LeaseLostError,
-    StorageError,
     ThroughputExceededError,
     TransactionCanceledError,
     ValidationError,
 )
-from streamkit.functions.batch import Attempt, Reason, RetryPlan, coalesce, on_failure_document
-from streamkit.functions.effects import Effects, EffectStore
-from streamkit.functions.function import AnyFunction, Invoker
+from streamkit.functions.batch import Attempt, Reason, RetryPlan, on_failure_document
+from streamkit.functions.committing import Committing, StoppedError
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Outcome, Sink
-from streamkit.metrics.metric import Metric
-from streamkit.metrics.window import Metrics
+from streamkit.functions.outcome import Outcome, Target
+from streamkit.functions.tally import Ports, Tally
 from streamkit.service import Stop
-from streamkit.streams.lease import LEASES, Lease
-from streamkit.streams.lease_table import LeaseTable
+from streamkit.streams.lease import Lease
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Batch, Record, StoredRecord
-from streamkit.streams.store import StreamStore
-from streamkit.tables.store import TableStore
 
 logger = logging.getLogger("streamkit.functions")
 
@@ -47,67 +40,20 @@ _BATCH_BYTES = 6_000_000
 _READ_LIMIT = 10_000
 
 
-class Counts(msgspec.Struct):
-    """What a mapping has done since it was started, in records unless it says otherwise."""
-
-    polled: int = 0
-    filtered_out: int = 0
-    invocations: int = 0
-    """Calls of the function (for ``each``, of batches)."""
-    errors: int = 0
-    """Invocations that failed in whole or in part."""
-    written: int = 0
-    """Records whose effects were committed."""
-    dropped: int = 0
-    """Records that were given up, and went to the on-failure destination if there is one."""
-
-
-class Ports(msgspec.Struct, frozen=True):
-    """What a mapping reads from and commits to."""
-
-    streams: StreamStore
-    tables: TableStore
-    effects: EffectStore
-
-
-class Tally:
-    """What a mapping counts and publishes, and who is told when a checkpoint moved."""
-
-    def __init__(self, name: str, clock: Clock, metrics: Metrics, moved: Callable[[], None]) -> None:
-        self.counts = Counts()
-        self.moved = moved
-        self._name = name
-        self._clock = clock
-        self._metrics = metrics
-
-    def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker:
-        """What calls the mapping's function with records of this stream."""
-        return Invoker(function, source=source, clock=self._clock, metrics=self._metrics)
-
-    def publish(self, name: str, value: float, namespace: str = "streamkit") -> None:
-        """Publish one of the mapping's metrics; a count of nothing is not worth a sample."""
-        if value or name == "IteratorAge":
-            metric = Metric.of(namespace, name, EventSourceMapping=self._name)
-            self._metrics.put(metric, value, self._clock.now_ms())
-
-
 class Lane:
     """One shard of a mapping: forms batches, invokes, and commits effects with the checkpoint."""
 
     def __init__(
-        self, mapping: EventSourceMapping, lease: Lease, sink: Sink, ports: Ports, clock: Clock, tally: Tally
+        self, mapping: EventSourceMapping, lease: Lease, target: Target, ports: Ports, clock: Clock, tally: Tally
     ) -> None:
         self._mapping = mapping
         self._lease = lease
-        self._sink = sink
-        self._ports = ports
+        self._target = target
         self._clock = clock
         self._tally = tally
         self._codec: Codec[Any] = mapping.source.codec
-        self._stop = Stop()
         self._invoker = tally.invoker_of(mapping.function, lease.stream)
-        self.checkpoint = lease.checkpoint or 0
-        """Everything up to this number is settled, durably."""
+        self._committing = Committing(mapping, lease, target, ports, clock, tally)
         self._reader = ShardReader(
             ports.streams,
             lease.stream,
@@ -121,24 +67,35 @@ class Lane:
         self._position = self.checkpoint
 
     @property
+    def checkpoint(self) -> int:
+        """Everything up to this number is settled, durably."""
+        return self._committing.checkpoint
+
+    @property
     def finished(self) -> bool:
         """The shard is closed, and everything in it is settled."""
-        return self._lease.finished
+        return self._committing.finished
 
     async def run(self, stop: Stop) -> None:
         """Work until a stop is requested, or the shard is closed and done; see MappingPoller."""
-        self._stop = stop
+        self._committing.begin(stop)
         while not stop.requested:
+            if self._committing.due_in_ms() == 0:
+                await self._committing.flush()
             batch = await self._form_batch(stop)
             if batch:
-                if not await self._settle(batch, self._position, stop):
-                    return
-            elif self._position > self.checkpoint and not self._pending:
+                try:
+                    if not await self._settle(batch, self._position, stop):
+                        break
+                except StoppedError:
+                    break
+            elif self._position > self.checkpoint and not self._pending and not self._committing.waiting:
                 # Only filtered records since the last commit, and nothing more to read now.
-                await self._commit(self._position, Outcome())
+                await self._committing.commit(self._position, Outcome())
             elif self._reader.at_end:
-                await self._finish()
+                await self._committing.finish()
                 return
+        await self._committing.flush()
 
     # ---- forming a batch
 
@@ -155,6 +112,8 @@ class Lane:
                 deadline_ms = self._clock.now_ms() + round(self._mapping.batch_window * 1000)
             if deadline_ms is not None:
                 wait_ms = max(0, deadline_ms - self._clock.now_ms())
+            elif (due_in_ms := self._committing.due_in_ms()) is not None:
+                wait_ms = min(due_in_ms, _WAIT_MS)
             else:
                 # Before waiting for records, what was filtered out is committed.
                 wait_ms = 0 if self._position > self.checkpoint else _WAIT_MS
@@ -199,10 +158,6 @@ class Lane:
         self._tally.counts.filtered_out += filtered
         self._tally.publish("FilteredOutEventCount", filtered)
         return size
-
-    async def _finish(self) -> None:
-        """The shard is closed, and everything in it is settled."""
-        self._lease = await LeaseTable(self._ports.tables).checkpoint(self._lease, self.checkpoint, finished=True)
 
     # ---- settling a batch
 
@@ -272,12 +227,11 @@ class Lane:
     ) -> Exception | None:
         """Commit what was done; the error if its own writes were refused, which counts as the function's failure."""
         try:
-            outcome = self._sink.outcome(batch[start:done], invocation)
-            await self._commit(self._checkpoint_of(batch, done, position), outcome)
+            outcome = self._target.outcome(batch[start:done], invocation)
+            await self._committing.settle(self._checkpoint_of(batch, done, position), outcome, done - start)
         except (FunctionError, EncodeError, ValidationError, ConditionFailedError, TransactionCanceledError) as error:
-            await self._check_lease()
+            await self._committing.check_lease()
             return error
-        self._tally.counts.written += done - start
         age_ms = max(0, self._clock.now_ms() - batch[done - 1].arrival_ms)
         self._tally.publish("IteratorAge", age_ms, "AWS/Lambda")
         return None
@@ -306,7 +260,7 @@ class Lane:
                 now_ms=self._clock.now_ms(),
             )
             outcome.send(self._mapping.on_failure.name, msgspec.json.encode(document))
-        await self._commit(self._checkpoint_of(batch, start + count, position), outcome)
+        await self._committing.commit(self._checkpoint_of(batch, start + count, position), outcome)
         self._tally.counts.dropped += count
         self._tally.publish("DroppedEventCount", count)
         logger.warning(
@@ -319,44 +273,9 @@ class Lane:
             error,
         )
 
-    async def _commit(self, sequence_number: int, outcome: Outcome) -> None:
-        """Effects and checkpoint as one, fenced by the lease.
-
-        # INVARIANT: test_each_record_takes_effect_exactly_once
-        """
-        writes = coalesce(outcome.writes, self._sink.schema_of)
-        writes.append(self._lease.checkpoint_write(sequence_number))
-        effects = Effects(writes=tuple(writes), sends=outcome.grouped_sends(), puts=outcome.grouped_puts())
-        failures = 0
-        while True:
-            try:
-                await self._ports.effects.commit(effects)
-                break
-            except ConditionFailedError:
-                await self._check_lease()
-                raise
-            except StorageError as error:
-                # A full disk takes nothing and changes nothing, and the work is done: wait until there is room.
-                if not error.retryable or self._stop.requested:
-                    raise
-                failures += 1
-                await self._wait(self._mapping.retry.delay(failures), error)
-        self.checkpoint = sequence_number
-        self._tally.moved()
-
-    async def _wait(self, delay: float, error: StorageError) -> None:
-        logger.warning("mapping %s tries its commit again in %.1f s: %s", self._mapping.name, delay, error)
-        with self._stop.interruptible():
-            await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
-
     def _checkpoint_of(self, batch: list[Record[Any]], done: int, position: int) -> int:
         # The end of the batch covers what was filtered out behind its last record.
         return position if done == len(batch) else batch[done - 1].sequence_number
-
-    async def _check_lease(self) -> None:
-        (item,) = await self._ports.tables.get(LEASES.name, [self._lease.key])
-        if not self._lease.held().holds(item):
-            raise LeaseLostError(self._lease.consumer, self._lease.shard_id) from None
 
     def _too_old(self, batch: list[Record[Any]], attempt: Attempt) -> int:
         if self._mapping.maximum_record_age == -1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from streamkit.errors import ValidationError
 from streamkit.functions.function import AnyFunction, check_function
 from streamkit.functions.mapping_rules import check_queue, check_stream
 from streamkit.functions.pattern import FilterCriteria
+from streamkit.functions.sink import CallableSink, Sink
 from streamkit.queues.queue import Queue
 from streamkit.streams.lease import Start
 from streamkit.streams.stream import Stream
@@ -35,8 +36,10 @@ class EventSourceMapping:
     source: Stream[Any] | Queue[Any]
     function: AnyFunction | None = None
     """None: the records' own values go to the sink."""
-    sink: Table | Queue[Any] | Stream[Any] | None = None
-    """Where items or values go. None: only the writes that the function returns, which name their tables."""
+    sink: Table | Queue[Any] | Stream[Any] | Sink | Callable[[list[Any]], object] | None = None
+    """Where items or values go. A table, queue or stream has them in one commit with the checkpoint; another ``Sink``,
+    or a function that takes a list of values, has them before it, at least once. None: only the writes that the
+    function returns, which name their tables."""
     filters: Sequence[Mapping[str, Any]] = ()
     """Event patterns, one of which must match; ``data`` is a record's payload, ``body`` a message's. None: all."""
     batch_size: int | None = None
@@ -76,10 +79,13 @@ class EventSourceMapping:
         if self.function is None and self.sink is None:
             raise ValidationError(f"mapping {self.name!r} has neither a function nor a sink: it would do nothing")
         check_function(self.function, windowed=bool(self.tumbling_window))
-        if self.sink is not None and not isinstance(self.sink, (Table, Queue, Stream)):
-            raise ValidationError(
-                f"mapping {self.name!r} needs a table, queue or stream as its sink, not {self.sink!r}"
-            )
+        if self.sink is not None and not isinstance(self.sink, (Table, Queue, Stream, Sink)):
+            if not callable(self.sink):
+                raise ValidationError(
+                    f"mapping {self.name!r} needs a table, queue, stream, Sink or function as its sink, "
+                    f"not {self.sink!r}"
+                )
+            object.__setattr__(self, "sink", CallableSink(self.sink))
         for what, target in (("sink", self.sink), ("on_failure", self.on_failure), ("on_filtered", self.on_filtered)):
             # AWS: a destination for discarded records is a standard queue.
             if isinstance(target, Queue) and target.name.endswith(".fifo"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from streamkit.errors import FunctionError, NotFoundError
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.results import PutRecord, SendMessage
+from streamkit.functions.sink import Sink
 from streamkit.queues.queue import Queue
 from streamkit.queues.store import SendEntry
 from streamkit.streams.record import Record
@@ -20,12 +21,17 @@ from streamkit.tables.store import TableStore
 from streamkit.tables.table import Table
 from streamkit.tables.write import Check, Delete, Put, Update, Write
 
+SinkTarget = Table | Queue[Any] | Stream[Any] | Sink | Callable[[list[Any]], object] | None
+"""What a mapping may have as its sink."""
+
 
 class Outcome:
     """Changes that a commit will hold, in the order in which the records caused them."""
 
     def __init__(self) -> None:
         self.writes: list[Write] = []
+        self.values: list[Any] = []
+        """For a sink beyond the engine."""
         self._sends: dict[str, list[SendEntry]] = {}
         self._puts: dict[str, list[PutEntry]] = {}
 
@@ -41,6 +47,11 @@ class Outcome:
         """A record to a stream."""
         self._puts.setdefault(stream, []).append(PutEntry(partition_key, data))
 
+    @property
+    def changes_nothing(self) -> bool:
+        """There is nothing for the engine to commit."""
+        return not (self.writes or self._sends or self._puts)
+
     def grouped_sends(self) -> tuple[tuple[str, tuple[SendEntry, ...]], ...]:
         """As ``Effects`` takes them."""
         return tuple((queue, tuple(entries)) for queue, entries in self._sends.items())
@@ -50,16 +61,16 @@ class Outcome:
         return tuple((stream, tuple(entries)) for stream, entries in self._puts.items())
 
 
-class Sink:
+class Target:
     """Where the results of a mapping go, and what it knows of the tables they may name."""
 
-    def __init__(self, target: Table | Queue[Any] | Stream[Any] | None, schemas: Mapping[str, TableSchema]) -> None:
+    def __init__(self, target: SinkTarget, schemas: Mapping[str, TableSchema]) -> None:
         self._target = target
         self._schemas = schemas
 
     @classmethod
-    async def of(cls, target: Table | Queue[Any] | Stream[Any] | None, tables: TableStore) -> Sink:
-        """A sink that knows every table there is now."""
+    async def of(cls, target: SinkTarget, tables: TableStore) -> Target:
+        """A target that knows every table there is now."""
         return cls(target, {table.schema.name: table.schema for table in await tables.describe_tables()})
 
     def schema_of(self, table: str) -> TableSchema:
@@ -102,6 +113,8 @@ class Sink:
             outcome.put(target.name, record.partition_key, target.codec.encode(result))
         elif isinstance(target, Table) and isinstance(result, dict):
             outcome.writes.append(Put(result, table=target.name))
+        elif isinstance(target, Sink):
+            outcome.values.append(result)
         else:
             raise FunctionError(
                 f"the function returned {result!r:.100} for {record!r}: with "

@@ -13,9 +13,10 @@ from anyio.abc import TaskGroup
 from streamkit.clock import Clock
 from streamkit.errors import ClosedError
 from streamkit.functions.effects import EffectStore
-from streamkit.functions.lane import Counts, Lane, Ports, Tally
+from streamkit.functions.lane import Lane
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Sink
+from streamkit.functions.outcome import Target
+from streamkit.functions.tally import Counts, Ports, Tally
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
 from streamkit.streams.lease import Start
@@ -74,9 +75,9 @@ class MappingPoller:
             StorageError: the engine cannot read or commit.
         """
         try:
-            sink = await Sink.of(self.mapping.sink, self._ports.tables)
+            target = await Target.of(self.mapping.sink, self._ports.tables)
             async with anyio.create_task_group() as tasks:
-                await self._adopt(sink, stop, tasks)
+                await self._adopt(target, stop, tasks)
         finally:
             self._ended = True
             self._tell()
@@ -102,7 +103,7 @@ class MappingPoller:
                 raise ClosedError(f"mapping {self.name!r}, with records left in its source,")
             await progress.wait()
 
-    async def _adopt(self, sink: Sink, stop: Stop, tasks: TaskGroup) -> None:
+    async def _adopt(self, target: Target, stop: Stop, tasks: TaskGroup) -> None:
         """Take the leases that are not ours yet, and start a lane for each shard whose parents are done or gone."""
         async with self._adopting:
             source = await self._ports.streams.describe_stream(self.mapping.source.name)
@@ -115,7 +116,7 @@ class MappingPoller:
                 shard_ids=fresh,
             )
             for shard_id, lease in leases.items():
-                self._lanes[shard_id] = Lane(self.mapping, lease, sink, self._ports, self._clock, self._tally)
+                self._lanes[shard_id] = Lane(self.mapping, lease, target, self._ports, self._clock, self._tally)
             parents = {shard.shard_id: shard.parent_shard_ids for shard in source.shards}
             for shard_id, lane in self._lanes.items():
                 if shard_id in self._started or lane.finished:
@@ -123,14 +124,14 @@ class MappingPoller:
                 before = [self._lanes[parent] for parent in parents.get(shard_id, ()) if parent in self._lanes]
                 if all(parent.finished for parent in before):
                     self._started.add(shard_id)
-                    tasks.start_soon(self._run_lane, lane, sink, stop, tasks)
+                    tasks.start_soon(self._run_lane, lane, target, stop, tasks)
             self._tell()
 
-    async def _run_lane(self, lane: Lane, sink: Sink, stop: Stop, tasks: TaskGroup) -> None:
+    async def _run_lane(self, lane: Lane, target: Target, stop: Stop, tasks: TaskGroup) -> None:
         try:
             await lane.run(stop)
             if lane.finished:
-                await self._adopt(sink, stop, tasks)
+                await self._adopt(target, stop, tasks)
         except Exception as error:
             # One lane's failure is the mapping's: the others stop where they are, at their last commit.
             self._failure = self._failure or error

@@ -1,0 +1,59 @@
+"""What a mapping counts, publishes, and works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from streamkit.clock import Clock
+from streamkit.functions.effects import EffectStore
+from streamkit.functions.function import AnyFunction, Invoker
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.window import Metrics
+from streamkit.streams.store import StreamStore
+from streamkit.tables.store import TableStore
+
+
+class Counts(msgspec.Struct):
+    """What a mapping has done since it was started, in records unless it says otherwise."""
+
+    polled: int = 0
+    filtered_out: int = 0
+    invocations: int = 0
+    """Calls of the function (for ``each``, of batches)."""
+    errors: int = 0
+    """Invocations that failed in whole or in part."""
+    written: int = 0
+    """Records whose effects were committed."""
+    dropped: int = 0
+    """Records that were given up, and went to the on-failure destination if there is one."""
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """What a mapping reads from and commits to."""
+
+    streams: StreamStore
+    tables: TableStore
+    effects: EffectStore
+
+
+class Tally:
+    """What a mapping counts and publishes, and who is told when a checkpoint moved."""
+
+    def __init__(self, name: str, clock: Clock, metrics: Metrics, moved: Callable[[], None]) -> None:
+        self.counts = Counts()
+        self.moved = moved
+        self._name = name
+        self._clock = clock
+        self._metrics = metrics
+
+    def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker:
+        """What calls the mapping's function with records of this stream."""
+        return Invoker(function, source=source, clock=self._clock, metrics=self._metrics)
+
+    def publish(self, name: str, value: float, namespace: str = "streamkit") -> None:
+        """Publish one of the mapping's metrics; a count of nothing is not worth a sample."""
+        if value or name == "IteratorAge":
+            metric = Metric.of(namespace, name, EventSourceMapping=self._name)
+            self._metrics.put(metric, value, self._clock.now_ms())
