@@ -534,6 +534,10 @@ def test_reprs_and_names() -> None:
     assert repr(lambda_handler(two, function_name="orders")) == "lambda_handler(orders)"
     for function in (each(documented), Function(documented), Function(each(documented))):
         assert (function.__name__, function.__doc__) == ("documented", "Does something.")
+    # Metrics have these names: no address of an object may be in them.
+    assert each(functools.partial(documented)).__name__ == "documented"
+    assert Function(Doubling()).__name__ == "Doubling"
+    assert Invoker(lambda batch: None, metrics=Metrics()).name == "<lambda>"
 
 
 # ---- through a mapping

@@ -376,6 +376,30 @@ async def test_cancelled_from_outside_it_is_over_when_the_cancellation_is(clock:
     assert ended == ["cleaned up"]
 
 
+async def test_cancelled_from_outside_it_is_cancelled_again_should_it_swallow_that(clock: ManualClock) -> None:
+    swallowed: list[int] = []
+
+    async def swallowing(batch: Any) -> None:
+        for _ in range(3):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed.append(clock.now_ms())
+
+    task = asyncio.create_task(Invoker(swallowing, clock=clock).invoke(batch_of(1)))
+    await clock.advance(0)
+    start = clock.now_ms()
+    task.cancel()
+    await clock.advance(0.5)
+    task.cancel()  # Once is enough, and more does no harm.
+    await clock.advance(1)
+    assert not task.done()
+    await clock.advance(1)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [at - start for at in swallowed] == [0, 1000, 2000]
+
+
 async def test_cancelled_by_a_scope_it_is_over_when_the_scope_is(clock: ManualClock) -> None:
     ended: list[str] = []
 
