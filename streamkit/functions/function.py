@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from streamkit.clock import Clock, SystemClock
 from streamkit.errors import DecodeError, FunctionError, ValidationError
 from streamkit.functions.context import FunctionIdentity, LambdaContext
-from streamkit.functions.function_rules import check_limits, check_takes_event_and_context, check_takes_one
+from streamkit.functions.function_rules import check_limits, check_takes_event_and_context, check_takes_one, name_of
 from streamkit.functions.invocation import Invocation, Window
 from streamkit.functions.lambda_event import kinesis_event, sqs_event
 from streamkit.functions.lambda_handler import LambdaHandler
@@ -42,7 +42,7 @@ class Each(Generic[T]):
 
     def __init__(self, function: EachFunction[T]) -> None:
         self.function = function
-        self.__name__ = getattr(function, "__name__", repr(function))
+        self.__name__ = name_of(function)
         self.__doc__ = function.__doc__
 
     def __repr__(self) -> str:
@@ -101,7 +101,7 @@ class Function:
         self.handler = handler
         self.timeout = timeout
         self.concurrency = concurrency
-        self.__name__ = name or getattr(handler, "__name__", type(handler).__name__)
+        self.__name__ = name or name_of(handler)
         self.__doc__ = handler.__doc__
 
     def __repr__(self) -> str:
@@ -174,8 +174,7 @@ class Invoker:
         self._clock = SystemClock() if clock is None else clock
         self._metrics = metrics
         self._timeout_ms = None if limits is None or limits.timeout is None else round(limits.timeout * 1000)
-        name: str = getattr(function, "__name__", type(function).__name__)
-        self.name = name.encode("ascii", "backslashreplace").decode()
+        self.name = name_of(function).encode("ascii", "backslashreplace").decode()
         """What metrics and contexts call the function."""
         handler = self._function if isinstance(self._function, LambdaHandler) else None
         self._identity = FunctionIdentity(

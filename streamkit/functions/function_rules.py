@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ def check_takes_one(function: Any) -> None:
         ValidationError: says what to change.
     """
     takes = _takes(function)
-    name = getattr(function, "__name__", repr(function))
+    name = name_of(function)
     if 1 not in takes and 2 in takes:
         raise ValidationError(
             f"{name} takes two arguments: if it is a Lambda handler (event, context), say lambda_handler({name}); "
@@ -55,8 +56,14 @@ def check_takes_event_and_context(handler: Any) -> None:
         ValidationError: it is not called with two arguments.
     """
     if 2 not in _takes(handler):
-        name = getattr(handler, "__name__", repr(handler))
-        raise ValidationError(f"{name} is to be a Lambda handler and does not take (event, context)")
+        raise ValidationError(f"{name_of(handler)} is to be a Lambda handler and does not take (event, context)")
+
+
+def name_of(function: Any) -> str:
+    """What a function is called in metrics and messages: the same in every process."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _takes(function: Callable[..., Any]) -> set[int]:

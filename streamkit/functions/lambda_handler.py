@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamkit.errors import ValidationError
+from streamkit.functions.function_rules import name_of
 
 Handler = Callable[[dict[str, Any], Any], Any]
 """Takes an event (a dict, as Lambda decodes it from JSON) and a context."""
@@ -71,5 +72,5 @@ def lambda_handler(
     unknown = [each for each in function_response_types if each != REPORTS]
     if isinstance(function_response_types, str) or unknown:
         raise ValidationError(f"function_response_types is () or ({REPORTS!r},), not {function_response_types!r}")
-    name = str(function_name or getattr(handler, "__name__", type(handler).__name__))
+    name = function_name or name_of(handler)
     return LambdaHandler(handler, name, function_version, memory_limit_in_mb, function_response_types)

@@ -97,7 +97,7 @@ async def run(work: Work, slots: Slots, clock: Clock, context: LambdaContext, de
                 step = loop.create_task(work.on_loop(), context=variables.copy())
             else:
                 step = run_in_thread(work.in_thread, variables.copy())
-            await _first_of(step, expired)
+            await _first_of(step, expired, clock)
             if not step.done():
                 work.close()
                 if isinstance(step, asyncio.Task):
@@ -125,21 +125,47 @@ async def run(work: Work, slots: Slots, clock: Clock, context: LambdaContext, de
             step.add_done_callback(lambda _: slots.release())
 
 
-async def _first_of(step: asyncio.Future[None], expired: asyncio.Future[bool] | None = None) -> None:
+async def _first_of(step: asyncio.Future[None], expired: asyncio.Future[bool] | None, clock: Clock) -> None:
     """Wait for the first of both, however often the caller is cancelled meanwhile; only then pass that on."""
     try:
         await _done(step, expired)
     except asyncio.CancelledError:
         # INVARIANT: test_cancelled_from_outside_it_is_over_when_the_cancellation_is
-        if isinstance(step, asyncio.Task):
-            expired = None
-        with anyio.CancelScope(shield=True):
-            while not step.done() and not (expired is not None and expired.done()):
-                if isinstance(step, asyncio.Task):
-                    step.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await _done(step, expired)
+        with contextlib.suppress(asyncio.CancelledError):
+            if isinstance(step, asyncio.Task):
+                await _cancelled(step, clock)
+            else:
+                await _out_of_reach(step, expired)
         raise
+
+
+async def _cancelled(step: asyncio.Task[None], clock: Clock) -> None:
+    """Cancel a task and wait for its end; again every second, because it may have swallowed the first."""
+    timer: Timer
+
+    def cancel() -> None:
+        nonlocal timer
+        step.cancel()
+        timer = clock.call_at(clock.now_ms() + _AGAIN_MS, cancel)
+
+    cancel()
+    try:
+        await _out_of_reach(step, None)
+    finally:
+        timer.cancel()
+
+
+async def _out_of_reach(step: asyncio.Future[None], expired: asyncio.Future[bool] | None) -> None:
+    """Wait for the first of both; a cancellation that comes meanwhile waits, too."""
+    interrupted: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not step.done() and not (expired is not None and expired.done()):
+            try:
+                await _done(step, expired)
+            except asyncio.CancelledError as cancelled:
+                interrupted = cancelled
+    if interrupted is not None:
+        raise interrupted
 
 
 async def _done(step: asyncio.Future[None], expired: asyncio.Future[bool] | None) -> None:
@@ -158,20 +184,3 @@ async def _done(step: asyncio.Future[None], expired: asyncio.Future[bool] | None
         step.remove_done_callback(moved)
         if expired is not None:
             expired.remove_done_callback(moved)
-
-
-async def _cancelled(step: asyncio.Task[None], clock: Clock) -> None:
-    """Cancel a task and wait for its end; again every second, because it may have swallowed the first."""
-
-    timer: Timer
-
-    def cancel() -> None:
-        nonlocal timer
-        step.cancel()
-        timer = clock.call_at(clock.now_ms() + _AGAIN_MS, cancel)
-
-    cancel()
-    try:
-        await _first_of(step)
-    finally:
-        timer.cancel()

@@ -534,6 +534,10 @@ def test_reprs_and_names() -> None:
     assert repr(lambda_handler(two, function_name="orders")) == "lambda_handler(orders)"
     for function in (each(documented), Function(documented), Function(each(documented))):
         assert (function.__name__, function.__doc__) == ("documented", "Does something.")
+    # Metrics have these names: no address of an object may be in them.
+    assert each(functools.partial(documented)).__name__ == "documented"
+    assert Function(Doubling()).__name__ == "Doubling"
+    assert Invoker(lambda batch: None, metrics=Metrics()).name == "<lambda>"
 
 
 # ---- through a mapping
@@ -566,3 +570,31 @@ async def kit_of_numbers(clock: ManualClock) -> Any:
         stream = await kit.create_stream("numbers")
         await stream.put_batch([("k", n) for n in range(10)])
         yield kit
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_a_function_that_exits_harms_no_other_mapping(
+    threaded: bool, kit_of_numbers: Kit, clock: ManualClock
+) -> None:
+    async def asynchronous(record: Any) -> None:
+        if record.value == 5:
+            exits()
+
+    def plain(record: Any) -> None:
+        if record.value == 5:
+            exits()
+
+    source = kit_of_numbers.stream("numbers")
+    failed = await kit_of_numbers.create_queue("failed")
+    function: Any = each(plain) if threaded else each(asynchronous)
+    exiting = EventSourceMapping("exits", source=source, function=function, maximum_retry_attempts=1, on_failure=failed)
+    mappings = [
+        kit_of_numbers.start(exiting),
+        kit_of_numbers.start(EventSourceMapping("ok", source=source, sink=failed)),
+    ]
+    caught_up = asyncio.gather(*(mapping.wait_caught_up() for mapping in mappings))
+    while not caught_up.done():
+        await clock.advance(1)
+    assert mappings[0].counts.dropped == 1
+    assert mappings[1].counts.written == 10
+    assert kit_of_numbers.health().healthy

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import anyio
 import pytest
 
 from streamkit.errors import FunctionError
-from streamkit.functions import runtime
+from streamkit.functions import runtime, threads
 from streamkit.functions.function import Function, Invoker, each
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.lambda_handler import lambda_handler
@@ -375,6 +376,30 @@ async def test_cancelled_from_outside_it_is_over_when_the_cancellation_is(clock:
     assert ended == ["cleaned up"]
 
 
+async def test_cancelled_from_outside_it_is_cancelled_again_should_it_swallow_that(clock: ManualClock) -> None:
+    swallowed: list[int] = []
+
+    async def swallowing(batch: Any) -> None:
+        for _ in range(3):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed.append(clock.now_ms())
+
+    task = asyncio.create_task(Invoker(swallowing, clock=clock).invoke(batch_of(1)))
+    await clock.advance(0)
+    start = clock.now_ms()
+    task.cancel()
+    await clock.advance(0.5)
+    task.cancel()  # Once is enough, and more does no harm.
+    await clock.advance(1)
+    assert not task.done()
+    await clock.advance(1)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [at - start for at in swallowed] == [0, 1000, 2000]
+
+
 async def test_cancelled_by_a_scope_it_is_over_when_the_scope_is(clock: ManualClock) -> None:
     ended: list[str] = []
 
@@ -600,3 +625,83 @@ async def test_messages_too(clock: ManualClock) -> None:
     invocation = await task
     assert is_timeout(invocation, "1.00")
     assert (invocation.done, invocation.failures) == (0, (0, 1))
+
+
+# ---- threads, and what is around them
+
+
+def test_a_thread_left_behind_outlives_its_loop_and_is_used_again() -> None:
+    release = threading.Event()
+    ran_in: list[threading.Thread] = []
+
+    def hang(batch: Any) -> list[Any]:
+        ran_in.append(threading.current_thread())
+        assert release.wait(10)
+        return ["done"]
+
+    async def left_behind() -> Invocation:
+        return await Invoker(Function(hang, timeout=0.01)).invoke(batch_of(1))
+
+    async def again() -> Invocation:
+        return await Invoker(hang).invoke(batch_of(1))
+
+    assert is_timeout(asyncio.run(left_behind()), "0.01")
+    release.set()
+    # Had the thread died of its closed loop, pytest would fail this test.
+    assert asyncio.run(again()).results == [(0, ["done"])]
+    assert all(thread.is_alive() for thread in ran_in)
+
+
+async def test_an_idle_thread_ends(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> None:
+    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(threads, "_idle", deque())
+    ran_in: list[threading.Thread] = []
+
+    def note(batch: Any) -> None:
+        ran_in.append(threading.current_thread())
+
+    invoker = Invoker(note, clock=clock)
+    await invoker.invoke(batch_of(1))
+    await asyncio.to_thread(ran_in[0].join, 10)
+    assert not ran_in[0].is_alive()
+    assert not threads._idle
+    assert (await invoker.invoke(batch_of(1))).error is None
+    await asyncio.to_thread(ran_in[1].join, 10)
+
+
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    source = """
+import asyncio, os
+from streamkit.functions.function import Invoker
+from tests.functions.invoking import batch_of
+
+def note(batch):
+    return [os.getpid()]
+
+async def main():
+    return (await Invoker(note).invoke(batch_of(1))).results
+
+first = asyncio.run(main())  # Leaves an idle thread, which the child does not have.
+child = os.fork()
+if child == 0:
+    found = asyncio.run(asyncio.wait_for(main(), 30))
+    os._exit(0 if found == [(0, [os.getpid()])] else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), first == [(0, [os.getpid()])])
+"""
+    ended = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "0 True\n"
+
+
+async def test_many_threads_and_many_tasks_at_once(clock: ManualClock) -> None:
+    def threaded(record: Any) -> Any:
+        return record.value
+
+    async def asynchronous(record: Any) -> Any:
+        await asyncio.sleep(0)
+        return record.value
+
+    batches = [batch_of(*range(at, at + 20)) for at in range(200)]
+    invokers = [Invoker(each(threaded), clock=clock), Invoker(each(asynchronous), clock=clock)]
+    answers = asyncio.gather(*(invokers[at % 2].invoke(batch) for at, batch in enumerate(batches)))
+    for invocation, batch in zip(await answers, batches, strict=True):
+        assert invocation.results == [(at, [record.value]) for at, record in enumerate(batch)]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import sys
 from typing import Any
 
 import pytest
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import (
     AsyncBatchProcessor,
     BatchProcessor,
@@ -266,3 +269,19 @@ async def test_the_data_class_of_an_sqs_event() -> None:
             "/w==",
         )
     ]
+
+
+async def test_the_logger_knows_the_context(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = Logger(service="orders", stream=sys.stderr)
+
+    @logger.inject_lambda_context
+    def handler(event: dict[str, Any], context: LambdaContext) -> None:
+        logger.info("handled")
+
+    invoker = Invoker(lambda_handler(handler, function_name="orders", memory_limit_in_mb=256), clock=ManualClock())
+    assert (await invoker.invoke(batch_of(1))).error is None
+    line = json.loads(capsys.readouterr().err)
+    assert line["function_name"] == "orders"
+    assert line["function_memory_size"] == "256"
+    assert line["function_arn"] == "arn:aws:lambda:us-east-1:000000000000:function:orders"
+    assert len(line["function_request_id"]) == 36
