@@ -141,13 +141,13 @@ class Lane:
 
     def _take(self, batch: list[Record[Any]], size: int) -> int:
         """Move matching records from what is pending to the batch, until it is full."""
-        criteria = self._mapping.criteria
+        filters = self._mapping.record_filters
         taken = filtered = 0
         for stored in self._pending:
             if len(batch) >= self._mapping.batch_limit or size >= _BATCH_BYTES:
                 break
             taken += 1
-            if criteria is None or criteria.matches(stored.data, _metadata(stored)):
+            if filters is None or filters.matches(stored):
                 batch.append(Record(stored, self._lease.shard_id, self._codec))
                 size += len(stored.data)
             else:
@@ -285,11 +285,3 @@ class Lane:
         while attempt.start + count < attempt.end and batch[attempt.start + count].arrival_ms < horizon_ms:
             count += 1
         return count
-
-
-def _metadata(stored: StoredRecord) -> dict[str, Any]:
-    return {
-        "partitionKey": stored.partition_key,
-        "sequenceNumber": str(stored.sequence_number),
-        "approximateArrivalTimestamp": stored.arrival_ms / 1000,
-    }

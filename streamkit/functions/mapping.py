@@ -10,9 +10,9 @@ from typing import Any
 
 from streamkit.backoff import Retry
 from streamkit.errors import ValidationError
+from streamkit.functions.filters import MessageFilters, RecordFilters
 from streamkit.functions.function import AnyFunction, check_function
 from streamkit.functions.mapping_rules import check_queue, check_stream
-from streamkit.functions.pattern import FilterCriteria
 from streamkit.functions.sink import CallableSink, Sink
 from streamkit.queues.queue import Queue
 from streamkit.streams.lease import Start
@@ -66,8 +66,10 @@ class EventSourceMapping:
     retry: Retry = field(default_factory=lambda: Retry(first=1.0, factor=2.0, longest=60.0))
     batch_limit: int = field(init=False, repr=False, compare=False)
     """``batch_size``, or its default for the source."""
-    criteria: FilterCriteria | None = field(init=False, repr=False, compare=False)
-    """The compiled filters; None: there are none."""
+    record_filters: RecordFilters | None = field(init=False, repr=False, compare=False)
+    """The compiled filters of a stream; None: there are none."""
+    message_filters: MessageFilters | None = field(init=False, repr=False, compare=False)
+    """The same of a queue."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -99,4 +101,8 @@ class EventSourceMapping:
             check_stream(self)
         else:
             check_queue(self, fifo=self.source.name.endswith(".fifo"))
-        object.__setattr__(self, "criteria", FilterCriteria(self.filters) if self.filters else None)
+        streams = isinstance(self.source, Stream)
+        object.__setattr__(self, "record_filters", RecordFilters(self.filters) if self.filters and streams else None)
+        object.__setattr__(
+            self, "message_filters", MessageFilters(self.filters) if self.filters and not streams else None
+        )

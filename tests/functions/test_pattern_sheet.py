@@ -8,7 +8,6 @@ import pytest
 
 from streamkit import Pattern
 from streamkit.errors import InvalidPatternError
-from streamkit.functions.pattern import FilterCriteria
 
 CASES: list[tuple[Any, Any, bool]] = [
     # null, missing, anything-but
@@ -139,37 +138,6 @@ def test_an_explanation_names_the_first_leaf_that_decided() -> None:
     pattern = Pattern({"status": ["paid"], "total": [{"numeric": [">=", 1000]}]})
     assert pattern.explain({"status": "paid", "total": 5}).path == "total"
     assert pattern.explain({"total": 5000}).reason == "the event has no such field"
-
-
-@pytest.mark.parametrize(
-    ("data", "filters", "expected"),
-    [
-        (b'{"a":1}', [{"data": {"a": [1]}}], True),
-        (b'{"a":2}', [{"data": {"a": [1]}}], False),
-        (b"plain", [{"data": {"a": [1]}}], False),
-        (b"plain", [{"partitionKey": ["k"]}], True),
-        (b"plain", [{"data": {"a": [1]}}, {"partitionKey": ["k"]}], True),
-        (b'{"a":1}', [{"data": {"a": [1]}, "partitionKey": ["other"]}], False),
-        (b'{"a":1}', [{"$or": [{"data": {"a": [1]}}, {"partitionKey": ["other"]}]}], True),
-        (b'"scalar"', [{"data": {"a": [{"exists": False}]}}], True),
-    ],
-)
-def test_filters_of_a_stream(data: bytes, filters: list[Any], expected: bool) -> None:
-    assert FilterCriteria(filters).matches(data, {"partitionKey": "k"}) is expected
-
-
-@pytest.mark.parametrize(
-    ("filters", "says"),
-    [
-        ([{"data": ["text"]}], "the pattern of a stream's data is an object"),
-        ([None], "is no pattern"),
-        ([{"partitionKey": ["x"]}] * 11, "at most 10 filters, not 11"),
-        ([{"partitionKey": ["x" * 5000]}], "at most 4,096 characters"),
-    ],
-)
-def test_filters_that_are_refused(filters: list[Any], says: str) -> None:
-    with pytest.raises(InvalidPatternError, match=says):
-        FilterCriteria(filters)
 
 
 def test_wildcards_take_linear_time() -> None:
