@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -435,8 +436,13 @@ async def test_a_cancellation_waits_for_a_thread(clock: ManualClock, gate: Gate)
 
 
 async def test_a_cancellation_waits_for_a_thread_no_longer_than_its_time_limit(clock: ManualClock, gate: Gate) -> None:
+    ended: list[str] = []
+
     def slow(batch: Any) -> None:
-        gate()
+        try:
+            gate()
+        finally:
+            ended.append("at last")
 
     task = asyncio.create_task(Invoker(Function(slow, timeout=9), clock=clock).invoke(batch_of(1)))
     await gate.entered()
@@ -446,6 +452,29 @@ async def test_a_cancellation_waits_for_a_thread_no_longer_than_its_time_limit(c
     await clock.advance(1)
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert ended == []
+
+
+async def test_cancelled_before_it_awaits_what_a_thread_answered(clock: ManualClock, gate: Gate) -> None:
+    """A coroutine that nobody awaits warns, which fails the test."""
+    ran: list[int] = []
+
+    async def later() -> None:
+        ran.append(1)
+
+    def slow(batch: Any) -> Any:
+        gate()
+        return later()
+
+    task = asyncio.create_task(Invoker(slow, clock=clock).invoke(batch_of(1)))
+    await gate.entered()
+    task.cancel()
+    await clock.advance(0)
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gc.collect()
+    assert ran == []
 
 
 async def test_a_cancelled_function_gives_its_slot_back(clock: ManualClock) -> None:
