@@ -534,6 +534,17 @@ async def test_a_concurrency_limit_holds_across_all_who_call_the_function(clock:
     assert most == 3
 
 
+async def test_a_concurrency_limit_is_of_its_function_value_alone(clock: ManualClock) -> None:
+    together = asyncio.Barrier(3)
+
+    async def meet(batch: Any) -> None:
+        await together.wait()
+
+    one, two = Function(meet, concurrency=1), Function(meet, concurrency=2)
+    invocations = asyncio.gather(*(Invoker(each, clock=clock).invoke(batch_of(1)) for each in (one, two, two)))
+    assert [invocation.throttled for invocation in await invocations] == [False] * 3
+
+
 async def test_who_waits_a_second_in_vain_is_throttled(clock: ManualClock) -> None:
     release = asyncio.Event()
 
