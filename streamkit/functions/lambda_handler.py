@@ -70,7 +70,7 @@ def lambda_handler(
     if not callable(handler):
         raise ValidationError(f"lambda_handler needs a function (event, context), not {handler!r}")
     unknown = [each for each in function_response_types if each != REPORTS]
-    if isinstance(function_response_types, str) or unknown:
+    if unknown:
         raise ValidationError(f"function_response_types is () or ({REPORTS!r},), not {function_response_types!r}")
     name = function_name or name_of(handler)
     return LambdaHandler(handler, name, function_version, memory_limit_in_mb, function_response_types)

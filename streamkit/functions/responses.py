@@ -134,7 +134,7 @@ def _settled(count: int, ids: Ids, answer: Mapping[str, Any], *, queue: bool, wi
             f'the function has a tumbling window and returned {answer!r:.100}: return {{"state": {{...}}}}'
         )
     reported = answer.get("batchItemFailures")
-    if reported is None or reported == []:
+    if reported is None or reported in ([], ()):
         return Invocation([], count, state=state)
     known = ids()
     places = sorted(_places(known, reported))
@@ -150,7 +150,7 @@ def _settled(count: int, ids: Ids, answer: Mapping[str, Any], *, queue: bool, wi
 def _places(ids: Sequence[str], reported: Any) -> set[int]:
     where = {each: at for at, each in enumerate(ids)}
     try:
-        if not isinstance(reported, (list, tuple)) or not reported:
+        if not isinstance(reported, (list, tuple)):
             raise TypeError
         return {where[_identifier(failure["itemIdentifier"])] for failure in reported}
     except (TypeError, KeyError):
@@ -161,7 +161,7 @@ def _places(ids: Sequence[str], reported: Any) -> set[int]:
 
 
 def _identifier(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    if not isinstance(value, (str, int)):
         raise TypeError
     return str(value)
 

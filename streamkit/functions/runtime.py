@@ -37,7 +37,7 @@ class Slots:
 
     async def acquire(self, clock: Clock) -> bool:
         """Take one, after waiting for it if need be. False if none came free in time."""
-        if self._limit is None or (self.active < self._limit and not self._waiters):
+        if self._limit is None or self.active < self._limit:  # Then nobody waits.
             self.active += 1
             return True
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -94,9 +94,9 @@ async def run(work: Work, slots: Slots, clock: Clock, context: LambdaContext, de
     try:
         while not work.finished:
             if work.wants_loop:
-                step = loop.create_task(work.on_loop(), context=variables.copy())
+                step = loop.create_task(work.on_loop(), context=variables)
             else:
-                step = run_in_thread(work.in_thread, variables.copy())
+                step = run_in_thread(work.in_thread, variables)
             await _first_of(step, expired, clock)
             if not step.done():
                 work.close()

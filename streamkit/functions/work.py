@@ -56,6 +56,7 @@ class Work:
     def close(self) -> None:
         """No call begins any more, and what one in a thread still answers is ignored."""
         self._closed = True
+        # INVARIANT: test_what_a_closed_work_still_does_is_not_seen
         # The thread goes on with the dicts it has; copying one is a single step for it.
         self.answers, self.errors = dict(self.answers), dict(self.errors)
         awaitable, self._awaitable = self._awaitable, None
@@ -119,8 +120,6 @@ class Work:
             try:
                 answer = self._function(*self._calls[at])
             except BaseException as error:
-                if self._closed:
-                    return
                 errors[at] = _as_exception(error)
                 self._next += 1
                 self._hold_back(at)

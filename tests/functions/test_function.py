@@ -353,11 +353,13 @@ async def test_the_remaining_time(clock: ManualClock) -> None:
             await asyncio.Event().wait()
         finally:
             left.append(context.get_remaining_time_in_millis())
+            await clock.sleep_until(clock.now_ms() + 500)
+            left.append(context.get_remaining_time_in_millis())
 
     task = asyncio.create_task(Invoker(Function(waiting, timeout=4), clock=clock).invoke(batch_of(1)))
     await clock.advance(5)
     assert "Task timed out after 4.00 seconds" in str((await task).error)
-    assert left == [4000, 2500, 0]
+    assert left == [4000, 2500, 0, 0]
 
 
 async def test_without_a_time_limit_the_remaining_time_is_lambdas_longest(clock: ManualClock) -> None:

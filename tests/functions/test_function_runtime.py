@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -435,8 +436,13 @@ async def test_a_cancellation_waits_for_a_thread(clock: ManualClock, gate: Gate)
 
 
 async def test_a_cancellation_waits_for_a_thread_no_longer_than_its_time_limit(clock: ManualClock, gate: Gate) -> None:
+    ended: list[str] = []
+
     def slow(batch: Any) -> None:
-        gate()
+        try:
+            gate()
+        finally:
+            ended.append("at last")
 
     task = asyncio.create_task(Invoker(Function(slow, timeout=9), clock=clock).invoke(batch_of(1)))
     await gate.entered()
@@ -446,6 +452,29 @@ async def test_a_cancellation_waits_for_a_thread_no_longer_than_its_time_limit(c
     await clock.advance(1)
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert ended == []
+
+
+async def test_cancelled_before_it_awaits_what_a_thread_answered(clock: ManualClock, gate: Gate) -> None:
+    """A coroutine that nobody awaits warns, which fails the test."""
+    ran: list[int] = []
+
+    async def later() -> None:
+        ran.append(1)
+
+    def slow(batch: Any) -> Any:
+        gate()
+        return later()
+
+    task = asyncio.create_task(Invoker(slow, clock=clock).invoke(batch_of(1)))
+    await gate.entered()
+    task.cancel()
+    await clock.advance(0)
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gc.collect()
+    assert ran == []
 
 
 async def test_a_cancelled_function_gives_its_slot_back(clock: ManualClock) -> None:
@@ -503,6 +532,17 @@ async def test_a_concurrency_limit_holds_across_all_who_call_the_function(clock:
     invocations = await asyncio.gather(*tasks)
     assert [one.throttled for one in invocations] == [False] * 10
     assert most == 3
+
+
+async def test_a_concurrency_limit_is_of_its_function_value_alone(clock: ManualClock) -> None:
+    together = asyncio.Barrier(3)
+
+    async def meet(batch: Any) -> None:
+        await together.wait()
+
+    one, two = Function(meet, concurrency=1), Function(meet, concurrency=2)
+    invocations = asyncio.gather(*(Invoker(each, clock=clock).invoke(batch_of(1)) for each in (one, two, two)))
+    assert [invocation.throttled for invocation in await invocations] == [False] * 3
 
 
 async def test_who_waits_a_second_in_vain_is_throttled(clock: ManualClock) -> None:

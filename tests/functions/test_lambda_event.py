@@ -145,6 +145,11 @@ def test_message_attributes_in_an_sqs_event() -> None:
     assert record["md5OfMessageAttributes"] == md5_of_attributes(attributes)
 
 
+def test_a_message_that_was_only_looked_at_has_a_first_receive_all_the_same() -> None:
+    (record,) = sqs_event([received(first_received_ms=0)], "orders")["Records"]
+    assert record["attributes"]["ApproximateFirstReceiveTimestamp"] == "1545082649183"
+
+
 def test_a_message_that_is_no_text_is_said() -> None:
     with pytest.raises(FunctionError, match="message id-1 is no text"):
         sqs_event([received(body=b"\xff")], "orders")

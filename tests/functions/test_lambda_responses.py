@@ -75,6 +75,15 @@ def test_of_a_queue_those_named_failed_and_no_others(of: Any, failures: Any, fai
     assert invocation.reported
 
 
+def test_the_lowest_is_the_first_in_the_batch_whatever_its_number() -> None:
+    ids = [str(number) for number in (99, 100, 7, 1000, 5, 6, 8, 9, 10)]
+    failures = {"batchItemFailures": [{"itemIdentifier": each} for each in ("10", "100", "5")]}
+    of_stream = of_batch_function(9, lambda: ids, failures, queue=False, windowed=False)
+    assert (of_stream.done, of_stream.failed) == (1, 8)
+    of_queue = of_batch_function(9, lambda: ids, failures, queue=True, windowed=False)
+    assert of_queue.failures == (1, 4, 8)
+
+
 @pytest.mark.parametrize("queue", [False, True])
 @pytest.mark.parametrize("of", [lambda_answer, batch_answer])
 @pytest.mark.parametrize("failures", NONSENSE)
@@ -123,6 +132,7 @@ def test_in_a_window_state_and_failures_come_together() -> None:
         ({}, []),
         ([], []),
         ({"results": None}, []),
+        ({"batchItemFailures": ()}, []),
         (["a", None, "c", ["d"]], [(0, ["a"]), (2, ["c"]), (3, [["d"]])]),
         (["a", None], [(3, ["a"])]),
         ({"results": ["a"]}, [(3, ["a"])]),
@@ -177,6 +187,10 @@ def test_of_a_stream_the_first_failure_ends_the_batch() -> None:
     assert of_each(3, {0: "a"}, {1: BOOM}, LATE, queue=False) == Invocation([(0, ["a"])], 1, 1, BOOM)
     assert of_each(3, {0: "a"}, {}, LATE, queue=False) == Invocation([(0, ["a"])], 1, 1, LATE)
     assert of_each(3, {}, {}, LATE, queue=False) == Invocation([], 0, 1, LATE)
+
+
+def test_of_a_stream_nothing_behind_a_failure_counts() -> None:
+    assert of_each(3, {0: "a", 2: "c"}, {1: BOOM}, LATE, queue=False) == Invocation([(0, ["a"])], 1, 1, BOOM)
 
 
 def test_of_a_queue_each_message_stands_for_itself() -> None:
