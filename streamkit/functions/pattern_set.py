@@ -1,4 +1,4 @@
-"""Many patterns asked of one event, by an index over what they want exactly. Pure and hot: `benchmarks --only pattern`."""
+"""Many patterns asked of one event, by an index. Pure and hot: `benchmarks --only pattern`."""
 
 from __future__ import annotations
 

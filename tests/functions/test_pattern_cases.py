@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -162,7 +163,7 @@ def test_an_array_matches_where_one_of_its_elements_does(matchers: list[Any], na
     for name in LEAVES:
         assert pattern.matches({"f": [PROBES[name]]}) is (name in names)
         assert pattern.matches({"f": [[PROBES[name]], {"k": 1}]}) is (name in names)
-    for first, second in zip(LEAVES, LEAVES[1:], strict=False):
+    for first, second in pairwise(LEAVES):
         assert pattern.matches({"f": [PROBES[first], PROBES[second]]}) is (first in names or second in names)
 
 

@@ -75,15 +75,15 @@ def one(matcher: Any, value: Any) -> bool:
     if isinstance(operand, dict):
         text, operand = text.lower(), operand["equals-ignore-case"].lower()
     if operator == "prefix":
-        return text[: len(operand)] == operand
+        return text.startswith(operand)
     if operator == "suffix":
-        return text[len(text) - len(operand) :] == operand if len(text) >= len(operand) else False
+        return text.endswith(operand)
     if operator == "equals-ignore-case":
-        return text.lower() == operand.lower()
+        return text.lower() == str(operand).lower()
     if operator == "wildcard":
         return re.fullmatch(fnmatch.translate(operand), text, re.DOTALL) is not None
     assert operator == "exactly"
-    return text == operand
+    return bool(text == operand)
 
 
 def conjunctions(pattern: dict[str, Any], prefix: str = "") -> list[list[tuple[str, list[Any]]]]:
@@ -97,17 +97,14 @@ def conjunctions(pattern: dict[str, Any], prefix: str = "") -> list[list[tuple[s
             parts.append(conjunctions(value, path))
         else:
             parts.append([[(path, value)]])
-    merged = []
-    for choice in product(*parts):
-        # A path that is named twice counts as it was named last.
-        merged.append(list({path: (path, matchers) for leaves in choice for path, matchers in leaves}.values()))
-    return merged
+    # A path that is named twice counts as it was named last.
+    return [list({one[0]: one for leaves in choice for one in leaves}.values()) for choice in product(*parts)]
 
 
 def naive(pattern: dict[str, Any], event: dict[str, Any]) -> bool:
     leaves = flat(event, "", (), "")
     for conjunction in conjunctions(pattern):
-        choices = []
+        choices: list[list[tuple[tuple[str, int], ...]]] = []
         for path, matchers in conjunction:
             there = [(value, elements) for at, value, elements in leaves if at == path]
             if not there and {"exists": False} in matchers:
