@@ -11,8 +11,10 @@ from streamkit.engines.base import Engine
 from streamkit.errors import ValidationError
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
+from streamkit.functions.queue_poller import QueuePoller
 from streamkit.metrics.window import Metrics
 from streamkit.service import Service
+from streamkit.streams.stream import Stream
 
 
 class Actions(msgspec.Struct, frozen=True):
@@ -43,9 +45,8 @@ def service_of(
     if actions != Actions():
         raise ValidationError("only an Alarm has actions")
     if isinstance(what, EventSourceMapping):
-        return MappingPoller(
-            what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics
-        )
+        poller = MappingPoller if isinstance(what.source, Stream) else QueuePoller
+        return poller(what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics)
     if hasattr(what, "run") and hasattr(what, "name"):
         return what
     raise ValidationError(f"{what!r} is nothing that runs: start an Alarm, an EventSourceMapping or a Service")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from streamkit.clock import Clock
-from streamkit.errors import ConditionFailedError, FunctionError, LeaseLostError, StorageError, StreamKitError
+from streamkit.errors import ConditionFailedError, LeaseLostError
 from streamkit.functions.batch import coalesce
 from streamkit.functions.delivery import Deliveries
 from streamkit.functions.effects import Effects
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, Target
+from streamkit.functions.patience import Patience
 from streamkit.functions.sink import Sink
 from streamkit.functions.tally import Ports, Tally
 from streamkit.service import Stop
@@ -20,10 +20,6 @@ from streamkit.streams.lease import LEASES, Lease
 from streamkit.streams.lease_table import LeaseTable
 
 logger = logging.getLogger("streamkit.functions")
-
-
-class StoppedError(Exception):
-    """A stop was requested while a sink pushed back; nothing is lost by that."""
 
 
 class Committing:
@@ -41,7 +37,7 @@ class Committing:
         self._ports = ports
         self._clock = clock
         self._tally = tally
-        self._stop = Stop()
+        self._patience = Patience(mapping.name, mapping.retry, clock, Stop())
         lane = f"{mapping.name}-{lease.stream}-{lease.stream_id}-{lease.shard_id}"
         self._deliveries = Deliveries(mapping.sink if isinstance(mapping.sink, Sink) else None, lane)
 
@@ -57,7 +53,7 @@ class Committing:
 
     def begin(self, stop: Stop) -> None:
         """Waits end when this stop is requested."""
-        self._stop = stop
+        self._patience = Patience(self._name, self._retry, self._clock, stop)
 
     def due_in_ms(self) -> int | None:
         """How long until ``flush`` is due, not below 0; None: nothing waits."""
@@ -85,26 +81,9 @@ class Committing:
             await self.commit(sequence_number, outcome, count)
 
     async def _deliver(self, values: list[Any]) -> None:
-        """Hand values to a sink beyond the engine, which may push back.
-
-        Raises:
-            FunctionError: the sink refused them.
-            StoppedError: a stop came while it pushed back.
-        """
-        failures = 0
-        while True:
-            try:
-                # Whatever is written again after a crash begins at the checkpoint.
-                return await self._deliveries.write(values, self.checkpoint, self._clock.now_ms())
-            except StreamKitError as error:
-                if not error.retryable:
-                    raise
-                failures += 1
-                await self._wait(self._retry.delay(failures), error)
-                if self._stop.requested:
-                    raise StoppedError from None
-            except Exception as error:
-                raise FunctionError(f"the sink failed: {type(error).__name__}: {error}") from error
+        # Whatever is written again after a crash begins at the checkpoint.
+        write = self._deliveries.write
+        await self._patience.until_taken(lambda: write(values, self.checkpoint, self._clock.now_ms()))
 
     async def flush(self) -> None:
         """Have everything safe that the sink took, and checkpoint it."""
@@ -119,35 +98,18 @@ class Committing:
         if self._deliveries.waiting:
             # Others may have read and written the same since; their file shall not be replaced by ours.
             await self.check_lease()
-            await self._until_room(self._deliveries.flush)
+            await self._patience.until_room(self._deliveries.flush)
         writes = coalesce(outcome.writes, self._target.schema_of)
         writes.append(self._lease.checkpoint_write(sequence_number))
         effects = Effects(writes=tuple(writes), sends=outcome.grouped_sends(), puts=outcome.grouped_puts())
         try:
-            await self._until_room(lambda: self._ports.effects.commit(effects))
+            await self._patience.until_room(lambda: self._ports.effects.commit(effects))
         except ConditionFailedError:
             await self.check_lease()
             raise
         self.checkpoint = sequence_number
         self._tally.counts.written += count + self._deliveries.checkpointed()
         self._tally.moved()
-
-    async def _until_room(self, act: Callable[[], Awaitable[None]]) -> None:
-        """Act, and again as long as the disk is full: that takes nothing and changes nothing, and the work is done."""
-        failures = 0
-        while True:
-            try:
-                return await act()
-            except StorageError as error:
-                if not error.retryable or self._stop.requested:
-                    raise
-                failures += 1
-                await self._wait(self._retry.delay(failures), error)
-
-    async def _wait(self, delay: float, error: StreamKitError) -> None:
-        logger.warning("mapping %s tries again in %.1f s: %s", self._name, delay, error)
-        with self._stop.interruptible():
-            await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
 
     async def check_lease(self) -> None:
         """Refuse to go on without it.

@@ -25,6 +25,8 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     """Messages by the name of their queue."""
     puts: tuple[tuple[str, tuple[PutEntry, ...]], ...] = ()
     """Records by the name of their stream."""
+    deletes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Receipt handles by the name of their queue: messages that this is the effect of, each given once."""
 
 
 class EffectStore(Protocol):
@@ -38,6 +40,8 @@ class EffectStore(Protocol):
         Raises:
             ConditionFailedError: the condition of the only write is false.
             TransactionCanceledError: the condition of one of several writes is false.
+            MessageNotInflightError: a message to be deleted was deleted already, or is not this receiver's any more.
+            ReceiptHandleInvalidError: a receipt handle is none of its queue.
             NotFoundError: a stream, queue or table does not exist.
             ValidationError: something is malformed or over a limit.
         """

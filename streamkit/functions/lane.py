@@ -21,10 +21,11 @@ from streamkit.errors import (
     ValidationError,
 )
 from streamkit.functions.batch import Attempt, Reason, RetryPlan, on_failure_document
-from streamkit.functions.committing import Committing, StoppedError
+from streamkit.functions.committing import Committing
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, Target
+from streamkit.functions.patience import StoppedError
 from streamkit.functions.tally import Ports, Tally
 from streamkit.service import Stop
 from streamkit.streams.lease import Lease

@@ -11,6 +11,7 @@ from streamkit.errors import FunctionError, NotFoundError
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.results import PutRecord, SendMessage
 from streamkit.functions.sink import Sink
+from streamkit.queues.message import Message
 from streamkit.queues.queue import Queue
 from streamkit.queues.store import SendEntry
 from streamkit.streams.record import Record
@@ -85,8 +86,8 @@ class Target:
             error = NotFoundError("table", table, "it must exist before the mapping is started")
             raise FunctionError(f"the function wrote to a table that is not there: {error}") from None
 
-    def outcome(self, records: Sequence[Record[Any]], invocation: Invocation) -> Outcome:
-        """The changes that an invocation's results mean.
+    def outcome(self, items: Sequence[Record[Any] | Message[Any]], invocation: Invocation) -> Outcome:
+        """The changes that an invocation's results mean; ``items`` are what it was called with.
 
         Raises:
             FunctionError: a result is nothing that this sink takes.
@@ -95,29 +96,30 @@ class Target:
         outcome = Outcome()
         for at, results in invocation.results:
             for result in results:
-                self._add(outcome, records[at], result)
+                # The last call of a window has results and may have no records.
+                self._add(outcome, items[at] if items else None, result)
         return outcome
 
-    def _add(self, outcome: Outcome, record: Record[Any], result: Any) -> None:
+    def _add(self, outcome: Outcome, item: Record[Any] | Message[Any] | None, result: Any) -> None:
         target = self._target
         if isinstance(result, (Put, Update, Delete, Check)):
             outcome.writes.append(self._bind(result))
         elif isinstance(result, SendMessage):
             outcome.add_message(result.queue.name, result.queue.entry(result.value))
         elif isinstance(result, PutRecord):
-            key = record.partition_key if result.partition_key is None else result.partition_key
+            key = _key_of(item) if result.partition_key is None else result.partition_key
             outcome.put(result.stream.name, key, result.stream.codec.encode(result.value))
         elif isinstance(target, Queue):
             outcome.send(target.name, target.codec.encode(result))
         elif isinstance(target, Stream):
-            outcome.put(target.name, record.partition_key, target.codec.encode(result))
+            outcome.put(target.name, _key_of(item), target.codec.encode(result))
         elif isinstance(target, Table) and isinstance(result, dict):
             outcome.writes.append(Put(result, table=target.name))
         elif isinstance(target, Sink):
             outcome.values.append(result)
         else:
             raise FunctionError(
-                f"the function returned {result!r:.100} for {record!r}: with "
+                f"the function returned {result!r:.100} for {item!r}: with "
                 f"{'sink ' + repr(target) if target is not None else 'no sink'} return "
                 f"{'an item (a dict), ' if isinstance(target, Table) else ''}a Put, Update, Delete, SendMessage or "
                 "PutRecord, a list of them, or None"
@@ -129,3 +131,12 @@ class Target:
         if isinstance(self._target, Table):
             return msgspec.structs.replace(write, table=self._target.name)
         raise FunctionError(f"the function returned {write!r:.100}, which names no table: pass table=")
+
+
+def _key_of(item: Record[Any] | Message[Any] | None) -> str:
+    """The partition key of a record that comes of ``item``: that of the record, or the message's group, or its id."""
+    if isinstance(item, Record):
+        return item.partition_key
+    if item is None:
+        raise FunctionError("a record that comes of no record needs a partition_key: PutRecord(stream, value, key)")
+    return item.group_id or item.message_id

@@ -219,13 +219,36 @@ class EmbeddedQueues:
         numbers = list({message.number: None for message in found if isinstance(message, StoredMessage)})
         if numbers:
             self._log.check()
-            change = MessagesDeleted(queue.queue_id, numbers)
-            self.changes.gone(change)
-            # On a FIFO queue what follows them may be received now; and where there is a limit, there is room again.
-            makes_way = queue.attributes.fifo or self._limits.in_flight_messages is not None
-            woken = (lambda: self._waits.wake(queue, len(numbers))) if makes_way else None
-            await self._log.durable(self._append(change, woken))
+            await self._log.durable(self.stage_delete(MessagesDeleted(queue.queue_id, numbers)))
         return [error if isinstance(error, StreamKitError) else None for error in found]
+
+    def check_deletes(self, name: str, receipt_handles: Sequence[str]) -> MessagesDeleted:
+        """The deletion of all these messages; stage it before anything else happens.
+
+        Raises:
+            MessageNotInflightError: one was deleted already, or is not in flight under its handle.
+            ReceiptHandleInvalidError: a handle is none of this queue.
+            ValidationError: a message is named twice.
+        """
+        queue = self._queue(name)
+        numbers: list[int] = []
+        for found in deliveries(self._receipts, queue, receipt_handles, self._clock.now_ms()):
+            if found is None:
+                raise MessageNotInflightError("(deleted)", name)
+            if isinstance(found, StreamKitError):
+                raise found
+            numbers.append(found.number)
+        if len(numbers) != len(set(numbers)):
+            raise ValidationError(f"a message of queue {name!r} is deleted twice in a call: name it once")
+        return MessagesDeleted(queue.queue_id, numbers)
+
+    def stage_delete(self, change: MessagesDeleted) -> int:
+        """Apply and log a deletion; it is durable with the returned group."""
+        queue = self.changes.by_id[change.queue_id]
+        self.changes.gone(change)
+        # On a FIFO queue what follows them may be received now; and where there is a limit, there is room again.
+        makes_way = queue.attributes.fifo or self._limits.in_flight_messages is not None
+        return self._append(change, (lambda: self._waits.wake(queue, len(change.numbers))) if makes_way else None)
 
     async def change_visibility(self, name: str, entries: Sequence[VisibilityEntry]) -> list[StreamKitError | None]:
         """See QueueStore."""

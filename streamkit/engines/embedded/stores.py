@@ -70,6 +70,7 @@ class EmbeddedStores:
         puts = [self.streams.check(stream, entries) for stream, entries in effects.puts]
         for queue, messages in effects.sends:
             self.queues.validate(queue, messages)
+        deletes = [self.queues.check_deletes(queue, handles) for queue, handles in effects.deletes]
         # ATOMIC: everything joins one group of the log, which is durable whole or not at all
         # INVARIANT: test_commit_is_all_or_nothing
         group = self.tables.stage(self.tables.decide(effects.writes)) if effects.writes else 0
@@ -77,6 +78,8 @@ class EmbeddedStores:
             group = self.queues.stage(queue, messages)[1]
         for stream, routed in puts:
             group = self.streams.stage(stream, routed)
+        for change in deletes:
+            group = self.queues.stage_delete(change)
         # end ATOMIC
         await self._log.durable(group)
 

@@ -9,7 +9,9 @@ import msgspec
 from streamkit.engines.base import Engine
 from streamkit.errors import (
     ConditionFailedError,
+    MessageNotInflightError,
     NotFoundError,
+    ReceiptHandleInvalidError,
     StreamKitError,
     TransactionCanceledError,
     ValidationError,
@@ -121,6 +123,53 @@ class EffectContract(Contract):
         assert canceled.error.reasons == ["None", "None", "ConditionalCheckFailed"]
         assert await sizes(engine) == [1, 2, 2, 1, 2, 1]
         assert await total(engine.tables, "lease") == {"customer": "lease", "owner": "somebody else"}
+
+    async def test_a_message_is_deleted_in_the_commit_of_its_effect(self, engine: Engine, clock: ManualClock) -> None:
+        """Of a standard and of a FIFO queue; what waits behind it in its group may be received then."""
+        await create(engine)
+        await engine.queues.create_queue("in.fifo", QueueAttributes(fifo=True))
+        await engine.queues.send_messages("q", [SendEntry(b"1"), SendEntry(b"2"), SendEntry(b"3")])
+        fifo = [SendEntry(b"%d" % at, group_id="g", deduplication_id=str(at)) for at in range(2)]
+        await engine.queues.send_messages("in.fifo", fifo)
+        handles = {message.body: message.receipt_handle for message in await receive(engine.queues, "q")}
+        (first,) = await engine.queues.receive_messages("in.fifo", 1)
+        deletes = (("q", (handles[b"1"], handles[b"3"])), ("in.fifo", (first.receipt_handle,)))
+        behind = await waiting(clock, engine.queues.receive_messages("in.fifo", 1, None, 20_000))
+        await engine.commit(msgspec.structs.replace(BATCH, sends=BATCH.sends[1:], deletes=deletes))
+        assert [message.body for message in await soon(behind)] == [b"1"]
+        assert await counts(engine.queues, "q") == (0, 1, 0)
+        assert await total(engine.tables, "a") == {"customer": "a", "n": 1}
+
+    async def test_who_no_longer_has_a_message_commits_nothing_of_its_effect(
+        self, engine: Engine, clock: ManualClock
+    ) -> None:
+        """It was received again, or deleted, or is named twice, or never was."""
+        await create(engine)
+        await engine.queues.send_messages("q", [SendEntry(b"1"), SendEntry(b"2"), SendEntry(b"3")])
+        stale = {m.body: m.receipt_handle for m in await engine.queues.receive_messages("q", 10, 1_000)}
+        await clock.advance(2)
+        held = {m.body: m.receipt_handle for m in await receive(engine.queues, "q")}
+        await engine.queues.delete_messages("q", [held[b"3"]])
+        before = await contents(engine)
+        good = held[b"1"]
+        wrong: list[tuple[type[StreamKitError], tuple[tuple[str, tuple[str, ...]], ...]]] = [
+            (MessageNotInflightError, (("q", (good, stale[b"2"])),)),
+            (MessageNotInflightError, (("q", (good, held[b"3"])),)),
+            (ValidationError, (("q", (good, good)),)),
+            (ReceiptHandleInvalidError, (("q", (good, "nonsense")),)),
+            (ReceiptHandleInvalidError, (("other", (good,)),)),
+            (NotFoundError, (("q", (good,)), ("nowhere", (good,)))),
+        ]
+        for kind, deletes in wrong:
+            with raises(kind):
+                await engine.commit(msgspec.structs.replace(BATCH, deletes=deletes))
+            assert await contents(engine) == before, f"something of {deletes!r:.200} happened"
+        with raises(ConditionFailedError):
+            refused = Put({"customer": "z"}, table="totals", condition=attribute("n").exists())
+            await engine.commit(Effects(writes=(refused,), deletes=(("q", (good,)),)))
+        assert await contents(engine) == before
+        await engine.commit(Effects(deletes=(("q", (good, held[b"2"])),)))
+        assert await counts(engine.queues, "q") == (0, 0, 0)
 
     async def test_a_commit_may_hold_only_some_of_it(self, engine: Engine, clock: ManualClock) -> None:
         """Only items, only messages, only records, or nothing at all."""

@@ -1,0 +1,172 @@
+"""One batch of a queue's messages: filtered, handled, and committed with their deletion."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from streamkit.clock import Clock
+from streamkit.errors import (
+    ConditionFailedError,
+    EncodeError,
+    FunctionError,
+    TransactionCanceledError,
+    ValidationError,
+)
+from streamkit.functions.batch import coalesce
+from streamkit.functions.effects import Effects
+from streamkit.functions.invocation import Invocation
+from streamkit.functions.mapping import EventSourceMapping
+from streamkit.functions.outcome import Outcome, Target
+from streamkit.functions.patience import Patience, StoppedError
+from streamkit.functions.sink import BufferingSink, Sink, SinkBatch
+from streamkit.functions.tally import Ports, Tally
+from streamkit.queues.batches import held_back
+from streamkit.queues.message import Message
+from streamkit.queues.store import SendEntry
+from streamkit.service import Stop
+
+Messages = Sequence[Message[Any]]
+
+
+class Handled(msgspec.Struct, frozen=True):
+    """What became of a batch; what is in neither is deleted, and its effects are committed."""
+
+    failures: Mapping[Message[Any], Exception]
+    behind: Mapping[Message[Any], Message[Any]]
+    """Of a FIFO queue: those behind a failed one of their group, with that one."""
+
+
+class QueueBatches:
+    """What one mapping does with the messages it received."""
+
+    def __init__(
+        self,
+        mapping: EventSourceMapping,
+        *,
+        fifo: bool,
+        target: Target,
+        ports: Ports,
+        clock: Clock,
+        tally: Tally,
+        stop: Stop,
+    ) -> None:
+        self._mapping = mapping
+        self._queue = mapping.source.name
+        self._fifo = fifo
+        self._target = target
+        self._ports = ports
+        self._clock = clock
+        self._tally = tally
+        self._stop = stop
+        self._invoker = tally.invoker_of(mapping.function, "")
+        self._patience = Patience(mapping.name, mapping.retry, clock, stop)
+
+    def matching(self, messages: Messages) -> tuple[list[Message[Any]], list[Message[Any]]]:
+        """Those that a filter matches, and the others."""
+        filters = self._mapping.message_filters
+        if filters is None:
+            return list(messages), []
+        kept: list[Message[Any]] = []
+        dropped: list[Message[Any]] = []
+        for message in messages:
+            (kept if filters.matches(message.body) else dropped).append(message)
+        return kept, dropped
+
+    async def drop(self, messages: Messages) -> None:
+        """Delete what no filter matches, or hand it on in the same commit.
+
+        Raises:
+            ValidationError: a message is not ours any more, or cannot be sent on; nothing happened.
+            StorageError: the engine cannot commit.
+        """
+        outcome = Outcome()
+        if self._mapping.on_filtered is not None:
+            for message in messages:
+                entry = SendEntry(message.body, None, message.attributes, message.trace_header)
+                outcome.add_message(self._mapping.on_filtered.name, entry)
+        await self._commit(outcome, messages)
+        self._tally.counts.filtered_out += len(messages)
+        self._tally.publish("FilteredOutEventCount", len(messages))
+
+    async def handle(self, messages: Messages) -> Handled:
+        """Call the function, and commit what is done with its deletion.
+
+        Raises:
+            StoppedError: a stop came while the function or the sink was busy; nothing happened.
+            StorageError: the engine cannot commit.
+        """
+        invocation = await self._invoke(messages)
+        error = invocation.error or FunctionError("the function reported it as failed")
+        failures: dict[Message[Any], Exception] = {messages[at]: error for at in invocation.failures}
+        behind = held_back(messages, failures) if self._fifo and failures else {}
+        done = [message for message in messages if message not in failures and message not in behind]
+        if done:
+            refused = await self._settle(messages, done, invocation)
+            if refused is not None:
+                failures |= dict.fromkeys(done, refused)
+                behind = held_back(messages, failures) if self._fifo else {}
+        if failures:
+            self._tally.counts.errors += 1
+            self._tally.publish("FailedInvokeEventCount", len(failures))
+        return Handled({message: error for message, error in failures.items() if message not in behind}, behind)
+
+    async def _invoke(self, messages: Messages) -> Invocation:
+        waits = 0
+        while True:
+            invocation = await self._invoker.invoke_messages(messages, queue=self._queue, fifo=self._fifo)
+            if not invocation.throttled:
+                self._tally.counts.invocations += 1
+                self._tally.publish("InvokedEventCount", len(messages))
+                return invocation
+            # AWS: a throttled batch counts as received and comes again after its timeout. Ours waits for its turn.
+            waits += 1
+            await self._patience.wait(waits, invocation.error)
+            if self._stop.requested:
+                raise StoppedError
+
+    async def _settle(self, messages: Messages, done: Messages, invocation: Invocation) -> Exception | None:
+        """Commit what is done; the error if its own writes were refused, which counts as the function's failure."""
+        if len(done) < len(messages):
+            counted = set(done)
+            results = [(at, found) for at, found in invocation.results if messages[at] in counted]
+            invocation = msgspec.structs.replace(invocation, results=results)
+        try:
+            outcome = self._target.outcome(messages, invocation)
+            await self._deliver(outcome.values)
+            await self._commit(outcome, done)
+        except (FunctionError, EncodeError, ValidationError, ConditionFailedError, TransactionCanceledError) as error:
+            return error
+        self._tally.counts.written += len(done)
+        self._tally.publish("DeletedEventCount", len(done))
+        return None
+
+    async def _deliver(self, values: list[Any]) -> None:
+        sink = self._mapping.sink
+        if not values or not isinstance(sink, Sink):
+            return
+        # A lane of its own: batches are handled side by side, and after a crash others come of the same messages.
+        lane = f"{self._mapping.name}-{self._queue}-{uuid.uuid4().hex}"
+        batch = SinkBatch(lane=lane, start="0", values=values, now_ms=self._clock.now_ms())
+        await self._patience.until_taken(lambda: sink.write(batch))
+        if isinstance(sink, BufferingSink):
+            try:
+                await self._patience.until_room(lambda: sink.flush(lane))
+            finally:
+                sink.forget(lane)
+
+    async def _commit(self, outcome: Outcome, messages: Messages) -> None:
+        """Effects and deletion as one.
+
+        # INVARIANT: test_each_message_takes_effect_exactly_once
+        """
+        effects = Effects(
+            writes=tuple(coalesce(outcome.writes, self._target.schema_of)),
+            sends=outcome.grouped_sends(),
+            puts=outcome.grouped_puts(),
+            deletes=((self._queue, tuple(message.receipt_handle for message in messages)),),
+        )
+        await self._patience.until_room(lambda: self._ports.effects.commit(effects))

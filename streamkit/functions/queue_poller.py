@@ -1,0 +1,254 @@
+"""An event source mapping from a queue at work: receives, hands batches over, and scales."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from streamkit.clock import Clock
+from streamkit.errors import ClosedError, ValidationError
+from streamkit.functions.effects import EffectStore
+from streamkit.functions.mapping import EventSourceMapping
+from streamkit.functions.outcome import Target
+from streamkit.functions.patience import StoppedError
+from streamkit.functions.queue_batch import Messages, QueueBatches
+from streamkit.functions.scaling import Scaling
+from streamkit.functions.tally import Counts, Ports, Tally
+from streamkit.metrics.window import Metrics
+from streamkit.queues.handling import Heartbeat
+from streamkit.queues.message import Message
+from streamkit.queues.portions import Portions
+from streamkit.queues.queue import Queue
+from streamkit.queues.settling import Settling
+from streamkit.service import Stop
+from streamkit.streams.store import StreamStore
+from streamkit.tables.store import TableStore
+
+logger = logging.getLogger("streamkit.functions")
+
+_WAIT_SECONDS = 20.0
+# AWS: a batch is handed over at 6 MB of event.
+_BATCH_BYTES = 6_000_000
+_SHORTEST_TIMEOUT_SECONDS = 1.0
+# For letting go of what is in hand when it is cancelled.
+_SETTLE_SECONDS = 5.0
+
+
+class QueuePoller:
+    """A service. Batches side by side; of a FIFO queue one of each message group at a time.
+
+    What a batch did and the deletion of its messages are one commit: each message takes effect exactly once, however
+    often it is delivered. Messages stay hidden while the function has them; those that failed are visible again when
+    the queue's visibility timeout has passed since they were received, and become dead letters as the queue says.
+    """
+
+    def __init__(
+        self,
+        mapping: EventSourceMapping,
+        *,
+        streams: StreamStore,
+        tables: TableStore,
+        effects: EffectStore,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.name = mapping.name
+        self.mapping = mapping
+        assert isinstance(mapping.source, Queue)
+        self._source: Queue[Any] = mapping.source
+        self._ports = Ports(streams, tables, effects)
+        self._clock = clock
+        self._tally = Tally(mapping.name, clock, metrics, self._tell)
+        self._portions: Portions[Any] = Portions(mapping.source)
+        self._settling: Settling[Any] = Settling(self._portions, clock, f"mapping {mapping.name}")
+        self._scaling = Scaling(mapping.maximum_concurrency)
+        self._timeout = _SHORTEST_TIMEOUT_SECONDS
+        self._running = 0
+        self._progress = asyncio.Event()
+        self._ended = False
+        self._failure: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"QueuePoller({self.name!r}, {self.counts!r})"
+
+    @property
+    def counts(self) -> Counts:
+        """What it has done so far, in messages; a copy."""
+        return msgspec.structs.replace(self._tally.counts)
+
+    async def run(self, stop: Stop) -> None:
+        """Work until a stop is requested; the batches in hand are finished.
+
+        Raises:
+            NotFoundError: the source, the sink or another destination was deleted.
+            StorageError: the engine cannot receive or commit.
+        """
+        try:
+            attributes = (await self._source.describe()).attributes
+            self._timeout = max(attributes.visibility_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
+            target = await Target.of(self.mapping.sink, self._ports.tables)
+            batches = QueueBatches(
+                self.mapping,
+                fifo=attributes.fifo,
+                target=target,
+                ports=self._ports,
+                clock=self._clock,
+                tally=self._tally,
+                stop=stop,
+            )
+            async with anyio.create_task_group() as tasks:
+                try:
+                    while not stop.requested:
+                        await self._one_batch(batches, stop, tasks)
+                except Exception as error:
+                    self._fail(error, tasks)
+        finally:
+            self._ended = True
+            self._tell()
+        if self._failure is not None:
+            raise self._failure
+
+    async def wait_caught_up(self) -> None:
+        """Return once the queue is empty: nothing visible, in flight or delayed.
+
+        Raises:
+            ClosedError: the mapping ended before.
+        """
+        while True:
+            progress = self._progress
+            found = await self._source.describe()
+            if found.visible + found.not_visible + found.delayed == 0:
+                return
+            if self._ended:
+                raise ClosedError(f"mapping {self.name!r}, with messages left in its source,") from self._failure
+            await progress.wait()
+
+    # ---- receiving
+
+    async def _one_batch(self, batches: QueueBatches, stop: Stop, tasks: TaskGroup) -> None:
+        """Wait for room, receive a batch, and start handling it. A stop lets go of what was not started."""
+        gathered: list[Message[Any]] = []
+        try:
+            with stop.interruptible():
+                while self._running >= self._scaling.limit:
+                    await self._progress.wait()
+                await self._settling.insist(lambda: self._gather(gathered, batches, tasks))
+        except BaseException:
+            with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
+                await self._settling.let_go((), gathered)
+            raise
+        if not gathered:
+            return
+        if stop.requested:
+            await self._settling.let_go((), gathered)
+            return
+        # ATOMIC: from the receive to here nothing can be cancelled
+        self._running += 1
+        tasks.start_soon(self._handle, gathered, self._clock.now_ms(), batches, tasks)
+
+    async def _gather(self, gathered: list[Message[Any]], batches: QueueBatches, tasks: TaskGroup) -> None:
+        """Receive until the batch is full, or its window has passed since its first message."""
+        window_ms = round(self.mapping.batch_window * 1000)
+        # What is gathered must stay hidden until it is handed over.
+        timeout = self._timeout + self.mapping.batch_window
+        deadline_ms: int | None = None
+        size = 0
+        while (room := self.mapping.batch_limit - len(gathered)) > 0 and size < _BATCH_BYTES:
+            left_ms = None if deadline_ms is None else deadline_ms - self._clock.now_ms()
+            if left_ms is not None and left_ms <= 0:
+                return
+            wait = _WAIT_SECONDS if left_ms is None else min(left_ms / 1000, _WAIT_SECONDS)
+            found = await self._portions.receive(room, timeout, wait)
+            # ATOMIC: whoever was received is in the batch or being dropped before anything can be cancelled
+            kept, dropped = batches.matching(found)
+            gathered += kept
+            if dropped:
+                self._running += 1
+                tasks.start_soon(self._drop, dropped, batches, tasks)
+            self._tally.counts.polled += len(found)
+            self._tally.publish("PolledEventCount", len(found))
+            size += sum(len(message.body) for message in kept)
+            if len(found) == room:
+                self._scaling.full()
+            elif not found and not gathered:
+                self._scaling.idle()
+                self._tell()  # The receive may have moved messages to the dead-letter queue.
+                return
+            if gathered and deadline_ms is None:
+                deadline_ms = self._clock.now_ms() + window_ms
+
+    # ---- handling
+
+    async def _drop(self, messages: Messages, batches: QueueBatches, tasks: TaskGroup) -> None:
+        try:
+            await batches.drop(messages)
+        except asyncio.CancelledError:
+            await self._let_go(messages)
+            raise
+        except ValidationError as error:
+            # Somebody else has one of them, or one cannot be sent on. They come again when their timeout ends.
+            logger.warning("mapping %s could not drop %d messages: %s", self.name, len(messages), error)
+        except Exception as error:
+            self._fail(error, tasks)
+        finally:
+            self._running -= 1
+            self._tell()
+
+    async def _handle(
+        self, messages: Sequence[Message[Any]], received_ms: int, batches: QueueBatches, tasks: TaskGroup
+    ) -> None:
+        beat = Heartbeat(self._clock, self._timeout / 2, tasks, lambda: self._extend(messages, tasks))
+        try:
+            handled = await batches.handle(messages)
+            # INVARIANT: test_an_extension_on_its_way_does_not_outlast_the_function
+            await beat.stop()
+            if handled.failures:
+                passed = (self._clock.now_ms() - received_ms) / 1000
+                delay = max(0.0, self._timeout - passed)
+                await self._settling.show_again(
+                    messages, handled.failures, dict.fromkeys(handled.failures, delay), handled.behind
+                )
+            if len(handled.failures) == len(messages):
+                self._scaling.failed()
+            else:
+                self._scaling.succeeded()
+        except StoppedError:
+            await beat.stop()
+            await self._settling.let_go((), messages)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await beat.stop()
+            await self._let_go(messages)
+            raise
+        except Exception as error:
+            self._fail(error, tasks)
+        finally:
+            beat.cancel()
+            self._running -= 1
+            self._tell()
+
+    async def _let_go(self, messages: Messages) -> None:
+        """Visible again at once, unless they were deleted already."""
+        with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
+            await self._settling.let_go((), messages)
+
+    async def _extend(self, messages: Messages, tasks: TaskGroup) -> float | None:
+        try:
+            return await self._settling.extend(messages, self._timeout)
+        except Exception as error:
+            self._fail(error, tasks)
+            return None
+
+    def _fail(self, error: Exception, tasks: TaskGroup) -> None:
+        self._failure = self._failure or error
+        tasks.cancel_scope.cancel()
+
+    def _tell(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
