@@ -206,7 +206,7 @@ class QueuePoller:
         beat = Heartbeat(self._clock, self._timeout / 2, tasks, lambda: self._extend(messages, tasks))
         try:
             handled = await batches.handle(messages)
-            # INVARIANT: test_an_extension_on_its_way_does_not_outlast_the_function
+            # An extension that is on its way must not hide again what is shown below.
             await beat.stop()
             if handled.failures:
                 passed = (self._clock.now_ms() - received_ms) / 1000
