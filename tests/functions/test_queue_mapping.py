@@ -31,10 +31,14 @@ async def kit(clock: ManualClock) -> AsyncIterator[Kit]:
         yield kit
 
 
+def effect(message: Message[int]) -> Update:
+    return Update(key={"key": f"k{message.value % 5}"}, add={"count": 1, "sum": message.value})
+
+
 @each
 async def count(message: Message[int]) -> Update:
     await asyncio.sleep(0)
-    return Update(key={"key": f"k{message.value % 5}"}, add={"count": 1, "sum": message.value})
+    return effect(message)
 
 
 def mapping(kit: Kit, function: Any = count, **options: Any) -> EventSourceMapping:
@@ -124,7 +128,7 @@ async def test_a_batch_has_at_most_its_size(kit: Kit, clock: ManualClock) -> Non
     assert sorted(sizes_seen) == [5, 10, 10], "ten unless said"
     await kit.queue("jobs").send_batch(range(250))
     sizes_seen.clear()
-    options = {"batch_size": 100, "batch_window": 1}
+    options: Any = {"batch_size": 100, "batch_window": 1}
     task = asyncio.create_task(poller(kit, note, **options).run(stop := Stop()))
     while sum(sizes_seen) < 250:
         await clock.advance(1)
@@ -227,7 +231,7 @@ async def test_a_poison_message_becomes_a_dead_letter_that_says_why(kit: Kit, cl
     async def picky(message: Message[int]) -> Update:
         if message.value == 3:
             raise ValueError("three")
-        return await count(message)
+        return effect(message)
 
     await kit.queue("jobs").send_batch(range(10))
     running = kit.start(mapping(kit, picky))
@@ -457,7 +461,7 @@ async def test_a_stop_finishes_what_is_in_hand_and_hides_nothing_else(kit: Kit) 
     async def slow(message: Message[int]) -> Update:
         entered.set()
         await release.wait()
-        return await count(message)
+        return effect(message)
 
     await kit.queue("jobs").send_batch(range(50))
     running = kit.start(mapping(kit, slow, batch_size=4, maximum_concurrency=2))
@@ -498,13 +502,12 @@ async def test_each_message_takes_effect_exactly_once(
             await turns(chance.randint(0, 3))
             if chance.random() < 0.1:
                 raise ConnectionError("try again")
-            return await count(message)
+            return effect(message)
 
         for _ in range(10):
-            options = {"batch_size": chance.randint(1, 10)}
-            tasks = [
-                asyncio.create_task(poller(kit, flaky, **options).run(Stop())) for _ in range(chance.randint(1, 2))
-            ]
+            size = chance.randint(1, 10)
+            pollers = [poller(kit, flaky, batch_size=size) for _ in range(chance.randint(1, 2))]
+            tasks = [asyncio.create_task(one.run(Stop())) for one in pollers]
             await turns(chance.randint(0, 150))
             if chance.random() < 0.4:
                 await clock.advance(TIMEOUT + 1)
