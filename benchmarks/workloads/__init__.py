@@ -3,6 +3,7 @@
 from benchmarks.workloads.append import APPEND
 from benchmarks.workloads.end_to_end import END_TO_END
 from benchmarks.workloads.latency import LATENCY
+from benchmarks.workloads.patterns import PATTERNS
 from benchmarks.workloads.queue_scale import QUEUE_SCALE
 from benchmarks.workloads.queues import QUEUES
 from benchmarks.workloads.read import READ
@@ -12,4 +13,4 @@ from benchmarks.workloads.services import SERVICES
 
 __all__ = ["WORKLOADS"]
 
-WORKLOADS = (*APPEND, *READ, *LATENCY, *RECOVERY, *SCALE, *QUEUES, *QUEUE_SCALE, *SERVICES, *END_TO_END)
+WORKLOADS = (*APPEND, *READ, *LATENCY, *RECOVERY, *SCALE, *QUEUES, *QUEUE_SCALE, *SERVICES, *PATTERNS, *END_TO_END)

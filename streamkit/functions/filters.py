@@ -51,14 +51,17 @@ class RecordFilters:
         self._without_data = [leaves for leaves in alternatives if not any(map(_of_data, leaves.leaves))]
         self._with_data = [leaves for leaves in alternatives if any(map(_of_data, leaves.leaves))]
         self._needs_data = bool(self._with_data or self._of_data)
+        self._only_data = not others
 
     def matches(self, record: StoredRecord) -> bool:
         """Whether a record passes. The payload is decoded at most once, and only if a pattern looks at it. HOT."""
-        metadata = _metadata(record) if self._without_data or self._with_data else {}
-        if any(leaves.holds(metadata) for leaves in self._without_data):
-            return True
-        if not self._needs_data:
-            return False
+        metadata: dict[str, Any] = {}
+        if not self._only_data:
+            metadata = _metadata(record)
+            if _any(metadata, self._without_data):
+                return True
+            if not self._needs_data:
+                return False
         try:
             data = plain(record.data)
         except DecodeError:
@@ -66,7 +69,7 @@ class RecordFilters:
         if data.__class__ is dict:
             if self._of_data.any(data):
                 return True
-            return bool(self._with_data) and _any({**metadata, "data": data}, self._with_data)
+            return not self._only_data and _any({**metadata, "data": data}, self._with_data)
         # AWS: a scalar is valid JSON, in which a pattern of fields finds nothing to look at.
         return isinstance(data, list) and _any({**_metadata(record), "data": data}, self._everything)
 

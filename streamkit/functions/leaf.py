@@ -123,19 +123,32 @@ def _hold_together(leaves: Sequence[Leaf], event: dict[str, Any]) -> bool:
             return False
         if found is not ANYWHERE:
             through_arrays.append(found)
-    return len(through_arrays) < 2 or _consistent(through_arrays, {})
+    return len(through_arrays) < 2 or _consistent(through_arrays)
 
 
-def _consistent(found: list[list[Elements]], chosen: dict[int, int]) -> bool:
-    """Whether one place can be chosen per leaf so that places in the same array are the same element."""
-    if not found:
-        return True
-    for elements in found[0]:
-        if all(chosen.get(array, index) == index for array, index in elements) and _consistent(
-            found[1:], {**chosen, **dict(elements)}
-        ):
-            return True
-    return False
+def _consistent(places: Sequence[Sequence[Elements]]) -> bool:
+    """Whether one place can be chosen per leaf so that places in the same array are the same element.
+
+    Goes leaf by leaf with all choices that are still open, as far as later leaves pass through the same arrays: so
+    many as there are elements, and not as there are ways to combine them.
+    """
+    later: list[set[int]] = [set()]
+    for leaf in reversed(places[1:]):
+        later.append(later[-1] | {array for elements in leaf for array, _ in elements})
+    later.reverse()
+    choices: set[frozenset[tuple[int, int]]] = {frozenset()}
+    for leaf, matter in zip(places, later, strict=True):
+        following: set[frozenset[tuple[int, int]]] = set()
+        for chosen in choices:
+            taken = dict(chosen)
+            for elements in leaf:
+                if all(taken.get(array, index) == index for array, index in elements):
+                    both = {**taken, **dict(elements)}
+                    following.add(frozenset(pair for pair in both.items() if pair[0] in matter))
+        if not following:
+            return False
+        choices = following
+    return True
 
 
 # ---- compiling

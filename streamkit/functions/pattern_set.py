@@ -57,7 +57,8 @@ class PatternSet:
         for _, leaves in self._always:
             if leaves.holds(event):
                 return True
-        return any(leaves.holds(event) for _, leaves in self._candidates(event))
+        # Without an index there are no candidates, and most sources have a few patterns.
+        return bool(self._index) and any(leaves.holds(event) for _, leaves in self._candidates(event))
 
     def matching(self, event: dict[str, Any]) -> list[int]:
         """The places of all that match, in order."""

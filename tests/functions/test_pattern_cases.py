@@ -183,3 +183,12 @@ def test_an_explanation_tells_of_arrays() -> None:
     said = pattern.explain({"e": [{"f": "Anna"}, {"l": "Jones"}]})
     assert not said.matched
     assert "within one element of the same array" in said.reason
+
+
+def test_many_fields_in_large_arrays_do_not_multiply() -> None:
+    """Each field is somewhere, and no element has all of them: ten to the power of 12 combinations."""
+    names = [f"f{at}" for at in range(12)]
+    event = {"e": [{name: "x" for name in names if name != gone} for gone in names for _ in range(4)]}
+    assert not Pattern({"e": {name: ["x"] for name in names}}).matches(event)
+    event["e"].append(dict.fromkeys(names, "x"))
+    assert Pattern({"e": {name: ["x"] for name in names}}).matches(event)
