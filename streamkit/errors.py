@@ -5,6 +5,7 @@
     StreamKitError
     ├── ValidationError            an argument is wrong; the message says what to change
     │   ├── InvalidPatternError    an event pattern is wrong; carries the path to the fault
+    │   ├── ExpressionError        an expression on items is wrong; carries the position
     │   ├── EncodeError            a value does not fit the handle's type
     │   ├── ReceiptHandleInvalidError
     │   └── MessageNotInflightError
@@ -36,6 +37,7 @@ Every error carries ``retryable`` and ``retry_after`` (seconds or None), and its
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class StreamKitError(Exception):
@@ -56,6 +58,20 @@ class InvalidPatternError(ValidationError):
         self.path = path
         self.reason = reason
         super().__init__(f"event pattern is not valid at {path or 'the root'}: {reason}")
+
+
+class ExpressionError(ValidationError):
+    """An expression on items is not valid; ``position`` is where, from 0, ``reason`` what is wrong there."""
+
+    def __init__(self, expression: str, position: int, reason: str) -> None:
+        self.expression = expression
+        self.position = position
+        self.reason = reason
+        begin = max(0, position - 60)
+        shown = expression[begin : position + 20].replace("\n", " ").replace("\t", " ")
+        super().__init__(
+            f"the expression is not valid at position {position}: {reason}\n  {shown}\n  {' ' * (position - begin)}^"
+        )
 
 
 class EncodeError(ValidationError):
@@ -122,22 +138,28 @@ class ExpiredIteratorError(StreamKitError):
 
 
 class ConditionFailedError(StreamKitError):
-    """A conditional write found its condition false. Nothing was written."""
+    """A conditional write found its condition false. Nothing was written.
 
-    def __init__(self, table: str, key: object) -> None:
+    ``item`` is what was there (ReturnValuesOnConditionCheckFailure); None: there was no item.
+    """
+
+    def __init__(self, table: str, key: object, item: dict[str, Any] | None = None) -> None:
         self.table = table
         self.key = key
+        self.item = item
         super().__init__(f"the condition on item {key!r} of table {table!r} is false: nothing was written")
 
 
 class TransactionCanceledError(StreamKitError):
     """At least one of several writes had a false condition. None was written.
 
-    ``reasons`` has one entry per write, in order: ``"None"`` or ``"ConditionalCheckFailed"``.
+    ``reasons`` has one entry per write, in order: ``"None"`` or ``"ConditionalCheckFailed"``; ``items`` the items that
+    the failed ones found, and None for the others and where there was none.
     """
 
-    def __init__(self, reasons: Sequence[str]) -> None:
+    def __init__(self, reasons: Sequence[str], items: Sequence[dict[str, Any] | None] = ()) -> None:
         self.reasons = list(reasons)
+        self.items = list(items) or [None] * len(self.reasons)
         failed = [index for index, reason in enumerate(self.reasons) if reason != "None"]
         super().__init__(f"nothing was written: the condition of write {failed} of {len(self.reasons)} is false")
 

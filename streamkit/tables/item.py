@@ -1,18 +1,24 @@
-"""Items and their keys: what a table may hold. Pure."""
+"""Items and their keys: what a table may hold. Pure.
+
+Follows "Supported data types and naming rules in Amazon DynamoDB" (Developer Guide). Stored as msgpack; what that has no
+type for (``Decimal``, ints of more than 64 bits, sets) in extension types of its own.
+"""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from streamkit.errors import DecodeError, ValidationError
+from streamkit.tables import number
 
 Item = dict[str, Any]
-"""Attribute names to values: str, int, float, bool, None, bytes, and lists and dicts of them."""
+"""Attribute names to values: str, int, float, Decimal, bool, None, bytes, lists and dicts of them, and sets of str, of
+numbers, or of bytes."""
 
 KeyValue = str | int | bytes
 """What a partition or sort key may be."""
@@ -22,8 +28,24 @@ Key = tuple[KeyValue, KeyValue | None]
 
 MAX_NESTING = 32
 _NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+_DECIMAL, _INT, _SET = 1, 2, 3
+"""Codes of the extension types; part of the format on disk."""
+_FITS = 2**63
+
+
+def _of_extension(code: int, data: memoryview) -> Any:
+    if code == _DECIMAL:
+        return Decimal(bytes(data).decode())
+    if code == _INT:
+        return int(bytes(data).decode())
+    if code == _SET:
+        return set(_decode_members(data))
+    raise msgspec.DecodeError(f"an extension type {code}, which this version does not know")
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Item).decode
+_decode = msgspec.msgpack.Decoder(Item, ext_hook=_of_extension).decode
+_decode_members = msgspec.msgpack.Decoder(list[Any], ext_hook=_of_extension).decode
 
 
 class TableSchema(msgspec.Struct, frozen=True):
@@ -68,14 +90,14 @@ class TableSchema(msgspec.Struct, frozen=True):
 
 def _key_value(schema: TableSchema, name: str, attributes: Mapping[str, Any], limit: int) -> KeyValue:
     try:
-        value = attributes[name]
+        value = number.plain(attributes[name])
     except KeyError:
         raise ValidationError(f"table {schema.name!r} needs the key attribute {name!r}: it is missing") from None
     except TypeError:
         raise ValidationError(f"table {schema.name!r} takes items and keys as dicts, not {attributes!r:.80}") from None
     if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
         raise ValidationError(
-            f"key attribute {name!r} of table {schema.name!r} must be str, int or bytes, not {value!r}"
+            f"key attribute {name!r} of table {schema.name!r} must be str, a whole number or bytes, not {value!r}"
         )
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
@@ -101,19 +123,40 @@ def encode_item(item: Mapping[str, Any], limit: int) -> bytes:
         if not isinstance(item, Mapping):
             raise ValidationError(f"an item is a dict, not {item!r:.80}")
         item = dict(item)
+    plain = True
     for name, value in item.items():
         if not isinstance(name, str):
             raise ValidationError(f"the item has an attribute {name!r}: use str names")
-        _check(name, value, 1)
+        plain = _check(name, value, 1) and plain
     try:
-        data = _encode(item)
+        data = _encode(item if plain else {name: _storable(value) for name, value in item.items()})
     except (TypeError, ValueError, OverflowError) as error:
         raise ValidationError(f"the item cannot be stored: {error}") from None
-    if len(data) > limit:
-        raise ValidationError(
-            f"the item has {len(data):,} bytes and the limit is {limit:,}: store large data elsewhere"
-        )
+    # No value counts for more than four times its bytes here.
+    if 4 * len(data) > limit and (size := size_of(item)) > limit:
+        raise ValidationError(f"the item has {size:,} bytes and the limit is {limit:,}: store large data elsewhere")
     return data
+
+
+def size_of(item: Mapping[str, Any]) -> int:
+    """Bytes as DynamoDB counts them: names and values ("DynamoDB item sizes and formats", Developer Guide)."""
+    return sum(len(name.encode()) + _size(value) for name, value in item.items())
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, bytes):
+        return len(value)
+    if value is None or isinstance(value, bool):
+        return 1
+    if number.is_number(value):
+        return number.size(value)
+    if isinstance(value, (set, frozenset)):
+        return sum(map(_size, value))
+    if isinstance(value, dict):
+        return 3 + sum(1 + len(name.encode()) + _size(member) for name, member in value.items())
+    return 3 + sum(1 + _size(member) for member in value)
 
 
 def decode_item(data: bytes) -> Item:
@@ -124,24 +167,57 @@ def decode_item(data: bytes) -> Item:
         raise DecodeError(f"stored item does not decode: {error}") from None
 
 
-def _check(path: str, value: Any, depth: int) -> None:
-    if value is None or isinstance(value, (str, bytes, bool, int)):
-        return
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValidationError(f"attribute {path!r} is {value}: only finite numbers can be stored")
-        return
+def _check(path: str, value: Any, depth: int) -> bool:
+    """Refuse what cannot be stored; whether msgpack has a type for it."""
+    if value is None or isinstance(value, (str, bytes, bool)):
+        return True
+    if isinstance(value, (int, float, Decimal)):
+        number.check(path, value)
+        return not isinstance(value, Decimal) and -_FITS <= value < _FITS
+    if isinstance(value, (set, frozenset)):
+        _check_set(path, value)
+        return False
     if depth >= MAX_NESTING:
         raise ValidationError(f"attribute {path!r} is nested more than {MAX_NESTING} levels deep")
+    plain = True
     if isinstance(value, list):
         for index, member in enumerate(value):
-            _check(f"{path}[{index}]", member, depth + 1)
+            plain = _check(f"{path}[{index}]", member, depth + 1) and plain
     elif isinstance(value, dict):
         for name, member in value.items():
             if not isinstance(name, str):
                 raise ValidationError(f"attribute {path!r} has the key {name!r}: use str keys")
-            _check(f"{path}.{name}", member, depth + 1)
+            plain = _check(f"{path}.{name}", member, depth + 1) and plain
     else:
         raise ValidationError(
-            f"attribute {path!r} is a {type(value).__name__}: store str, int, float, bool, None, bytes, list or dict"
+            f"attribute {path!r} is a {type(value).__name__}: store str, int, float, Decimal, bool, None, bytes, list, "
+            "dict or set"
         )
+    return plain
+
+
+def _check_set(path: str, value: set[Any] | frozenset[Any]) -> None:
+    if not value:
+        raise ValidationError(f"attribute {path!r} is an empty set: leave the attribute out")
+    kinds = {"number" if number.is_number(member) else type(member).__name__ for member in value}
+    if len(kinds) != 1 or not kinds <= {"number", "str", "bytes"}:
+        raise ValidationError(f"attribute {path!r} is a set of {', '.join(sorted(kinds))}: use str, numbers or bytes alone")
+    for member in value:
+        if number.is_number(member):
+            number.check(path, member)
+
+
+def _storable(value: Any) -> Any:
+    """With what msgpack has no type for as extensions."""
+    if isinstance(value, Decimal):
+        return msgspec.msgpack.Ext(_DECIMAL, str(value).encode())
+    if isinstance(value, int) and not isinstance(value, bool) and not -_FITS <= value < _FITS:
+        return msgspec.msgpack.Ext(_INT, str(value).encode())
+    if isinstance(value, (set, frozenset)):
+        members = sorted(value)
+        return msgspec.msgpack.Ext(_SET, _encode([_storable(member) for member in members]))
+    if isinstance(value, list):
+        return [_storable(member) for member in value]
+    if isinstance(value, dict):
+        return {name: _storable(member) for name, member in value.items()}
+    return value

@@ -7,14 +7,16 @@ action per item, all or nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import msgspec
 
 from streamkit.errors import ConditionFailedError, TransactionCanceledError, ValidationError
 from streamkit.limits import Limits
-from streamkit.tables.condition import Condition
+from streamkit.tables.expression import as_condition
 from streamkit.tables.item import Item, Key, TableSchema, encode_item
-from streamkit.tables.write import Check, Delete, Put, Update, Write, updated
+from streamkit.tables.projection import Projection
+from streamkit.tables.write import Check, Delete, Put, Update, Write, actions_of, updated
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -23,6 +25,10 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     table: str
     key: Key
     item: bytes | None
+    at: int = 0
+    """Which of the writes this is of."""
+    answer: Item | None = None
+    """What that write is to answer with."""
 
 
 def decide(
@@ -42,37 +48,59 @@ def decide(
         raise ValidationError(f"a write has 1 to {limits.write_actions:,} actions, not {len(writes):,}")
     outcomes: list[Outcome] = []
     reasons: list[str] = []
+    found: list[Item | None] = []
     touched: set[tuple[str, Key]] = set()
-    for write in writes:
+    for at, write in enumerate(writes):
         if not isinstance(write, (Put, Update, Delete, Check)):
             raise ValidationError(f"{write!r:.80} is not a write: use Put, Update, Delete or Check")
         if not write.table:
             raise ValidationError(f"a {type(write).__name__} names no table: pass table=")
-        if write.condition is not None and not isinstance(write.condition, Condition):
-            raise ValidationError(f"{write.condition!r:.80} is not a condition: build one with attribute(name)")
         schema = schema_of(write.table)
         key = _key_of(schema, write)
         if (write.table, key) in touched:
             raise ValidationError(f"item {key!r} of table {write.table!r} is written twice in a call: merge the writes")
         touched.add((write.table, key))
+        condition = None if write.condition is None else as_condition(write.condition)
+        returns = "NONE" if isinstance(write, Check) else write.returns
         # A plain put replaces whatever was there, so it needs no look at it.
-        needs_item = write.condition is not None or isinstance(write, Update)
+        needs_item = condition is not None or isinstance(write, Update) or returns != "NONE"
         item = read(write.table, key) if needs_item else None
-        if write.condition is not None and not write.condition.holds(item):
+        found.append(item)
+        if condition is not None and not condition.holds(item):
             reasons.append("ConditionalCheckFailed")
             continue
         reasons.append("None")
+        if isinstance(write, Check):
+            continue
+        after: Item | None = None
         if isinstance(write, Put):
-            outcomes.append(Outcome(write.table, key, encode_item(write.item, limits.item_bytes)))
+            stored = encode_item(write.item, limits.item_bytes)
         elif isinstance(write, Update):
-            outcomes.append(Outcome(write.table, key, encode_item(updated(schema, item, write), limits.item_bytes)))
-        elif isinstance(write, Delete):
-            outcomes.append(Outcome(write.table, key, None))
-    if len(outcomes) < len(writes) and "ConditionalCheckFailed" in reasons:
+            after = updated(schema, item, write)
+            stored = encode_item(after, limits.item_bytes)
+        else:
+            stored = None
+        answer = None if returns == "NONE" else _answer(write, returns, item, after)
+        outcomes.append(Outcome(write.table, key, stored, at, answer))
+    if "ConditionalCheckFailed" in reasons:
         if len(writes) == 1:
-            raise ConditionFailedError(writes[0].table, _key_of(schema_of(writes[0].table), writes[0]))
-        raise TransactionCanceledError(reasons)
+            schema = schema_of(writes[0].table)
+            raise ConditionFailedError(writes[0].table, _key_of(schema, writes[0]), found[0])
+        failed = [item if reason != "None" else None for item, reason in zip(found, reasons, strict=True)]
+        raise TransactionCanceledError(reasons, failed)
     return outcomes
+
+
+def _answer(write: Put | Update | Delete, returns: str, before: Item | None, after: Item | None) -> Item | None:
+    if returns == "ALL_OLD":
+        return before
+    if returns not in ("ALL_NEW", "UPDATED_OLD", "UPDATED_NEW") or not isinstance(write, Update):
+        allowed = "NONE, ALL_OLD, ALL_NEW, UPDATED_OLD or UPDATED_NEW" if isinstance(write, Update) else "NONE or ALL_OLD"
+        raise ValidationError(f"a {type(write).__name__} returns {allowed}, not {returns!r:.80}")
+    if returns == "ALL_NEW":
+        return deepcopy(after)
+    touched = Projection([action.path for action in actions_of(write)])
+    return touched.of(before or {}) if returns == "UPDATED_OLD" else deepcopy(touched.of(after or {}))
 
 
 def _key_of(schema: TableSchema, write: Write) -> Key:

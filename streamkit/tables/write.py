@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 
 import msgspec
 
 from streamkit.errors import ValidationError
-from streamkit.tables.condition import Condition
+from streamkit.tables import number
+from streamkit.tables.condition import Condition, Value, kind_of
+from streamkit.tables.expression import Expression, as_actions
 from streamkit.tables.item import Item, TableSchema
+from streamkit.tables.path import Path
+from streamkit.tables.update import Action, Add, Remove, SetTo, Take, apply
+
+Returns = Literal["NONE", "ALL_OLD", "ALL_NEW", "UPDATED_OLD", "UPDATED_NEW"]
+"""Which item a write answers with (ReturnValues): none, as it was, as it is, or what an update touched of either."""
+
+AnyCondition = Condition | Expression | str
+"""A condition, or an expression that is one."""
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -18,21 +29,27 @@ class Put(msgspec.Struct, frozen=True):
     item: Mapping[str, Any]
     table: str = ""
     """Empty within a function's result: the mapping's sink."""
-    condition: Condition | None = None
+    condition: AnyCondition | None = None
+    returns: Returns = "NONE"
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
     """Change some attributes of an item; create it when it is not there (UpdateItem).
 
-    All of it reads the item as it was before. ``add`` adds to numbers, counting a missing one as 0.
+    All of it reads the item as it was before. Either by attribute names: ``set`` gives values, ``add`` adds to numbers
+    (a missing one counts as 0) and joins sets, ``remove`` takes attributes out, ``delete`` members out of sets; or as an
+    ``expression``, ``"SET a.b[2] = :v ADD hits :one"``, which reaches into documents.
     """
 
     key: Mapping[str, Any]
     set: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    add: Mapping[str, int | float] = msgspec.field(default_factory=dict)
+    add: Mapping[str, int | float | Decimal | set[Any]] = msgspec.field(default_factory=dict)
     remove: tuple[str, ...] = ()
+    delete: Mapping[str, set[Any]] = msgspec.field(default_factory=dict)
+    expression: Expression | str | None = None
     table: str = ""
-    condition: Condition | None = None
+    condition: AnyCondition | None = None
+    returns: Returns = "NONE"
 
 
 class Delete(msgspec.Struct, frozen=True):
@@ -40,14 +57,15 @@ class Delete(msgspec.Struct, frozen=True):
 
     key: Mapping[str, Any]
     table: str = ""
-    condition: Condition | None = None
+    condition: AnyCondition | None = None
+    returns: Returns = "NONE"
 
 
 class Check(msgspec.Struct, frozen=True):
     """Write nothing; the condition must hold for the whole call to happen (ConditionCheck)."""
 
     key: Mapping[str, Any]
-    condition: Condition
+    condition: AnyCondition
     table: str = ""
 
 
@@ -61,34 +79,50 @@ def updated(schema: TableSchema, item: Item | None, update: Update) -> Item:
         ValidationError: it touches a key attribute, names one twice, or adds to something that is not a number; or it
             is not made of dicts and names.
     """
-    for changes in (update.set, update.add):
+    actions = actions_of(update)
+    for action in actions:
+        if action.path.parts[0] in schema.key_names:
+            raise ValidationError(
+                f"{action.path.parts[0]!r} is a key attribute of table {schema.name!r} and cannot be updated"
+            )
+    # Items are dicts of whatever attributes, but a new one has those of its key.
+    base = item or {name: update.key[name] for name in schema.key_names}
+    return apply(item or {}, base, actions)
+
+
+def actions_of(update: Update) -> tuple[Action, ...]:
+    """What an update does, one attribute or path each.
+
+    Raises:
+        ValidationError: it is malformed, or names an attribute twice.
+    """
+    if update.expression is not None:
+        if update.set or update.add or update.remove or update.delete:
+            raise ValidationError("an update has an expression, or set=, add=, remove= and delete=, not both")
+        return as_actions(update.expression)
+    for changes in (update.set, update.add, update.delete):
         if not isinstance(changes, (dict, Mapping)):
-            raise ValidationError(f"set= and add= of an update are dicts of attribute names, not {changes!r:.80}")
+            raise ValidationError(
+                f"set=, add= and delete= of an update are dicts of attribute names, not {changes!r:.80}"
+            )
     if not isinstance(update.remove, (tuple, list)):
         # Also a str, which would be read letter by letter.
         raise ValidationError(f"remove= of an update is several attribute names, not {update.remove!r:.80}")
-    touched = [*update.set, *update.add, *update.remove]
+    touched = [*update.set, *update.add, *update.remove, *update.delete]
     for name in touched:
         if not isinstance(name, str):
             raise ValidationError(f"an update names the attribute {name!r:.80}: use str names")
     if len(touched) != len(set(touched)):
         raise ValidationError(f"an update names an attribute twice: {sorted(touched)}")
-    for name in schema.key_names:
-        if name in touched:
-            raise ValidationError(f"{name!r} is a key attribute of table {schema.name!r} and cannot be updated")
-    before = item or {}
-    after = dict(before) if item else {name: update.key[name] for name in schema.key_names}
-    after.update(update.set)
-    for name, number in update.add.items():
-        found = before.get(name, 0)
-        if isinstance(found, bool) or not isinstance(found, (int, float)):
-            raise ValidationError(f"add needs a number in {name!r} of table {schema.name!r}, found {found!r}")
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise ValidationError(f"add needs a number for {name!r} of table {schema.name!r}, got {number!r}")
-        try:
-            after[name] = found + number
-        except OverflowError:
-            raise ValidationError(f"add to {name!r} of table {schema.name!r}: the sum is out of range") from None
-    for name in update.remove:
-        after.pop(name, None)
-    return after
+    for name, value in update.add.items():
+        if not number.is_number(value) and kind_of(value) not in ("SS", "NS", "BS"):
+            raise ValidationError(f"add needs a number or a set for {name!r}, got {value!r:.80}")
+    for name, value in update.delete.items():
+        if kind_of(value) not in ("SS", "NS", "BS"):
+            raise ValidationError(f"delete needs a set for {name!r}, got {value!r:.80}")
+    return (
+        *[SetTo(Path((name,)), Value(value)) for name, value in update.set.items()],
+        *[Add(Path((name,)), Value(value)) for name, value in update.add.items()],
+        *[Remove(Path((name,))) for name in update.remove],
+        *[Take(Path((name,)), Value(value)) for name, value in update.delete.items()],
+    )
