@@ -90,7 +90,7 @@ def attributes_of(schema: TableSchema, options: NewTableOptions) -> TableAttribu
     """
     _refuse_unknown(options.keys() - NewTableOptions.__annotations__.keys() - TableOptions.__annotations__.keys())
     indexes = _all_of("indexes", options.get("indexes", ()))
-    return _with_options(schema, msgspec.structs.replace(TableAttributes(), indexes=indexes), options)
+    return with_options(schema, msgspec.structs.replace(TableAttributes(), indexes=indexes), options)
 
 
 def changed_attributes(schema: TableSchema, old: TableAttributes, changes: TableChanges) -> TableAttributes:
@@ -114,7 +114,7 @@ def changed_attributes(schema: TableSchema, old: TableAttributes, changes: Table
         if index.name in names:
             raise AlreadyExistsError("index", f"{schema.name}/{index.name}", "definition: remove it first")
     indexes = (*(index for index in old.indexes if index.name not in set(removed)), *added)
-    return _with_options(schema, msgspec.structs.replace(old, indexes=indexes), changes)
+    return with_options(schema, msgspec.structs.replace(old, indexes=indexes), changes)
 
 
 def check_attributes(schema: TableSchema, attributes: TableAttributes) -> None:
@@ -162,7 +162,12 @@ def check_change(schema: TableSchema, old: TableAttributes, new: TableAttributes
         raise ValidationError(f"local indexes of table {schema.name!r} come with the table and stay: use a global one")
 
 
-def _with_options(schema: TableSchema, base: TableAttributes, options: TableOptions) -> TableAttributes:
+def with_options(schema: TableSchema, base: TableAttributes, options: TableOptions) -> TableAttributes:
+    """The attributes with those of ``base`` where the options say nothing; indexes are not among them.
+
+    Raises:
+        ValidationError: an option is not valid.
+    """
     stream = options.get("stream_name", base.stream)
     view = options.get("stream", base.stream_view)
     attributes = msgspec.structs.replace(

@@ -1,8 +1,8 @@
 """Secondary indexes: what an index is, and which entry an item has in it. Pure.
 
-Follows "Local secondary indexes" and "Global secondary indexes" (Amazon DynamoDB Developer Guide). An entry's key is two
-byte strings that sort as DynamoDB sorts: the index's partition key; its sort key with the item's own key behind it. So
-entries of equal index keys stay apart, and pages may end between them.
+Follows "Local secondary indexes" and "Global secondary indexes" (Amazon DynamoDB Developer Guide). An entry's key is
+two byte strings that sort as DynamoDB sorts: the index's partition key; its sort key with the item's own key behind it.
+So entries of equal index keys stay apart, and pages may end between them.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.tables.condition import Condition
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
-from streamkit.tables.store import SortKeyRange, TableStore
+from streamkit.tables.store import SortKeyRange, TableDescription, TableStore
 from streamkit.tables.write import Delete, Put, Update, Write
 
 _PAGE = 1000
@@ -39,6 +39,11 @@ class Table:
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, key={'/'.join(self.schema.key_names)})"
+
+    async def describe(self) -> TableDescription:
+        """Its key, indexes and other attributes, and which indexes are still being built (DescribeTable)."""
+        (description,) = await self._store.describe_tables([self.name])
+        return description
 
     async def put(self, item: Mapping[str, Any], *, condition: Condition | None = None) -> None:
         """Store an item, replacing the one with its key; durable when it returns.

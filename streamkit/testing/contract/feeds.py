@@ -67,7 +67,7 @@ class FeedContract(Contract):
             assert record["eventSource"] == "aws:dynamodb"
             assert "userIdentity" not in record
 
-    async def test_what_changes_nothing_has_no_record(self, engine: Engine) -> None:
+    async def test_what_changes_nothing_has_no_record(self, engine: Engine, clock: ManualClock) -> None:
         """The same attributes in another order are no change; a refused write is none either."""
         tables = engine.tables
         await tables.create_table(ORDERS, FEED)
@@ -84,7 +84,7 @@ class FeedContract(Contract):
         await tables.write([Put({**key, "x": True, "y": 2.0}, "orders")])
         assert len(await records(engine)) == 2
 
-    async def test_views_hold_what_they_say(self, engine: Engine) -> None:
+    async def test_views_hold_what_they_say(self, engine: Engine, clock: ManualClock) -> None:
         """A feed may be changed, and switched off."""
         tables = engine.tables
         await tables.create_table(ORDERS)
@@ -105,7 +105,9 @@ class FeedContract(Contract):
             ("NEW_AND_OLD_IMAGES", True, True),
         ]
 
-    async def test_a_feed_goes_into_a_stream_of_the_user_in_order_per_item(self, engine: Engine) -> None:
+    async def test_a_feed_goes_into_a_stream_of_the_user_in_order_per_item(
+        self, engine: Engine, clock: ManualClock
+    ) -> None:
         """Whatever number of shards the stream has."""
         await engine.streams.create_stream("changes", 4)
         tables = engine.tables
@@ -120,7 +122,7 @@ class FeedContract(Contract):
         assert all(turns == ["0", "1", "2", "3", "4"] for turns in seen.values())
         assert len(seen) == 10
 
-    async def test_a_commit_and_its_feed_are_one(self, engine: Engine) -> None:
+    async def test_a_commit_and_its_feed_are_one(self, engine: Engine, clock: ManualClock) -> None:
         """Also with records that the commit puts into the same stream."""
         await engine.tables.create_table(ORDERS, FEED)
         write = Put({"customer": "a", "order": 1}, "orders")
@@ -131,7 +133,7 @@ class FeedContract(Contract):
             await engine.commit(Effects(writes=(Delete(write.item, "orders"),), puts=(("no", (PutEntry("k", b""),)),)))
         assert len(await records(engine)) == 2
 
-    async def test_a_write_without_its_feed_does_not_happen(self, engine: Engine) -> None:
+    async def test_a_write_without_its_feed_does_not_happen(self, engine: Engine, clock: ManualClock) -> None:
         """A stream that was deleted refuses the table's writes until the feed is changed."""
         await engine.tables.create_table(ORDERS, FEED)
         await engine.streams.delete_stream("changes")

@@ -11,6 +11,7 @@ from streamkit.tables.index import Index, entry_of
 from streamkit.tables.item import Item, Key, TableSchema, decode_item, encode_item
 from streamkit.tables.store import SortKeyRange, TableStore
 from streamkit.tables.write import Delete, Put, Update
+from streamkit.testing.clock import ManualClock
 from streamkit.testing.contract.tables import ORDERS
 from streamkit.testing.contract.terms import Contract, raises
 
@@ -70,7 +71,7 @@ async def build(tables: TableStore, limit: int = 256) -> None:
 class IndexContract(Contract):
     """Local and global secondary indexes."""
 
-    async def test_an_index_is_in_step_with_every_write(self, engine: Engine) -> None:
+    async def test_an_index_is_in_step_with_every_write(self, engine: Engine, clock: ManualClock) -> None:
         """Puts, updates and deletes, of keys, of what is projected and of what is not."""
         tables = engine.tables
         await tables.create_table(ORDERS, ALL)
@@ -85,7 +86,7 @@ class IndexContract(Contract):
         paid = await tables.query("orders", "paid", index="by-status")
         assert [item["order"] for item in paid.items] == [6, 3]
 
-    async def test_an_index_is_sparse_and_projects_what_it_says(self, engine: Engine) -> None:
+    async def test_an_index_is_sparse_and_projects_what_it_says(self, engine: Engine, clock: ManualClock) -> None:
         """An item without a key of the index is not in it; KEYS_ONLY and INCLUDE show no more than they say."""
         tables = engine.tables
         await tables.create_table(ORDERS, ALL)
@@ -95,7 +96,9 @@ class IndexContract(Contract):
         assert await entries(tables, "by-total") == [{"customer": "c", "order": 1, "total": 5}]
         assert await entries(tables, "by-place") == [{"customer": "c", "order": 1, "place": "x", "note": "n"}]
 
-    async def test_a_wrong_type_of_an_index_key_refuses_the_whole_write(self, engine: Engine) -> None:
+    async def test_a_wrong_type_of_an_index_key_refuses_the_whole_write(
+        self, engine: Engine, clock: ManualClock
+    ) -> None:
         """Nothing else of the call is written either."""
         tables = engine.tables
         await tables.create_table(ORDERS, ALL)
@@ -106,7 +109,7 @@ class IndexContract(Contract):
                 await tables.write([order(1), order(2, total=wrong)])
         assert (await tables.scan("orders")).items == []
 
-    async def test_pages_of_an_index_over_equal_keys(self, engine: Engine) -> None:
+    async def test_pages_of_an_index_over_equal_keys(self, engine: Engine, clock: ManualClock) -> None:
         """A page may end between entries of one index key, in both directions."""
         tables = engine.tables
         await tables.create_table(ORDERS, ALL)
@@ -126,7 +129,7 @@ class IndexContract(Contract):
             assert len(set(keys)) == 40
         assert await entries(tables, "by-status", limit=3) == await entries(tables, "by-status")
 
-    async def test_a_range_of_index_sort_keys(self, engine: Engine) -> None:
+    async def test_a_range_of_index_sort_keys(self, engine: Engine, clock: ManualClock) -> None:
         """Bounds are included, also beside values that begin with them."""
         tables = engine.tables
         await tables.create_table(ORDERS, ALL)
@@ -147,7 +150,7 @@ class IndexContract(Contract):
         with raises(ValidationError):
             await tables.query("orders", "x", SortKeyRange(at_least=1), index="by-place")
 
-    async def test_an_index_that_is_not_there(self, engine: Engine) -> None:
+    async def test_an_index_that_is_not_there(self, engine: Engine, clock: ManualClock) -> None:
         """The hidden one of a table without time to live is not there either."""
         await engine.tables.create_table(ORDERS)
         with raises(NotFoundError):
@@ -155,7 +158,7 @@ class IndexContract(Contract):
         with raises(NotFoundError):
             await engine.tables.scan("orders", index=":ttl")
 
-    async def test_an_index_is_added_while_others_write(self, engine: Engine) -> None:
+    async def test_an_index_is_added_while_others_write(self, engine: Engine, clock: ManualClock) -> None:
         """It cannot be queried while it is filled, and has everything afterwards."""
         tables = engine.tables
         await tables.create_table(ORDERS)
@@ -181,7 +184,7 @@ class IndexContract(Contract):
         assert len(await entries(tables, "by-place")) == step
         assert not await tables.build_indexes("orders")
 
-    async def test_an_index_is_removed_and_another_of_its_name_added(self, engine: Engine) -> None:
+    async def test_an_index_is_removed_and_another_of_its_name_added(self, engine: Engine, clock: ManualClock) -> None:
         """The other one has nothing of the first."""
         tables = engine.tables
         await tables.create_table(ORDERS, TableAttributes(indexes=(BY_STATUS,)))
@@ -196,7 +199,7 @@ class IndexContract(Contract):
         await build(tables)
         assert len(await entries(tables, "by-status")) == 8
 
-    async def test_local_indexes_come_with_the_table(self, engine: Engine) -> None:
+    async def test_local_indexes_come_with_the_table(self, engine: Engine, clock: ManualClock) -> None:
         """They cannot be added or removed, and need a table with a sort key."""
         tables = engine.tables
         await tables.create_table(ORDERS, TableAttributes(indexes=(BY_TOTAL,)))
@@ -206,7 +209,7 @@ class IndexContract(Contract):
         with raises(ValidationError):
             await tables.create_table(TableSchema("totals", "customer"), TableAttributes(indexes=(BY_TOTAL,)))
 
-    async def test_too_many_indexes(self, engine: Engine) -> None:
+    async def test_too_many_indexes(self, engine: Engine, clock: ManualClock) -> None:
         """Five local ones and twenty global ones are allowed; two of one name are not."""
         local = tuple(Index.local(f"local-{n}", f"s{n}") for n in range(6))
         several = tuple(Index(f"global-{n}", f"p{n}") for n in range(21))
@@ -216,7 +219,7 @@ class IndexContract(Contract):
         description = await engine.tables.create_table(ORDERS, TableAttributes(indexes=local[:5] + several[:20]))
         assert len(description.attributes.indexes) == 25
 
-    async def test_an_item_and_its_local_copies_count_together(self, engine: Engine) -> None:
+    async def test_an_item_and_its_local_copies_count_together(self, engine: Engine, clock: ManualClock) -> None:
         """They share the limit of an item's size."""
         tables = engine.tables
         await tables.create_table(ORDERS, TableAttributes(indexes=(Index.local("by-total", "total"),)))
@@ -225,7 +228,7 @@ class IndexContract(Contract):
         with raises(ValidationError):
             await tables.write([order(1, large=large, total=1)])
 
-    async def test_what_a_table_has_beside_its_items_is_described(self, engine: Engine) -> None:
+    async def test_what_a_table_has_beside_its_items_is_described(self, engine: Engine, clock: ManualClock) -> None:
         """As it was given at the creation or by an update."""
         attributes = TableAttributes((BY_STATUS,), "expires", "NEW_IMAGE", "changes", Capacity("PROVISIONED", 5, 5))
         await engine.tables.create_table(ORDERS, attributes)
