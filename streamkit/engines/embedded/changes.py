@@ -229,9 +229,9 @@ class ItemsWritten(msgspec.Struct, tag="i", array_like=True, gc=False):
     sort_keys: list[Any]
     """The same, or None."""
     items: list[bytes | None]
-    indexes: list[int] = []
+    indexes: tuple[int, ...] = ()
     """The ids of the indexes there were: what these items are in them follows from the items."""
-    unindexed: list[tuple[int, bytes, bytes]] = []
+    unindexed: tuple[tuple[int, bytes, bytes], ...] = ()
     """Entries that the items before had, and these have not: an index's id, and the entry's key. So replay reads
     nothing, and it does not matter how far ahead of it the files are."""
 

@@ -51,9 +51,9 @@ class Decided(msgspec.Struct):
     """What a call does; ``stage`` it before anything else happens."""
 
     outcomes: list[Outcome]
-    entries: dict[int, _Entries]
+    entries: dict[int, _Entries] | None = None
     """By position of the outcome, of tables that have indexes."""
-    put_records: Callable[[], int] | None
+    put_records: Callable[[], int] | None = None
 
 
 class TableWrites:
@@ -77,7 +77,15 @@ class TableWrites:
         """
         self._log.check()
         outcomes = decide(writes, lambda name: self._table(name).schema, self._read, self._limits)
-        decided = Decided(outcomes, {}, None)
+        # HOT: most calls are of plain tables, and of a few
+        if len(outcomes) == 1:
+            plain = self._table(outcomes[0].table).is_plain
+        else:
+            plain = all(self._table(name).is_plain for name in {outcome.table for outcome in outcomes})
+        if plain:
+            return Decided(outcomes)
+        entries: dict[int, _Entries] = {}
+        decided = Decided(outcomes, entries)
         records: list[tuple[str, str, bytes]] = []
         for position, outcome in enumerate(outcomes):
             table = self._table(outcome.table)
@@ -87,7 +95,7 @@ class TableWrites:
             before = None if data is None else decode_item(data)
             after = None if outcome.item is None else decode_item(outcome.item)
             if table.indexes:
-                decided.entries[position] = self._entries(table, outcome, before, data, after)
+                entries[position] = self._entries(table, outcome, before, data, after)
             view = table.attributes.stream_view
             if view is not None:
                 change = feed.Change(outcome.key, before, after, self._clock.now_ms(), by_time_to_live)
@@ -101,22 +109,26 @@ class TableWrites:
     def stage(self, decided: Decided) -> int:
         """Apply and log what was decided; it is durable with the returned group."""
         changes: dict[str, tuple[EmbeddedTable, ItemsWritten]] = {}
+        unindexed: dict[str, list[tuple[int, bytes, bytes]]] = {}
+        entries = decided.entries
         for position, outcome in enumerate(decided.outcomes):
             held = changes.get(outcome.table)
             if held is None:
                 table = self._table(outcome.table)
                 change = ItemsWritten(table.table_id, [], [], [])
                 if table.indexes:
-                    change.indexes = [index.index_id for index in table.indexes]
+                    change.indexes = tuple(index.index_id for index in table.indexes)
                 held = changes[outcome.table] = table, change
             table, change = held
             change.partition_keys.append(outcome.key[0])
             change.sort_keys.append(outcome.key[1])
             change.items.append(outcome.item)
             table.items.set(outcome.key, outcome.item)
-            if position in decided.entries:
-                self._apply(decided.entries[position], change)
+            if entries is not None and position in entries:
+                unindexed.setdefault(outcome.table, []).extend(_apply(entries[position]))
         group = 0
+        for name, removed in unindexed.items():
+            changes[name][1].unindexed = tuple(removed)
         for table, change in changes.values():
             group = table.last_group = self._log.append(change)
         if decided.put_records is not None:
@@ -124,14 +136,6 @@ class TableWrites:
             for table, _ in changes.values():
                 table.last_group = max(table.last_group, group)
         return group
-
-    @staticmethod
-    def _apply(entries: _Entries, change: ItemsWritten) -> None:
-        for index, at in entries.removed:
-            index.items.set(at, None)
-            change.unindexed.append((index.index_id, *at))
-        for index, at, data in entries.added:
-            index.items.set(at, data)
 
     def _entries(
         self, table: EmbeddedTable, outcome: Outcome, before: Item | None, data: bytes | None, after: Item | None
@@ -163,3 +167,12 @@ class TableWrites:
     def _read(self, name: str, key: Key) -> Item | None:
         data = self._table(name).items.get(key)
         return None if data is None else decode_item(data)
+
+
+def _apply(entries: _Entries) -> list[tuple[int, bytes, bytes]]:
+    """Change the indexes; what was removed, as it is logged."""
+    for index, at in entries.removed:
+        index.items.set(at, None)
+    for index, at, data in entries.added:
+        index.items.set(at, data)
+    return [(index.index_id, *at) for index, at in entries.removed]
