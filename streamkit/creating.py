@@ -23,6 +23,7 @@ from streamkit.tables.attributes import (
     changed_attributes,
     with_options,
 )
+from streamkit.tables.capacity_metrics import CapacityMetrics
 from streamkit.tables.item import TableSchema
 from streamkit.tables.keeper import TableKeeper, needs_keeper
 from streamkit.tables.store import TableDescription
@@ -97,6 +98,11 @@ async def update_table(engine: Engine, name: str, changes: TableChanges) -> Tabl
     (existing,) = await engine.tables.describe_tables([name])
     attributes = changed_attributes(existing.schema, existing.attributes, changes)
     return await engine.tables.update_table(name, attributes)
+
+
+def report_capacity(engine: Engine, clock: Clock, metrics: Metrics) -> None:
+    """Report what tables consume, also in commits that no handle sees."""
+    engine.tables.consumed = CapacityMetrics(clock, metrics)
 
 
 async def keepers_of(engine: Engine, clock: Clock, metrics: Metrics) -> list[TableKeeper]:

@@ -155,7 +155,7 @@ class LeaseLostError(StreamKitError):
 
 
 class ThroughputExceededError(StreamKitError):
-    """A shard's throughput limit refused an entry or a read. Nothing of it happened; try it again."""
+    """The limit of a shard, or the capacity of a table, refused a write or a read. Nothing of it happened; try again."""
 
     retryable = True
 

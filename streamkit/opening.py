@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from streamkit.clock import Clock, SystemClock
-from streamkit.creating import keepers_of
+from streamkit.creating import keepers_of, report_capacity
 from streamkit.engines.base import Durability
 from streamkit.engines.registry import open_engine, schemas_of
 from streamkit.kit import Kit
@@ -72,6 +72,7 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
         engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
         try:
             kit = Kit(engine, chosen, await schemas_of(engine))
+            report_capacity(engine, chosen, kit.metrics)
             for keeper in await keepers_of(engine, chosen, kit.metrics):
                 kit.start(keeper)
         except BaseException:

@@ -28,7 +28,7 @@ PURE = (
     *("queues.deduplication", "queues.attempts", "queues.receipt", "queues.visibility"),
     *("queues.backlog", "queues.window", "queues.ages", "queues.deliveries", "queues.looking", "queues.settled"),
     *("tables.item", "tables.condition", "tables.write", "tables.transaction"),
-    *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size"),
+    *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")
 ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")

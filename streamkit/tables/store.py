@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -31,6 +31,17 @@ class SortKeyRange(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str | bytes | None = None
 
 
+class Consumed(msgspec.Struct, frozen=True, gc=False):
+    """Capacity units that a call consumed of a table or a global index, or how often it was refused."""
+
+    table: str
+    index: str | None = None
+    read: float = 0.0
+    write: float = 0.0
+    refused_reads: int = 0
+    refused_writes: int = 0
+
+
 class ItemPage(msgspec.Struct, frozen=True):
     """One page of a query or scan."""
 
@@ -46,6 +57,10 @@ class TableStore(Protocol):
     Isolation: ``write`` is serialisable; ``get``, ``query`` and ``scan`` see whole writes only.
     Cancellation: a cancelled write may or may not have happened, never in part.
     """
+
+    consumed: Callable[[Consumed], None] | None
+    """Who is told what is consumed of tables that have a ``capacity``; set by whoever wants to know. Called within the
+    call that consumes; it must not raise."""
 
     @property
     def session(self) -> str | None:

@@ -17,6 +17,7 @@ from streamkit.engines.embedded.changes import (
 )
 from streamkit.engines.embedded.items import Items, SortKey, place, within_range
 from streamkit.engines.embedded.log import Log
+from streamkit.engines.embedded.table_capacity import Metering
 from streamkit.engines.embedded.table_indexes import EmbeddedIndex, EmbeddedTable, entries_within
 from streamkit.engines.embedded.table_writes import Decided, FeedStreams, TableWrites
 from streamkit.errors import AlreadyExistsError, NotFoundError, ValidationError
@@ -24,7 +25,7 @@ from streamkit.limits import MIB, Limits
 from streamkit.tables.attributes import NOTHING_MORE, TableAttributes, check_attributes, check_change
 from streamkit.tables.index import TTL_INDEX
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema, decode_item
-from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription
+from streamkit.tables.store import Consumed, ItemPage, SortKeyRange, TableDescription
 from streamkit.tables.ttl import expired_range, is_expired
 from streamkit.tables.write import Delete, Write
 
@@ -44,7 +45,17 @@ class EmbeddedTables:
         self._by_name: dict[str, EmbeddedTable] = {}
         self.by_id: dict[int, EmbeddedTable] = {}
         self._feeds = feeds
-        self._writes = TableWrites(log, clock, limits, self._table, feeds)
+        self._metering = Metering(clock)
+        self._writes = TableWrites(log, clock, limits, self._table, feeds, self._metering)
+
+    @property
+    def consumed(self) -> Callable[[Consumed], None] | None:
+        """See TableStore."""
+        return self._metering.report
+
+    @consumed.setter
+    def consumed(self, report: Callable[[Consumed], None] | None) -> None:
+        self._metering.report = report
 
     async def create_table(self, schema: TableSchema, attributes: TableAttributes = NOTHING_MORE) -> TableDescription:
         """See TableStore."""
@@ -96,7 +107,7 @@ class EmbeddedTables:
         index = next((index for index in table.indexes if not index.active), None)
         if index is None:
             return False
-        page = await self.scan(name, limit=limit, after=index.filled_to)
+        page = await self._scan(table, limit, index.filled_to, None)
         if self.by_id.get(table.table_id) is not table:
             return False
         if index not in table.indexes or index.active:
@@ -128,7 +139,7 @@ class EmbeddedTables:
         now_ms = self._clock.now_ms()
         # The hidden index says when; it is in step with the items, and within a write's bounds.
         limit = min(limit, self._limits.write_actions)
-        page = await self.query(name, 0, expired_range(now_ms), limit=limit, index=TTL_INDEX)
+        page = await self._query(table, 0, expired_range(now_ms), True, limit, None, TTL_INDEX)
         expired = []
         # ATOMIC: what goes is expired as it is now, whatever it was when the page was read
         # INVARIANT: test_an_item_that_was_given_more_time_stays
@@ -149,12 +160,12 @@ class EmbeddedTables:
     async def write(self, writes: Sequence[Write]) -> None:
         """See TableStore."""
         # ATOMIC: conditions are true of what is written, because nothing happens between
-        group = self.stage(self.decide(writes))
+        group = self.stage(self._writes.decide(writes, refusing=True))
         # end ATOMIC
         await self._log.durable(group)
 
     def decide(self, writes: Sequence[Write]) -> Decided:
-        """What the items become; stage it before anything else happens."""
+        """What the items become; stage it before anything else happens. No table is too busy for it."""
         return self._writes.decide(writes)
 
     def stage(self, decided: Decided) -> int:
@@ -167,10 +178,15 @@ class EmbeddedTables:
         """See TableStore."""
         table = self._table(name)
         wanted = [table.schema.key_of(key) for key in keys]
+        if not table.is_plain:
+            self._metering.before_reading(table)
         found = [table.items.get(key) for key in wanted]
         # What is read is durable, or becomes so before it is returned.
         await self._log.durable(table.last_group)
-        return [None if data is None else decode_item(data) for data in found]
+        items = [None if data is None else decode_item(data) for data in found]
+        if not table.is_plain:
+            self._metering.got(table, items)
+        return items
 
     async def query(
         self,
@@ -185,6 +201,23 @@ class EmbeddedTables:
     ) -> ItemPage:
         """See TableStore."""
         table = self._table(name)
+        if table.is_plain:
+            return await self._query(table, partition_key, sort_keys, forward, limit, after, index)
+        self._metering.before_reading(table, index)
+        page = await self._query(table, partition_key, sort_keys, forward, limit, after, index)
+        self._metering.paged(table, index, page.items)
+        return page
+
+    async def _query(
+        self,
+        table: EmbeddedTable,
+        partition_key: KeyValue,
+        sort_keys: SortKeyRange | None,
+        forward: bool,
+        limit: int,
+        after: Key | None,
+        index: str | None,
+    ) -> ItemPage:
         _check_limit(limit)
         items = table.items
         if index is None:
@@ -209,6 +242,14 @@ class EmbeddedTables:
     ) -> ItemPage:
         """See TableStore."""
         table = self._table(name)
+        if table.is_plain:
+            return await self._scan(table, limit, after, index)
+        self._metering.before_reading(table, index)
+        page = await self._scan(table, limit, after, index)
+        self._metering.paged(table, index, page.items)
+        return page
+
+    async def _scan(self, table: EmbeddedTable, limit: int, after: Key | None, index: str | None) -> ItemPage:
         source = table.items if index is None else table.index(index).items
         _check_limit(limit)
         items: list[Item] = []

@@ -40,7 +40,7 @@ from streamkit.streams.store import (
 )
 from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
-from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription
+from streamkit.tables.store import Consumed, ItemPage, SortKeyRange, TableDescription
 from streamkit.tables.write import Write
 
 T = TypeVar("T")
@@ -265,6 +265,8 @@ class ReadOnlyTables:
     """Implements ``TableStore``. Consumers keep their leases in a table, so they cannot run here."""
 
     session: str | None = None
+    consumed: Callable[[Consumed], None] | None = None
+    """Nothing is counted here: the owner counts what it does."""
 
     def __init__(self, url: str, clock: Clock, follower: Follower) -> None:
         self._url = url
