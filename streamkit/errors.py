@@ -155,7 +155,7 @@ class LeaseLostError(StreamKitError):
 
 
 class ThroughputExceededError(StreamKitError):
-    """The limit of a shard, or the capacity of a table, refused a write or a read. Nothing of it happened; try again."""
+    """The limit of a shard, or a table's capacity, refused a write or a read. Nothing of it happened; try it again."""
 
     retryable = True
 

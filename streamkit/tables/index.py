@@ -22,7 +22,8 @@ Projection = Literal["ALL", "KEYS_ONLY", "INCLUDE"]
 EntryKey = tuple[bytes, bytes]
 
 TTL_INDEX = ":ttl"
-"""The hidden index that finds what has expired. Users cannot name it: an index name has no colon."""
+"""The hidden index that finds what has expired: by the second, in order. Users cannot name it: an index name has no
+colon."""
 MOST_LOCAL, MOST_GLOBAL, MOST_NON_KEY = 5, 20, 100
 _NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _MOST_BYTES = 2**31
@@ -97,9 +98,10 @@ def key_of(schema: TableSchema, index: Index, item: Item, key: Key) -> EntryKey 
     """
     if index.name == TTL_INDEX:
         at = item.get(index.partition_key)
-        if not _is_number(at):
+        if at is None or not _is_number(at):
             return None
-        return b"", encode_value(at) + _tail(key)
+        # A partition for each second, so that whoever looks for what has expired reads nothing else.
+        return encode_value(math.floor(at)), _tail(key)
     if index.kind == "LOCAL":
         partition = encode_value(key[0])
     elif index.partition_key in item:

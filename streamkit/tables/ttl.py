@@ -8,7 +8,6 @@ from __future__ import annotations
 from decimal import Decimal
 
 from streamkit.tables.item import Item
-from streamkit.tables.store import SortKeyRange
 
 FIVE_YEARS_SECONDS = 5 * 366 * 86_400
 """What is longer over is taken for a mistake. AWS says five years and not how long a year is."""
@@ -22,7 +21,6 @@ def is_expired(item: Item, attribute: str, now_ms: int) -> bool:
     return now_ms - FIVE_YEARS_SECONDS * 1000 <= at * 1000 < now_ms
 
 
-def expired_range(now_ms: int) -> SortKeyRange:
-    """Where the hidden index has what has expired; its sort keys are the attribute's numbers."""
-    # Whole seconds, on the careful side of both bounds: everything in this range has expired.
-    return SortKeyRange(at_least=-(-now_ms // 1000) - FIVE_YEARS_SECONDS, at_most=(now_ms - 1) // 1000)
+def expired_seconds(now_ms: int) -> tuple[int, int]:
+    """The first and the last whole second in which an item may have expired by now."""
+    return now_ms // 1000 - FIVE_YEARS_SECONDS, (now_ms - 1) // 1000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -13,6 +14,7 @@ from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.index import TTL_INDEX, EntryKey, Index, bounds, encode_value, entry_of
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema, decode_item
 from streamkit.tables.store import SortKeyRange, TableDescription
+from streamkit.tables.ttl import expired_seconds, is_expired
 
 
 class EmbeddedIndex:
@@ -23,8 +25,10 @@ class EmbeddedIndex:
         self.index_id = index_id
         self.items = items
         self.active = active
-        self.filled_to: Key | None = None
-        """Up to where the table was gone through; not kept over a reopening."""
+        self.unseen: Iterator[Key] | None = None
+        """Keys of items that the filling has not come to; it begins again after a reopening."""
+        self.first = b""
+        """No partition key in it is smaller; kept by the hidden index of the time to live alone."""
 
     def entry(self, schema: TableSchema, item: Item, key: Key, data: bytes) -> tuple[EntryKey, bytes] | None:
         """The item's entry; None also if the item came before the index and cannot be in it."""
@@ -56,10 +60,6 @@ class EmbeddedTable:
         )
         return msgspec.structs.replace(self._about, attributes=self.attributes, building=building)
 
-    def is_active(self, name: str) -> bool:
-        """Whether there is such an index, and it has all entries."""
-        return any(index.active for index in self.indexes if index.index.name == name)
-
     def index(self, name: str) -> EmbeddedIndex:
         """An index that can be queried.
 
@@ -68,7 +68,7 @@ class EmbeddedTable:
             ValidationError: it is being built.
         """
         for index in self.indexes:
-            if index.index.name == name:
+            if index.index.name == name != TTL_INDEX:
                 if not index.active:
                     raise ValidationError(
                         f"index {name!r} of table {self.schema.name!r} is still being built: wait until the table's "
@@ -112,7 +112,55 @@ class EmbeddedTable:
             if index.index_id == change.index_id:
                 for partition, sort, data in zip(change.partition_keys, change.sort_keys, change.items, strict=True):
                     index.items.set((partition, sort), data)
+                index.first = b""
                 index.active = index.active or change.done
+                if index.active:
+                    index.unseen = None
+
+    def more_entries(self, index: EmbeddedIndex, limit: int) -> IndexFilled:
+        """Entries of the next items for an index that is being built. Apply it before anything else happens."""
+        if index.unseen is None:
+            index.unseen = _keys_of(self.items)
+        change = IndexFilled(self.table_id, index.index_id, [], [], [], False)
+        keys = list(islice(index.unseen, limit))
+        for key in keys:
+            data = self.items.get(key)
+            entry = None if data is None else index.entry(self.schema, decode_item(data), key, data)
+            if entry is not None:
+                change.partition_keys.append(entry[0][0])
+                change.sort_keys.append(entry[0][1])
+                change.items.append(entry[1])
+        change.done = len(keys) < limit
+        return change
+
+    def expired(self, now_ms: int, limit: int) -> list[dict[str, KeyValue]]:
+        """The keys of up to ``limit`` items whose time to live is over."""
+        ttl = self.attributes.ttl
+        index = next((index for index in self.indexes if index.index.name == TTL_INDEX and index.active), None)
+        if ttl is None or index is None:
+            return []
+        oldest, newest = (encode_value(second) for second in expired_seconds(now_ms))
+        if index.first > newest:
+            return []
+        found: list[dict[str, KeyValue]] = []
+        passed = True  # What was looked at has nothing any more, so it is not looked at again.
+        for second in index.items.partitions(max(oldest, index.first)):
+            assert isinstance(second, bytes)
+            if passed:
+                index.first = second
+            if second > newest:
+                return found
+            for _, data in index.items.partition(second):
+                passed = False
+                key = decode_item(data)
+                item = self.items.get(self.schema.key_of(key))
+                if item is not None and is_expired(decode_item(item), ttl, now_ms):
+                    found.append({name: key[name] for name in self.schema.key_names})
+                if len(found) == limit:
+                    return found
+        if passed:
+            index.first = b"\xff"
+        return found
 
     def close(self) -> None:
         """Let go of files."""
@@ -124,6 +172,12 @@ class EmbeddedTable:
         return not self.indexes and self.attributes.stream_view is None and self.attributes.capacity is None
 
 
+def _keys_of(items: Items) -> Iterator[Key]:
+    for partition in items.partitions():
+        for sort, _ in items.partition(partition):
+            yield partition, sort
+
+
 def entries_within(
     index: Index, partition_key: KeyValue, sort_keys: SortKeyRange | None
 ) -> tuple[bytes, SortKeyRange | None]:
@@ -132,10 +186,10 @@ def entries_within(
     Raises:
         ValidationError: the index has no sort key, or the range cannot be one.
     """
-    partition = b"" if index.name == TTL_INDEX else encode_value(partition_key)
+    partition = encode_value(partition_key)
     if sort_keys is None:
         return partition, None
-    if index.sort_key is None and index.name != TTL_INDEX:
+    if index.sort_key is None:
         raise ValidationError(f"index {index.name!r} has no sort key: query it by its partition key alone")
     least, most, prefix = bounds(sort_keys.at_least, sort_keys.at_most, sort_keys.prefix)
     return partition, SortKeyRange(at_least=least, at_most=most, prefix=prefix)

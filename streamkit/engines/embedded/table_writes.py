@@ -226,4 +226,5 @@ def _apply(entries: _Entries) -> list[tuple[int, bytes, bytes]]:
         index.items.set(at, None)
     for index, at, data in entries.added:
         index.items.set(at, data)
+        index.first = min(index.first, at[0])
     return [(index.index_id, *at) for index, at in entries.removed]

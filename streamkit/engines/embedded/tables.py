@@ -23,10 +23,8 @@ from streamkit.engines.embedded.table_writes import Decided, FeedStreams, TableW
 from streamkit.errors import AlreadyExistsError, NotFoundError, ValidationError
 from streamkit.limits import MIB, Limits
 from streamkit.tables.attributes import NOTHING_MORE, TableAttributes, check_attributes, check_change
-from streamkit.tables.index import TTL_INDEX
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema, decode_item
 from streamkit.tables.store import Consumed, ItemPage, SortKeyRange, TableDescription
-from streamkit.tables.ttl import expired_range, is_expired
 from streamkit.tables.write import Delete, Write
 
 PAGE_BYTES = MIB
@@ -107,26 +105,12 @@ class EmbeddedTables:
         index = next((index for index in table.indexes if not index.active), None)
         if index is None:
             return False
-        page = await self._scan(table, limit, index.filled_to, None)
-        if self.by_id.get(table.table_id) is not table:
-            return False
-        if index not in table.indexes or index.active:
-            return any(not other.active for other in table.indexes)
         self._log.check()
-        change = IndexFilled(table.table_id, index.index_id, [], [], [], page.last_key is None)
-        # ATOMIC: entries are of the items as they are now, whatever they were when the page was read
+        # ATOMIC: entries are of the items as they are now, whatever they were when their keys were found
         # INVARIANT: test_an_index_equals_its_items_whatever_happens
-        for seen in page.items:
-            key = table.schema.key_of(seen)
-            data = table.items.get(key)
-            entry = None if data is None else index.entry(table.schema, decode_item(data), key, data)
-            if entry is not None:
-                change.partition_keys.append(entry[0][0])
-                change.sort_keys.append(entry[0][1])
-                change.items.append(entry[1])
+        change = table.more_entries(index, limit)
         group = table.last_group = self._log.append(change)
         table.filled(change)
-        index.filled_to = page.last_key
         # end ATOMIC
         await self._log.durable(group)
         return any(not other.active for other in table.indexes)
@@ -134,26 +118,16 @@ class EmbeddedTables:
     async def expire_items(self, name: str, limit: int = 256) -> int:
         """See TableStore."""
         table = self._table(name)
-        if table.attributes.ttl is None or not table.is_active(TTL_INDEX):
-            return 0
-        now_ms = self._clock.now_ms()
-        # The hidden index says when; it is in step with the items, and within a write's bounds.
-        limit = min(limit, self._limits.write_actions)
-        page = await self._query(table, 0, expired_range(now_ms), True, limit, None, TTL_INDEX)
-        expired = []
-        # ATOMIC: what goes is expired as it is now, whatever it was when the page was read
+        # ATOMIC: what goes is expired as it is now
         # INVARIANT: test_an_item_that_was_given_more_time_stays
-        if self.by_id.get(table.table_id) is not table:
+        keys = table.expired(self._clock.now_ms(), min(limit, self._limits.write_actions))
+        if not keys:
             return 0
-        for seen in page.items:
-            key = table.schema.key_of(seen)
-            data = table.items.get(key)
-            if data is not None and is_expired(decode_item(data), table.attributes.ttl, now_ms):
-                expired.append(Delete({name: seen[name] for name in table.schema.key_names}, table.schema.name))
-        group = self.stage(self._writes.decide(expired, by_time_to_live=True)) if expired else 0
+        deletes = [Delete(key, name) for key in keys]
+        group = self.stage(self._writes.decide(deletes, by_time_to_live=True))
         # end ATOMIC
         await self._log.durable(group)
-        return len(expired)
+        return len(keys)
 
     # ---- writing
 

@@ -182,6 +182,33 @@ class ExpiryContract(Contract):
         await clock.advance(61)
         assert await tables.expire_items("orders") == 1
 
+    async def test_sweeps_find_what_is_written_between_them(self, engine: Engine, clock: ManualClock) -> None:
+        """Earlier and later than what was looked at before, and within one second of it."""
+        tables = engine.tables
+        await tables.create_table(ORDERS, TableAttributes(ttl="expires"))
+        now = clock.now_ms() // 1000
+
+        async def put(number: int, at: float) -> None:
+            await tables.write([Put({"customer": "a", "order": number, "expires": at}, "orders")])
+
+        assert await tables.expire_items("orders") == 0
+        await put(1, now + 10.25)
+        await put(2, now + 10.75)
+        await put(3, now + 20)
+        assert await tables.expire_items("orders") == 0
+        await clock.advance(10.5)
+        assert await tables.expire_items("orders") == 1
+        await put(4, now - 100)
+        assert await tables.expire_items("orders") == 1
+        await clock.advance(0.5)
+        assert await tables.expire_items("orders") == 1
+        await put(5, now + 11.5)
+        await clock.advance(1)
+        assert await tables.expire_items("orders") == 1
+        await clock.advance(60)
+        assert await tables.expire_items("orders") == 1
+        assert (await tables.scan("orders")).items == []
+
     async def test_a_time_to_live_that_comes_later_finds_older_items(self, engine: Engine, clock: ManualClock) -> None:
         """Once they were gone through."""
         tables = engine.tables
