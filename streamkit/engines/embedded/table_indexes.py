@@ -173,7 +173,7 @@ class EmbeddedTable:
 
 
 def _keys_of(items: Items) -> Iterator[Key]:
-    for partition in items.partitions():
+    for partition in items.unordered():
         for sort, _ in items.partition(partition):
             yield partition, sort
 
