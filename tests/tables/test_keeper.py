@@ -17,6 +17,7 @@ from streamkit.metrics.metric import Metric
 from streamkit.tables.feed import BY_TIME_TO_LIVE
 from streamkit.tables.index import Index
 from streamkit.tables.keeper import SWEEP_SECONDS
+from streamkit.tables.store import SortKeyRange
 from streamkit.testing.clock import ManualClock
 from streamkit.testing.contract.streams import everything
 
@@ -107,6 +108,21 @@ async def test_a_kit_fills_an_index_that_is_added(kit: Kit, clock: ManualClock) 
     assert len((await kit.engine.tables.query("sessions", "new", index="by-status")).items) == 1_000
     await kit.update_table("sessions", remove_indexes=["by-status"])
     assert (await table.describe()).attributes.indexes == ()
+
+
+async def test_a_handle_reads_an_index(kit: Kit) -> None:
+    table = await kit.create_table("sessions", partition_key="name", indexes=[BY_STATUS])
+    for number in range(2_500):
+        await table.put({"name": f"n{number}", "status": f"s{number % 2}", "total": -number})
+    found = [item["total"] async for item in table.query("s1", index="by-status")]
+    assert found == list(range(-2_499, 0, 2))
+    some = [
+        item["total"] async for item in table.query("s0", SortKeyRange(at_least=-4), index="by-status", forward=False)
+    ]
+    assert some == [0, -2, -4]
+    assert len([item async for item in table.scan(index="by-status")]) == 2_500
+    with pytest.raises(NotFoundError, match="by-place"):
+        [item async for item in table.scan(index="by-place")]
 
 
 async def test_the_keeper_of_a_deleted_table_ends(kit: Kit, clock: ManualClock) -> None:

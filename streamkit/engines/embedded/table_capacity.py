@@ -104,6 +104,10 @@ class Metering:
 
     # ---- buckets
 
+    def forget(self, table: EmbeddedTable) -> None:
+        """The table was deleted."""
+        self._meters.pop(table.table_id, None)
+
     def _meter(self, table: EmbeddedTable) -> Meter | None:
         capacity = table.attributes.capacity
         if capacity is None or capacity.mode != "PROVISIONED":

@@ -277,6 +277,7 @@ class EmbeddedTables:
         """A table is gone."""
         table = self.by_id.pop(change.table_id)
         del self._by_name[table.schema.name]
+        self._metering.forget(table)
         table.close()
 
     def items_written(self, change: ItemsWritten) -> None:
