@@ -177,7 +177,7 @@ class LeaseLostError(StreamKitError):
 
 
 class ThroughputExceededError(StreamKitError):
-    """A shard's throughput limit refused an entry or a read. Nothing of it happened; try it again."""
+    """The limit of a shard, or a table's capacity, refused a write or a read. Nothing of it happened; try it again."""
 
     retryable = True
 

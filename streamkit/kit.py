@@ -11,13 +11,13 @@ from streamkit.alarms.alarm import Alarm
 from streamkit.alarms.watcher import Action, AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
+from streamkit.creating import create_queue, create_stream, create_table, keeper_for, update_table
 from streamkit.engines.base import Durability, Engine
-from streamkit.errors import AlreadyExistsError, ClosedError, NotFoundError
+from streamkit.errors import ClosedError, NotFoundError
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.metrics.window import Metrics
-from streamkit.queues.attributes import DEFAULT_RETENTION_SECONDS, NewQueueOptions, attributes_of
-from streamkit.queues.message import QueueAttributes
+from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
 from streamkit.service import Service, end_of
@@ -25,7 +25,9 @@ from streamkit.starting import Actions, service_of
 from streamkit.streams.store import StreamAttributes, StreamMode, retention_ms_of
 from streamkit.streams.stream import Stream
 from streamkit.supervisor import Health, Supervisor
+from streamkit.tables.attributes import NewTableOptions, TableChanges
 from streamkit.tables.item import TableSchema
+from streamkit.tables.store import TableDescription
 from streamkit.tables.table import Table
 from streamkit.tables.write import Write
 
@@ -122,12 +124,7 @@ class Kit:
         self._check_open()
         codec: Codec[Any] = Codec(type)
         attributes = StreamAttributes(retention_ms=retention_ms_of(retention), mode=mode)
-        default = 4 if mode == "ON_DEMAND" else 1
-        try:
-            await self.engine.streams.create_stream(name, default if shards is None else shards, attributes)
-        except AlreadyExistsError:
-            if not exist_ok:
-                raise
+        await create_stream(self.engine, name, shards, attributes, exist_ok=exist_ok)
         return Stream(name, codec, self.engine.streams, self.engine.tables, self.clock, self.metrics)
 
     @overload
@@ -178,20 +175,7 @@ class Kit:
         """
         self._check_open()
         codec: Codec[Any] = Codec(type)
-        given: NewQueueOptions = {"retention": DEFAULT_RETENTION_SECONDS, **options}
-        attributes = attributes_of(given, QueueAttributes())
-        try:
-            await self.engine.queues.create_queue(name, attributes)
-        except AlreadyExistsError:
-            if not exist_ok:
-                raise
-            # AWS: CreateQueue succeeds for the same attributes, and names the one that differs; those not given do not
-            # count.
-            (existing,) = await self.engine.queues.describe_queues([name])
-            wanted = attributes_of(options, existing.attributes)
-            for field in QueueAttributes.__struct_fields__:
-                if getattr(existing.attributes, field) != getattr(wanted, field):
-                    raise AlreadyExistsError("queue", name, field.removesuffix("_ms")) from None
+        await create_queue(self.engine, name, options, exist_ok=exist_ok)
         return Queue(name, codec, self.engine.queues, self.clock, self.metrics)
 
     @overload
@@ -218,26 +202,48 @@ class Kit:
     # ---- tables
 
     async def create_table(
-        self, name: str, *, partition_key: str, sort_key: str | None = None, exist_ok: bool = False
+        self,
+        name: str,
+        *,
+        partition_key: str,
+        sort_key: str | None = None,
+        exist_ok: bool = False,
+        **options: Unpack[NewTableOptions],
     ) -> Table:
         """Create a table whose items are found by ``partition_key``, or by it and ``sort_key``.
 
+        What can be said of it beside: ``streamkit.tables.attributes.NewTableOptions`` (CreateTable, UpdateTimeToLive).
+
         Raises:
-            AlreadyExistsError: there is one of this name, and not ``exist_ok``, or its key differs.
-            ValidationError: the name or the key is not valid.
+            AlreadyExistsError: there is one of this name, and not ``exist_ok``, or it differs; the error names in what.
+            ValidationError: the name, the key or an option is not valid.
         """
         self._check_open()
         schema = TableSchema(name, partition_key, sort_key)
-        try:
-            await self.engine.tables.create_table(schema)
-        except AlreadyExistsError:
-            if not exist_ok:
-                raise
-            (existing,) = await self.engine.tables.describe_tables([name])
-            if existing.schema != schema:
-                raise AlreadyExistsError("table", name, f"key {existing.schema.key_names}") from None
+        self._keep(await create_table(self.engine, schema, options, exist_ok=exist_ok))
         self._schemas[name] = schema
         return self.table(name)
+
+    async def update_table(self, name: str, **changes: Unpack[TableChanges]) -> TableDescription:
+        """Change a table's indexes, time to live, change feed or capacity, while it is used; what is left out stays.
+
+        An index that is added can be queried once the description does not name it in ``building`` any more; a service
+        of the kit fills it. Mirrors UpdateTable and UpdateTimeToLive (Amazon DynamoDB API Reference).
+
+        Raises:
+            NotFoundError: there is no such table, or no index that is to be removed.
+            AlreadyExistsError: an index that is to be added is there.
+            ValidationError: a change is not valid.
+        """
+        self._check_open()
+        description = await update_table(self.engine, name, changes)
+        self._keep(description)
+        return description
+
+    def _keep(self, table: TableDescription) -> None:
+        keeper = keeper_for(table, self._supervisor.running(), self.engine, self.clock, self.metrics)
+        if keeper is not None:
+            self.start(keeper)
 
     def table(self, name: str) -> Table:
         """A handle to a table.

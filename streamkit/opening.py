@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from streamkit.clock import Clock, SystemClock
+from streamkit.creating import keepers_of, report_capacity
 from streamkit.engines.base import Durability
 from streamkit.engines.registry import open_engine, schemas_of
 from streamkit.kit import Kit
@@ -70,11 +71,14 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
         chosen = SystemClock() if clock is None else clock
         engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
         try:
-            schemas = await schemas_of(engine)
+            kit = Kit(engine, chosen, await schemas_of(engine))
+            report_capacity(engine, chosen, kit.metrics)
+            for keeper in await keepers_of(engine, chosen, kit.metrics):
+                kit.start(keeper)
         except BaseException:
             await engine.aclose()  # Nobody gets it, so nobody else would let go of the directory.
             raise
-        return Kit(engine, chosen, schemas)
+        return kit
 
     async def opening() -> Kit:
         # Recovery runs in a thread, which cannot be cancelled: the directory is not let go of before it has ended.

@@ -28,6 +28,7 @@ PURE = (
     *("queues.deduplication", "queues.attempts", "queues.receipt", "queues.visibility"),
     *("queues.backlog", "queues.window", "queues.ages", "queues.deliveries", "queues.looking", "queues.settled"),
     *("tables.item", "tables.condition", "tables.write", "tables.transaction"),
+    *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")
 ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")
@@ -49,8 +50,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engines.registry": (*GROUND, "engines"),
     "supervisor": SERVICES,
     "starting": (*SERVICES, "engines"),
-    "kit": (*SERVICES, "engines", "supervisor", "starting"),
-    "opening": (*GROUND, "engines", "kit"),
+    "creating": (*SERVICES, "engines"),
+    "kit": (*SERVICES, "engines", "supervisor", "starting", "creating"),
+    "opening": (*GROUND, "engines", "kit", "creating"),
     "streamkit": (*SERVICES, "kit", "opening"),
     "testing": (*ENGINE, "kit", "opening", "engines.file.files"),
     "demo": ("streamkit",),

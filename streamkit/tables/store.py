@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from streamkit.tables.attributes import NOTHING_MORE, TableAttributes
 from streamkit.tables.item import Item, Key, TableSchema
 from streamkit.tables.write import Write
 
@@ -17,6 +18,9 @@ class TableDescription(msgspec.Struct, frozen=True):
     schema: TableSchema
     table_id: int
     created_ms: int
+    attributes: TableAttributes = TableAttributes()
+    building: tuple[str, ...] = ()
+    """The names of indexes that are being filled and cannot be queried yet (CREATING); others are ACTIVE."""
 
 
 class SortKeyRange(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +29,17 @@ class SortKeyRange(msgspec.Struct, frozen=True, kw_only=True):
     at_least: str | int | bytes | None = None
     at_most: str | int | bytes | None = None
     prefix: str | bytes | None = None
+
+
+class Consumed(msgspec.Struct, frozen=True, gc=False):
+    """Capacity units that a call consumed of a table or a global index, or how often it was refused."""
+
+    table: str
+    index: str | None = None
+    read: float = 0.0
+    write: float = 0.0
+    refused_reads: int = 0
+    refused_writes: int = 0
 
 
 class ItemPage(msgspec.Struct, frozen=True):
@@ -43,6 +58,10 @@ class TableStore(Protocol):
     Cancellation: a cancelled write may or may not have happened, never in part.
     """
 
+    consumed: Callable[[Consumed], None] | None
+    """Who is told what is consumed of tables that have a ``capacity``; set by whoever wants to know. Called within the
+    call that consumes; it must not raise."""
+
     @property
     def session(self) -> str | None:
         """Stands for everybody who uses the tables as long as the engine is open: who had another one is gone.
@@ -51,11 +70,38 @@ class TableStore(Protocol):
         """
         ...
 
-    async def create_table(self, schema: TableSchema) -> TableDescription:
-        """Create a table.
+    async def create_table(self, schema: TableSchema, attributes: TableAttributes = NOTHING_MORE) -> TableDescription:
+        """Create a table, its indexes, and the stream of its change feed if that is not there.
 
         Raises:
             AlreadyExistsError: there is a table of this name.
+            ValidationError: an attribute is not valid.
+        """
+        ...
+
+    async def update_table(self, name: str, attributes: TableAttributes) -> TableDescription:
+        """Give a table other attributes; all of it counts at once.
+
+        A global index that is new is in ``building`` until ``build_indexes`` has gone through the items; from now on
+        each write keeps it. One that is gone is gone at once, with its entries.
+
+        Raises:
+            ValidationError: it is a change that a table cannot make.
+        """
+        ...
+
+    async def build_indexes(self, name: str, limit: int = 256) -> bool:
+        """Fill in up to ``limit`` more items of an index that is being built; whether there is more to do.
+
+        Call it until it returns False; also after a reopening, where it begins again. Others write meanwhile. An item
+        whose index key has a wrong type is left out (AWS: a violation of the backfill).
+        """
+        ...
+
+    async def expire_items(self, name: str, limit: int = 256) -> int:
+        """Delete up to ``limit`` items whose time to live is over; how many there were. Fewer than ``limit``: no more.
+
+        Isolation: an item goes only if it is expired as it is then; looking and deleting are one step.
         """
         ...
 
@@ -90,10 +136,21 @@ class TableStore(Protocol):
         forward: bool = True,
         limit: int = 1000,
         after: Key | None = None,
+        index: str | None = None,
     ) -> ItemPage:
-        """Items of one partition in the order of their sort keys (str by UTF-8 bytes, int by value, bytes as bytes)."""
+        """Items of one partition in the order of their sort keys (str by UTF-8 bytes, int by value, bytes as bytes).
+
+        With ``index`` by the keys of that index, and what it projects of the items; those of equal index keys in the
+        order of their own keys. ``after`` is a page's ``last_key`` of the same index.
+
+        Raises:
+            ValidationError: the key or the range cannot be one; or the index is still being built.
+            NotFoundError: there is no such index.
+        """
         ...
 
-    async def scan(self, name: str, *, limit: int = 1000, after: Key | None = None) -> ItemPage:
-        """Items of the whole table, in an order that stays the same between calls."""
+    async def scan(
+        self, name: str, *, limit: int = 1000, after: Key | None = None, index: str | None = None
+    ) -> ItemPage:
+        """Items of the whole table, or of one of its indexes, in an order that stays the same between calls."""
         ...

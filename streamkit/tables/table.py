@@ -11,7 +11,7 @@ from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.tables.condition import Condition
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
-from streamkit.tables.store import SortKeyRange, TableStore
+from streamkit.tables.store import SortKeyRange, TableDescription, TableStore
 from streamkit.tables.write import Delete, Put, Update, Write
 
 _PAGE = 1000
@@ -39,6 +39,11 @@ class Table:
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, key={'/'.join(self.schema.key_names)})"
+
+    async def describe(self) -> TableDescription:
+        """Its key, indexes and other attributes, and which indexes are still being built (DescribeTable)."""
+        (description,) = await self._store.describe_tables([self.name])
+        return description
 
     async def put(self, item: Mapping[str, Any], *, condition: Condition | None = None) -> None:
         """Store an item, replacing the one with its key; durable when it returns.
@@ -102,20 +107,27 @@ class Table:
         await self._write([Delete(self._key(key), table=self.name, condition=condition)])
 
     async def query(
-        self, partition_key: KeyValue, sort_keys: SortKeyRange | None = None, *, forward: bool = True
+        self,
+        partition_key: KeyValue,
+        sort_keys: SortKeyRange | None = None,
+        *,
+        forward: bool = True,
+        index: str | None = None,
     ) -> AsyncIterator[Item]:
         """Items of one partition in the order of their sort keys, page after page; ``async for`` over it.
+
+        With ``index`` the keys are those of that index, and an item has what the index projects.
 
         Raises:
             ValidationError: the partition key cannot be one; or ``sort_keys`` has a prefix and a bound, or is given
                 although the table has no sort key.
         """
         if sort_keys is not None:
-            self._check_range(sort_keys)
+            self._check_range(sort_keys, index)
         after: Key | None = None
         while True:
             page = await self._store.query(
-                self.name, partition_key, sort_keys, forward=forward, limit=_PAGE, after=after
+                self.name, partition_key, sort_keys, forward=forward, limit=_PAGE, after=after, index=index
             )
             for item in page.items:
                 yield item
@@ -123,19 +135,22 @@ class Table:
                 return
             after = page.last_key
 
-    async def scan(self) -> AsyncIterator[Item]:
-        """Every item, in the order of the keys, page after page; items written meanwhile may or may not be seen."""
+    async def scan(self, *, index: str | None = None) -> AsyncIterator[Item]:
+        """Every item, in the order of the keys, page after page; items written meanwhile may or may not be seen.
+
+        With ``index`` every item that is in it, in the order of its keys.
+        """
         after: Key | None = None
         while True:
-            page = await self._store.scan(self.name, limit=_PAGE, after=after)
+            page = await self._store.scan(self.name, limit=_PAGE, after=after, index=index)
             for item in page.items:
                 yield item
             if page.last_key is None:
                 return
             after = page.last_key
 
-    def _check_range(self, wanted: SortKeyRange) -> None:
-        if self.schema.sort_key is None:
+    def _check_range(self, wanted: SortKeyRange, index: str | None) -> None:
+        if index is None and self.schema.sort_key is None:
             raise ValidationError(f"table {self.name!r} has no sort key: query it by the partition key alone")
         if wanted.prefix is not None and (wanted.at_least is not None or wanted.at_most is not None):
             raise ValidationError(f"a range of sort keys has a prefix or bounds, not both: {wanted!r:.200}")

@@ -15,6 +15,7 @@ import msgspec
 from streamkit.errors import ValidationError
 from streamkit.queues.message import MessageAttribute, QueueAttributes
 from streamkit.streams.store import StreamAttributes
+from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.item import TableSchema
 
 
@@ -188,6 +189,29 @@ class TableCreated(msgspec.Struct, tag="tc", array_like=True):
     table_id: int
     schema: TableSchema
     created_ms: int
+    attributes: TableAttributes = TableAttributes()
+    index_ids: list[int] = []
+    """Of each of ``attributes.all_indexes()``."""
+
+
+class TableUpdated(msgspec.Struct, tag="tu", array_like=True):
+    """A table has other attributes. An index with an id that it had before is the same one; others are empty yet."""
+
+    table_id: int
+    attributes: TableAttributes
+    index_ids: list[int]
+
+
+class IndexFilled(msgspec.Struct, tag="if", array_like=True, gc=False):
+    """Entries of an index that is being built, as columns."""
+
+    table_id: int
+    index_id: int
+    partition_keys: list[bytes]
+    sort_keys: list[bytes]
+    items: list[bytes]
+    done: bool
+    """These were the last."""
 
 
 class TableDeleted(msgspec.Struct, tag="td", array_like=True):
@@ -205,6 +229,11 @@ class ItemsWritten(msgspec.Struct, tag="i", array_like=True, gc=False):
     sort_keys: list[Any]
     """The same, or None."""
     items: list[bytes | None]
+    indexes: tuple[int, ...] = ()
+    """The ids of the indexes there were: what these items are in them follows from the items."""
+    unindexed: tuple[tuple[int, bytes, bytes], ...] = ()
+    """Entries that the items before had, and these have not: an index's id, and the entry's key. So replay reads
+    nothing, and it does not matter how far ahead of it the files are."""
 
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -253,6 +282,8 @@ Change = (
     | VisibilityChanged
     | MessagesMoved
     | TableCreated
+    | TableUpdated
+    | IndexFilled
     | TableDeleted
     | ItemsWritten
 )

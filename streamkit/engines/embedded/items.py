@@ -76,6 +76,10 @@ class Layer:
         known = self._partitions if start is None else [key for key in self._partitions if place(key) >= place(start)]
         return sorted(known, key=place)
 
+    def unordered(self) -> list[KeyValue]:
+        """Every partition key this layer knows, in no particular order."""
+        return list(self._partitions)
+
     def entries(self) -> Iterator[tuple[Key, bytes | None]]:
         """Everything, in no particular order."""
         for partition, (items, _) in self._partitions.items():
@@ -150,6 +154,18 @@ class Items:
             if partition != previous or type(partition) is not type(previous):
                 previous = partition
                 yield partition
+
+    def unordered(self) -> Iterator[KeyValue]:
+        """Every partition key that has items now, some perhaps twice; nothing is sorted, so it begins at once.
+
+        Writes and settling may go on meanwhile; what comes new may or may not be seen.
+        """
+        layers = [layer.unordered() for layer in (self.newest, self.moving) if layer is not None]
+        base = self.base
+        for known in layers:
+            yield from known
+        if base is not None:
+            yield from base.partitions()
 
     def close(self) -> None:
         """Let go of the base."""

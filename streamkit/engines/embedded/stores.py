@@ -12,6 +12,7 @@ from streamkit.engines.embedded.queue_loads import QueuePages
 from streamkit.engines.embedded.queues import EmbeddedQueues
 from streamkit.engines.embedded.retention import ColdRecords
 from streamkit.engines.embedded.streams import EmbeddedStreams
+from streamkit.engines.embedded.table_feeds import EmbeddedFeeds
 from streamkit.engines.embedded.tables import EmbeddedTables
 from streamkit.functions.effects import Effects
 from streamkit.limits import Limits
@@ -36,7 +37,7 @@ class EmbeddedStores:
         self.last_id = 0
         self.streams = EmbeddedStreams(log, clock, limits, self._next_id, cold)
         self.queues = EmbeddedQueues(log, clock, limits, self._next_id, store_id, pages)
-        self.tables = EmbeddedTables(log, clock, limits, self._next_id)
+        self.tables = EmbeddedTables(log, clock, limits, self._next_id, EmbeddedFeeds(self.streams))
         self._apply: dict[type, Callable[[Any], object]] = {
             c.StreamCreated: self.streams.stream_created,
             c.StreamUpdated: self.streams.stream_updated,
@@ -46,6 +47,8 @@ class EmbeddedStores:
             **dict.fromkeys(c.QUEUE_CHANGES, self.queues.changes.apply),
             c.QueueDeleted: self.queues.queue_deleted,
             c.TableCreated: self.tables.table_created,
+            c.TableUpdated: self.tables.table_updated,
+            c.IndexFilled: self.tables.index_filled,
             c.TableDeleted: self.tables.table_deleted,
             c.ItemsWritten: self.tables.items_written,
         }
@@ -62,7 +65,9 @@ class EmbeddedStores:
         elif isinstance(change, c.QueueCreated):
             self.last_id = max(self.last_id, change.queue_id)
         elif isinstance(change, c.TableCreated):
-            self.last_id = max(self.last_id, change.table_id)
+            self.last_id = max(self.last_id, change.table_id, *change.index_ids)
+        elif isinstance(change, c.TableUpdated):
+            self.last_id = max(self.last_id, *change.index_ids, 0)
 
     async def commit(self, effects: Effects) -> None:
         """See EffectStore."""

@@ -73,11 +73,19 @@ class EmbeddedStreams:
         if name in self._by_name:
             raise AlreadyExistsError("stream", name)
         self._log.check()
+        group = self.stage_created(name, shard_count, attributes)
+        await self._log.durable(group)
+        return self._stream(name).describe()
+
+    def stage_created(self, name: str, shard_count: int, attributes: StreamAttributes) -> int:
+        """Create a stream that was checked; it is durable with the returned group."""
         change = storable(StreamCreated(self._next_id(), name, self._clock.now_ms(), shard_count, attributes))
         group = self._log.append(change)
-        state = self.stream_created(change)
-        await self._log.durable(group)
-        return state.describe()
+        self.stream_created(change)
+        return group
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
 
     async def update_stream(self, name: str, attributes: StreamAttributes) -> None:
         """See StreamStore."""

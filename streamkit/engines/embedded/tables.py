@@ -7,33 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streamkit.clock import Clock
-from streamkit.engines.embedded.changes import ItemsWritten, TableCreated, TableDeleted, storable
+from streamkit.engines.embedded.changes import (
+    IndexFilled,
+    ItemsWritten,
+    TableCreated,
+    TableDeleted,
+    TableUpdated,
+    storable,
+)
 from streamkit.engines.embedded.items import Items, SortKey, place, within_range
 from streamkit.engines.embedded.log import Log
+from streamkit.engines.embedded.table_capacity import Metering
+from streamkit.engines.embedded.table_indexes import EmbeddedIndex, EmbeddedTable, entries_within
+from streamkit.engines.embedded.table_writes import Decided, FeedStreams, TableWrites
 from streamkit.errors import AlreadyExistsError, NotFoundError, ValidationError
 from streamkit.limits import MIB, Limits
+from streamkit.tables.attributes import NOTHING_MORE, TableAttributes, check_attributes, check_change
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema, decode_item
-from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription
-from streamkit.tables.transaction import Outcome, decide
-from streamkit.tables.write import Write
+from streamkit.tables.store import Consumed, ItemPage, SortKeyRange, TableDescription
+from streamkit.tables.write import Delete, Write
 
 PAGE_BYTES = MIB
-
-
-class EmbeddedTable:
-    """One table: what it is, what it holds, and the group of its newest write."""
-
-    def __init__(self, description: TableDescription, items: Items) -> None:
-        self.description = description
-        self.schema = description.schema
-        self.items = items
-        self.last_group = 0
 
 
 class EmbeddedTables:
     """Implements ``TableStore``."""
 
-    def __init__(self, log: Log, clock: Clock, limits: Limits, next_id: Callable[[], int]) -> None:
+    def __init__(self, log: Log, clock: Clock, limits: Limits, next_id: Callable[[], int], feeds: FeedStreams) -> None:
         self.session: str | None = uuid.uuid4().hex
         """See TableStore."""
         self._log = log
@@ -42,15 +42,46 @@ class EmbeddedTables:
         self._next_id = next_id
         self._by_name: dict[str, EmbeddedTable] = {}
         self.by_id: dict[int, EmbeddedTable] = {}
+        self._feeds = feeds
+        self._metering = Metering(clock)
+        self._writes = TableWrites(log, clock, limits, self._table, feeds, self._metering)
 
-    async def create_table(self, schema: TableSchema) -> TableDescription:
+    @property
+    def consumed(self) -> Callable[[Consumed], None] | None:
         """See TableStore."""
+        return self._metering.report
+
+    @consumed.setter
+    def consumed(self, report: Callable[[Consumed], None] | None) -> None:
+        self._metering.report = report
+
+    async def create_table(self, schema: TableSchema, attributes: TableAttributes = NOTHING_MORE) -> TableDescription:
+        """See TableStore."""
+        check_attributes(schema, attributes)
         if schema.name in self._by_name:
             raise AlreadyExistsError("table", schema.name)
         self._log.check()
-        change = storable(TableCreated(self._next_id(), schema, self._clock.now_ms()))
+        ids = [self._next_id() for _ in attributes.all_indexes()]
+        change = storable(TableCreated(self._next_id(), schema, self._clock.now_ms(), attributes, ids))
+        if attributes.stream_view is not None:
+            self._feeds.ensure(attributes.stream)
         group = self._log.append(change)
         table = self.table_created(change)
+        await self._log.durable(group)
+        return table.description
+
+    async def update_table(self, name: str, attributes: TableAttributes) -> TableDescription:
+        """See TableStore."""
+        table = self._table(name)
+        check_change(table.schema, table.attributes, attributes)
+        self._log.check()
+        known = {index.index: index.index_id for index in table.indexes}
+        ids = [known.get(index) or self._next_id() for index in attributes.all_indexes()]
+        change = storable(TableUpdated(table.table_id, attributes, ids))
+        if attributes.stream_view is not None:
+            self._feeds.ensure(attributes.stream)
+        group = table.last_group = self._log.append(change)
+        self.table_updated(change)
         await self._log.durable(group)
         return table.description
 
@@ -66,40 +97,54 @@ class EmbeddedTables:
         """See TableStore."""
         return [self._table(name).description for name in (sorted(self._by_name) if names is None else names)]
 
+    # ---- indexes, and what expires
+
+    async def build_indexes(self, name: str, limit: int = 256) -> bool:
+        """See TableStore."""
+        table = self._table(name)
+        index = next((index for index in table.indexes if not index.active), None)
+        if index is None:
+            return False
+        self._log.check()
+        # ATOMIC: entries are of the items as they are now, whatever they were when their keys were found
+        # INVARIANT: test_an_index_equals_its_items_whatever_happens
+        change = table.more_entries(index, limit)
+        group = table.last_group = self._log.append(change)
+        table.filled(change)
+        # end ATOMIC
+        await self._log.durable(group)
+        return any(not other.active for other in table.indexes)
+
+    async def expire_items(self, name: str, limit: int = 256) -> int:
+        """See TableStore."""
+        table = self._table(name)
+        # ATOMIC: what goes is expired as it is now
+        # INVARIANT: test_an_item_that_was_given_more_time_stays
+        keys = table.expired(self._clock.now_ms(), min(limit, self._limits.write_actions))
+        if not keys:
+            return 0
+        deletes = [Delete(key, name) for key in keys]
+        group = self.stage(self._writes.decide(deletes, by_time_to_live=True))
+        # end ATOMIC
+        await self._log.durable(group)
+        return len(keys)
+
     # ---- writing
 
     async def write(self, writes: Sequence[Write]) -> None:
         """See TableStore."""
         # ATOMIC: conditions are true of what is written, because nothing happens between
-        group = self.stage(self.decide(writes))
+        group = self.stage(self._writes.decide(writes, refusing=True))
         # end ATOMIC
         await self._log.durable(group)
 
-    def decide(self, writes: Sequence[Write]) -> list[Outcome]:
-        """What the items become; stage it before anything else happens."""
-        self._log.check()
-        return decide(writes, lambda name: self._table(name).schema, self._read, self._limits)
+    def decide(self, writes: Sequence[Write]) -> Decided:
+        """What the items become; stage it before anything else happens. No table is too busy for it."""
+        return self._writes.decide(writes)
 
-    def stage(self, outcomes: Sequence[Outcome]) -> int:
+    def stage(self, decided: Decided) -> int:
         """Apply and log what was decided; it is durable with the returned group."""
-        changes: dict[str, ItemsWritten] = {}
-        for outcome in outcomes:
-            table = self._by_name[outcome.table]
-            change = changes.get(outcome.table)
-            if change is None:
-                change = changes[outcome.table] = ItemsWritten(table.description.table_id, [], [], [])
-            change.partition_keys.append(outcome.key[0])
-            change.sort_keys.append(outcome.key[1])
-            change.items.append(outcome.item)
-        group = 0
-        for name, change in changes.items():
-            self.items_written(change)
-            group = self._by_name[name].last_group = self._log.append(change)
-        return group
-
-    def _read(self, name: str, key: Key) -> Item | None:
-        data = self._table(name).items.get(key)
-        return None if data is None else decode_item(data)
+        return self._writes.stage(decided)
 
     # ---- reading
 
@@ -107,10 +152,15 @@ class EmbeddedTables:
         """See TableStore."""
         table = self._table(name)
         wanted = [table.schema.key_of(key) for key in keys]
+        if not table.is_plain:
+            self._metering.before_reading(table)
         found = [table.items.get(key) for key in wanted]
         # What is read is durable, or becomes so before it is returned.
         await self._log.durable(table.last_group)
-        return [None if data is None else decode_item(data) for data in found]
+        items = [None if data is None else decode_item(data) for data in found]
+        if not table.is_plain:
+            self._metering.got(table, items)
+        return items
 
     async def query(
         self,
@@ -121,29 +171,64 @@ class EmbeddedTables:
         forward: bool = True,
         limit: int = 1000,
         after: Key | None = None,
+        index: str | None = None,
     ) -> ItemPage:
         """See TableStore."""
         table = self._table(name)
-        table.schema.check_partition(partition_key)
+        if table.is_plain:
+            return await self._query(table, partition_key, sort_keys, forward, limit, after, index)
+        self._metering.before_reading(table, index)
+        page = await self._query(table, partition_key, sort_keys, forward, limit, after, index)
+        self._metering.paged(table, index, page.items)
+        return page
+
+    async def _query(
+        self,
+        table: EmbeddedTable,
+        partition_key: KeyValue,
+        sort_keys: SortKeyRange | None,
+        forward: bool,
+        limit: int,
+        after: Key | None,
+        index: str | None,
+    ) -> ItemPage:
         _check_limit(limit)
-        entries = within_range(table.items.partition(partition_key), sort_keys)
+        items = table.items
+        if index is None:
+            table.schema.check_partition(partition_key)
+        else:
+            found = table.index(index)
+            items = found.items
+            partition_key, sort_keys = entries_within(found.index, partition_key, sort_keys)
+        entries = within_range(items.partition(partition_key), sort_keys)
         if not forward:
             entries = entries[::-1]
         if after is not None:
             passed = place(after[1])
             entries = [e for e in entries if (place(e[0]) > passed if forward else place(e[0]) < passed)]
-        items, last = _page(entries, limit)
+        page, last = _page(entries, limit)
         await self._log.durable(table.last_group)
-        more = last is not None and len(items) < len(entries)
-        return ItemPage(items, (partition_key, last[0]) if more and last is not None else None)
+        more = last is not None and len(page) < len(entries)
+        return ItemPage(page, (partition_key, last[0]) if more and last is not None else None)
 
-    async def scan(self, name: str, *, limit: int = 1000, after: Key | None = None) -> ItemPage:
+    async def scan(
+        self, name: str, *, limit: int = 1000, after: Key | None = None, index: str | None = None
+    ) -> ItemPage:
         """See TableStore."""
         table = self._table(name)
+        if table.is_plain:
+            return await self._scan(table, limit, after, index)
+        self._metering.before_reading(table, index)
+        page = await self._scan(table, limit, after, index)
+        self._metering.paged(table, index, page.items)
+        return page
+
+    async def _scan(self, table: EmbeddedTable, limit: int, after: Key | None, index: str | None) -> ItemPage:
+        source = table.items if index is None else table.index(index).items
         _check_limit(limit)
         items: list[Item] = []
-        for partition in table.items.partitions(None if after is None else after[0]):
-            entries = table.items.partition(partition)
+        for partition in source.partitions(None if after is None else after[0]):
+            entries = source.partition(partition)
             if after is not None and place(partition) == place(after[0]):
                 entries = [entry for entry in entries if place(entry[0]) > place(after[1])]
             page, last = _page(entries, limit - len(items))
@@ -160,30 +245,48 @@ class EmbeddedTables:
         except KeyError:
             raise NotFoundError("table", name, "create it with kit.create_table") from None
 
+    def items_of(self, table_id: int, index_id: int) -> Items | None:
+        """A table's items, or the entries of an index of it; None: they are gone."""
+        table = self.by_id.get(table_id)
+        if table is None or not index_id:
+            return None if table is None else table.items
+        return next((index.items for index in table.indexes if index.index_id == index_id), None)
+
     # ---- what happened (live and in replay)
 
     def table_created(self, change: TableCreated) -> EmbeddedTable:
         """A table is there."""
-        return self.adopt(TableDescription(change.schema, change.table_id, change.created_ms), Items())
+        description = TableDescription(change.schema, change.table_id, change.created_ms, change.attributes)
+        indexes = [
+            EmbeddedIndex(index, index_id, Items(), active=True)
+            for index, index_id in zip(change.attributes.all_indexes(), change.index_ids, strict=True)
+        ]
+        return self.adopt(EmbeddedTable(description, Items(), indexes))
 
-    def adopt(self, description: TableDescription, items: Items) -> EmbeddedTable:
+    def adopt(self, table: EmbeddedTable) -> EmbeddedTable:
         """Take over a table that recovery loaded."""
-        table = EmbeddedTable(description, items)
-        self._by_name[description.schema.name] = table
-        self.by_id[description.table_id] = table
+        self._by_name[table.schema.name] = table
+        self.by_id[table.table_id] = table
         return table
+
+    def table_updated(self, change: TableUpdated) -> None:
+        """A table has other attributes."""
+        self.by_id[change.table_id].updated(change.attributes, change.index_ids)
 
     def table_deleted(self, change: TableDeleted) -> None:
         """A table is gone."""
         table = self.by_id.pop(change.table_id)
         del self._by_name[table.schema.name]
-        table.items.close()
+        self._metering.forget(table)
+        table.close()
 
     def items_written(self, change: ItemsWritten) -> None:
-        """Items are as they are afterwards."""
-        items = self.by_id[change.table_id].items
-        for partition, sort, item in zip(change.partition_keys, change.sort_keys, change.items, strict=True):
-            items.set((partition, sort), item)
+        """Items are as they are afterwards (in replay)."""
+        self.by_id[change.table_id].written(change)
+
+    def index_filled(self, change: IndexFilled) -> None:
+        """An index that is being built has more entries (in replay)."""
+        self.by_id[change.table_id].filled(change)
 
 
 def _page(entries: Sequence[tuple[SortKey, bytes]], limit: int) -> tuple[list[Item], tuple[SortKey, bytes] | None]:

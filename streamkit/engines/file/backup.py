@@ -19,7 +19,7 @@ from streamkit.engines.file import cold, id_files, manifest, queue_files, snapsh
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file.files import DiskFiles, read_file
 from streamkit.engines.file.readonly_files import ReadOnlyFiles
-from streamkit.engines.file.recovery import table_path
+from streamkit.engines.file.recovery import table_paths
 from streamkit.engines.file.segment import segment_path
 from streamkit.errors import CorruptLogError, StorageError
 from streamkit.limits import MIB
@@ -93,8 +93,8 @@ class _Copy:
                 for pages in queue.files:
                     self._file(os.path.join("queues", queue_files.file_name(queue.queue_id, pages.serial)), pages.size)
             for table in known.tables:
-                if table.settled:
-                    self._table(table.table_id)
+                for path in table_paths(self.source, table):
+                    self._table(path)
             self._journal(known)
         except FileNotFoundError:
             if self._is_as_it_was(known):
@@ -132,8 +132,8 @@ class _Copy:
         finally:
             self.reading.close(reading)
 
-    def _table(self, table_id: int) -> None:
-        path, copy = table_path(self.source, table_id), table_path(self.destination, table_id)
+    def _table(self, path: str) -> None:
+        copy = os.path.join(self.destination, os.path.relpath(path, self.source))
         self.progress(os.path.relpath(path, self.source))
         if not os.path.exists(path):
             raise FileNotFoundError(path)

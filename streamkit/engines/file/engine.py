@@ -134,8 +134,9 @@ class FileEngine:
             directory,
             known,
             threshold_bytes=settle_after_bytes,
-            open_base=lambda table_id: SqliteItems(
-                recovery.table_path(directory, table_id), stores.tables.by_id[table_id].schema
+            open_base=lambda table_id, index_id: SqliteItems(
+                recovery.table_path(directory, table_id, index_id),
+                recovery.file_schema(stores.tables.by_id[table_id], index_id),
             ),
         )
         return cls(directory, durability, lock, stores, journal, cold, queue_files, settler, readers)
@@ -177,7 +178,7 @@ class FileEngine:
             held.callback(self._lock.release)
             held.callback(self._readers.shutdown)
             for table in self._stores.tables.by_id.values():
-                held.callback(table.items.close)
+                held.callback(table.close)
             try:
                 await self._settler.close()
             except StorageError as error:

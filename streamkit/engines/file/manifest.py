@@ -12,6 +12,7 @@ from streamkit.engines.file.segment import Position
 from streamkit.errors import CorruptLogError, UnknownFormatError
 from streamkit.queues.message import QueueAttributes
 from streamkit.streams.store import StreamAttributes
+from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.item import TableSchema
 
 NAME = "MANIFEST"
@@ -92,6 +93,16 @@ class QueueEntry(msgspec.Struct, frozen=True):
     modified_ms: int = 0
 
 
+class IndexEntry(msgspec.Struct, frozen=True):
+    """One index of a table; its entries are in a SQLite file of the table's id and its own."""
+
+    index_id: int
+    settled: bool
+    """The file is there."""
+    active: bool
+    """It has all entries."""
+
+
 class TableEntry(msgspec.Struct, frozen=True):
     """One table; its items are in the SQLite file of its id."""
 
@@ -100,6 +111,9 @@ class TableEntry(msgspec.Struct, frozen=True):
     created_ms: int
     settled: bool = False
     """The file is there."""
+    attributes: TableAttributes = TableAttributes()
+    indexes: tuple[IndexEntry, ...] = ()
+    """Of each of ``attributes.all_indexes()``."""
 
 
 class Manifest(msgspec.Struct, frozen=True):

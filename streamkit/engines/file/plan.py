@@ -24,6 +24,8 @@ from streamkit.streams.state import StreamState
 
 class _TableMove(msgspec.Struct):
     table_id: int
+    index_id: int
+    """0: the items themselves."""
     layer: Layer
     base: SqliteItems
     afresh: bool
@@ -51,7 +53,7 @@ class Plan:
         stores: EmbeddedStores,
         cold_store: ColdStore,
         next_serial: Callable[[], int],
-        open_base: Callable[[int], SqliteItems],
+        open_base: Callable[[int, int], SqliteItems],
     ) -> None:
         """Everything that has changed, as it is now."""
         old = self.manifest
@@ -131,24 +133,34 @@ class Plan:
         )
 
     def _table(
-        self, table_id: int, stores: EmbeddedStores, open_base: Callable[[int], SqliteItems]
+        self, table_id: int, stores: EmbeddedStores, open_base: Callable[[int, int], SqliteItems]
     ) -> manifest.TableEntry:
         table = stores.tables.by_id[table_id]
-        items = table.items
+        is_settled = self._items(table_id, 0, table.items, open_base)
+        indexes = tuple(
+            manifest.IndexEntry(
+                index.index_id, self._items(table_id, index.index_id, index.items, open_base), index.active
+            )
+            for index in table.indexes
+        )
+        created_ms = table.description.created_ms
+        return manifest.TableEntry(table_id, table.schema, created_ms, is_settled, table.attributes, indexes)
+
+    def _items(self, table_id: int, index_id: int, items: Items, open_base: Callable[[int, int], SqliteItems]) -> bool:
+        """Take the newest of a table's items, or of an index's entries, aside; whether there is a file then."""
         if items.newest:
             is_new = not isinstance(items.base, SqliteItems)
-            base = items.base if isinstance(items.base, SqliteItems) else open_base(table_id)
-            self._tables.append(_TableMove(table_id, items.newest, base, afresh=is_new))
+            base = items.base if isinstance(items.base, SqliteItems) else open_base(table_id, index_id)
+            self._tables.append(_TableMove(table_id, index_id, items.newest, base, afresh=is_new))
             items.moving, items.newest = items.newest, Layer()
-        is_settled = items.base is not None or items.moving is not None
-        return manifest.TableEntry(table_id, table.schema, table.description.created_ms, is_settled)
+        return items.base is not None or items.moving is not None
 
     def put_back(self, stores: EmbeddedStores) -> None:
         """Nothing of it counts as written."""
         for move in self._tables:
-            table = stores.tables.by_id.get(move.table_id)
-            if table is not None and table.items.moving is move.layer:
-                _put_back_layer(table.items)
+            items = stores.tables.items_of(move.table_id, move.index_id)
+            if items is not None and items.moving is move.layer:
+                _put_back_layer(items)
         filings = {written.queue_id: written.filing for written in self.queues}
         for queue_id in self._changed_queues:
             queue = stores.queues.by_id.get(queue_id)
@@ -176,10 +188,10 @@ class Plan:
             if queue_id in stores.queues.by_id:
                 stores.queues.by_id[queue_id].deduplication.adopt(filed_ids)
         for moved in self._tables:
-            table = stores.tables.by_id.get(moved.table_id)
-            if table is not None:
-                table.items.base = moved.base
-                table.items.moving = None
+            items = stores.tables.items_of(moved.table_id, moved.index_id)
+            if items is not None:
+                items.base = moved.base
+                items.moving = None
         streams = stores.streams.by_id
         cold_store.keep({(stream_id, index) for stream_id, stream in streams.items() for index in stream.shards})
 

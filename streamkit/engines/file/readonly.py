@@ -38,8 +38,9 @@ from streamkit.streams.store import (
     StreamAttributes,
     StreamDescription,
 )
+from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
-from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription
+from streamkit.tables.store import Consumed, ItemPage, SortKeyRange, TableDescription
 from streamkit.tables.write import Write
 
 T = TypeVar("T")
@@ -264,6 +265,8 @@ class ReadOnlyTables:
     """Implements ``TableStore``. Consumers keep their leases in a table, so they cannot run here."""
 
     session: str | None = None
+    consumed: Callable[[Consumed], None] | None = None
+    """Nothing is counted here: the owner counts what it does."""
 
     def __init__(self, url: str, clock: Clock, follower: Follower) -> None:
         self._url = url
@@ -287,18 +290,24 @@ class ReadOnlyTables:
         forward: bool = True,
         limit: int = 1000,
         after: Key | None = None,
+        index: str | None = None,
     ) -> ItemPage:
         """See TableStore."""
         return await self._read(
             name,
-            lambda tables: tables.query(name, partition_key, sort_keys, forward=forward, limit=limit, after=after),
+            lambda tables: tables.query(
+                name, partition_key, sort_keys, forward=forward, limit=limit, after=after, index=index
+            ),
+            index,
         )
 
-    async def scan(self, name: str, *, limit: int = 1000, after: Key | None = None) -> ItemPage:
+    async def scan(
+        self, name: str, *, limit: int = 1000, after: Key | None = None, index: str | None = None
+    ) -> ItemPage:
         """See TableStore."""
-        return await self._read(name, lambda tables: tables.scan(name, limit=limit, after=after))
+        return await self._read(name, lambda tables: tables.scan(name, limit=limit, after=after, index=index), index)
 
-    async def _read(self, name: str, read: Callable[[EmbeddedTables], Awaitable[T]]) -> T:
+    async def _read(self, name: str, read: Callable[[EmbeddedTables], Awaitable[T]], index: str | None = None) -> T:
         """What ``read`` finds in one state of the table.
 
         The owner writes a table's file a while before its manifest says so. If the file has not changed since before
@@ -306,36 +315,48 @@ class ReadOnlyTables:
         """
         deadline_ms = self._clock.now_ms() + _PATIENCE_MS
         while True:
-            base = self._follower.view.base(name)
+            base = self._follower.view.base(name, index)
             version: Version | None = None
             try:
                 version = None if base is None else base.version()
                 # ATOMIC: nothing awaits between the end of the look, the reading, and the question whether it stands
                 # INVARIANT: test_a_write_is_seen_whole_while_items_settle
                 found = await self._follower.call(lambda stores: read(stores.tables))
-                if self._follower.view.base(name) is base and (
+                if self._follower.view.base(name, index) is base and (
                     base is None or version is None or base.is_still(version)
                 ):
                     return found
                 # end ATOMIC
             except StorageError:
                 await self._follower.refresh()
-                if self._clock.now_ms() >= deadline_ms or self._is_settled(name, base, version):
+                if self._clock.now_ms() >= deadline_ms or self._is_settled(name, index, base, version):
                     raise
                 await self._clock.sleep_until(self._clock.now_ms() + LONGEST_MS)
 
-    def _is_settled(self, name: str, base: SettledItems | None, version: Version | None) -> bool:
+    def _is_settled(self, name: str, index: str | None, base: SettledItems | None, version: Version | None) -> bool:
         """Whether an error is no matter of time."""
-        if base is None or self._follower.view.base(name) is not base:
+        if base is None or self._follower.view.base(name, index) is not base:
             return base is None
         try:
             return version is not None and not version[1] and base.is_still(version)
         except StorageError:
             return False
 
-    async def create_table(self, schema: TableSchema) -> TableDescription:
+    async def create_table(self, schema: TableSchema, attributes: TableAttributes | None = None) -> TableDescription:
         """Refused."""
         raise ReadOnlyError(self._url, f"create table {schema.name!r}")
+
+    async def update_table(self, name: str, attributes: TableAttributes) -> TableDescription:
+        """Refused."""
+        raise ReadOnlyError(self._url, f"change table {name!r}")
+
+    async def build_indexes(self, name: str, limit: int = 256) -> bool:
+        """Refused."""
+        raise ReadOnlyError(self._url, f"build indexes of table {name!r}")
+
+    async def expire_items(self, name: str, limit: int = 256) -> int:
+        """Refused."""
+        raise ReadOnlyError(self._url, f"delete items of table {name!r}")
 
     async def delete_table(self, name: str) -> None:
         """Refused."""

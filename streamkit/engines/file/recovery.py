@@ -16,6 +16,7 @@ import msgspec
 from streamkit.engines.embedded.changes import Change
 from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.stores import EmbeddedStores
+from streamkit.engines.embedded.table_indexes import EmbeddedIndex, EmbeddedTable
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file import id_files, manifest, snapshot
 from streamkit.engines.file.cold import ColdStore
@@ -28,6 +29,8 @@ from streamkit.queues.visibility import QueueState
 from streamkit.streams.keyspace import HashKeyRange
 from streamkit.streams.shard import Shard
 from streamkit.streams.state import ProducerState, StreamState
+from streamkit.tables.index import Index
+from streamkit.tables.item import TableSchema
 from streamkit.tables.store import TableDescription
 
 _log = logging.getLogger("streamkit.engine")
@@ -72,11 +75,22 @@ def load_settled(
     for queue in known.queues:
         stores.queues.changes.adopt(load_queue(files, directory, queue, queue_files))
     for table in known.tables:
-        path = table_path(directory, table.table_id)
-        if table.settled and not os.path.exists(path):
+        stores.tables.adopt(_table(directory, table))
+
+
+def _table(directory: str, entry: manifest.TableEntry) -> EmbeddedTable:
+    def items(index_id: int, schema: TableSchema, *, settled: bool) -> Items:
+        path = table_path(directory, entry.table_id, index_id)
+        if settled and not os.path.exists(path):
             raise CorruptLogError(path, 0, "the table's file is missing")
-        base = SqliteItems(path, table.schema) if table.settled else None
-        stores.tables.adopt(TableDescription(table.schema, table.table_id, table.created_ms), Items(base))
+        return Items(SqliteItems(path, schema) if settled else None)
+
+    description = TableDescription(entry.schema, entry.table_id, entry.created_ms, entry.attributes)
+    indexes = []
+    for index, each in zip(entry.attributes.all_indexes(), entry.indexes, strict=True):
+        entries = items(each.index_id, index_schema(entry.schema, index), settled=each.settled)
+        indexes.append(EmbeddedIndex(index, each.index_id, entries, active=each.active))
+    return EmbeddedTable(description, items(0, entry.schema, settled=entry.settled), indexes)
 
 
 def load_queue(files: Files, directory: str, entry: manifest.QueueEntry, queue_files: QueueFiles) -> QueueState:
@@ -227,6 +241,27 @@ class _Read(msgspec.Struct):
             files.sync(fd)
 
 
-def table_path(directory: str, table_id: int) -> str:
-    """Where a table's settled items are."""
-    return os.path.join(directory, "tables", f"{table_id}.sqlite")
+def table_path(directory: str, table_id: int, index_id: int = 0) -> str:
+    """Where a table's settled items are; or the entries of an index of it."""
+    return os.path.join(directory, "tables", f"{table_id}-{index_id}.sqlite" if index_id else f"{table_id}.sqlite")
+
+
+def table_paths(directory: str, entry: manifest.TableEntry) -> list[str]:
+    """The files that a table has, its own first if it has one."""
+    ids = [0] if entry.settled else []
+    ids += [index.index_id for index in entry.indexes if index.settled]
+    return [table_path(directory, entry.table_id, index_id) for index_id in ids]
+
+
+def file_schema(table: EmbeddedTable, index_id: int) -> TableSchema:
+    """What the file of a table's items, or of an index's entries, says about itself."""
+    for index in table.indexes:
+        if index.index_id == index_id:
+            return index_schema(table.schema, index.index)
+    return table.schema
+
+
+def index_schema(schema: TableSchema, index: Index) -> TableSchema:
+    """What the file of an index says about itself: see ``tables/index.py`` for what its keys are made of."""
+    keys = f"{index.partition_key or schema.partition_key}, {index.sort_key}"
+    return TableSchema(schema.name, f"index {index.name} ({keys})", f"{index.sort_key}, {', '.join(schema.key_names)}")

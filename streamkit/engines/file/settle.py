@@ -22,6 +22,7 @@ from streamkit.engines.file.files import Files
 from streamkit.engines.file.journal import Journal
 from streamkit.engines.file.plan import Plan
 from streamkit.engines.file.queue_files import QueueFiles, file_name
+from streamkit.engines.file.recovery import table_paths
 from streamkit.engines.file.segment import Position
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import StorageError
@@ -56,7 +57,7 @@ class Settler:
         current: manifest.Manifest,
         *,
         threshold_bytes: int,
-        open_base: Callable[[int], SqliteItems],
+        open_base: Callable[[int, int], SqliteItems],
     ) -> None:
         self._stores = stores
         self._journal = journal
@@ -233,7 +234,7 @@ def _remove_strangers(files: Files, directory: str, cold_store: cold.ColdStore, 
     of_queues = {snapshot.file_name(queue.queue_id, queue.snapshot) for queue in known.queues}
     of_queues |= {file_name(queue.queue_id, file.serial) for queue in known.queues for file in queue.files}
     of_queues |= {id_files.file_name(queue.queue_id, serial) for queue in known.queues for serial in queue.ids}
-    tables = {f"{table.table_id}.sqlite" for table in known.tables}
+    tables = {os.path.basename(path) for table in known.tables for path in table_paths(directory, table)}
     for folder, kept in (("queues", of_queues), ("tables", tables)):
         path = os.path.join(directory, folder)
         for name in files.names(path):

@@ -22,7 +22,7 @@ from streamkit.engines.file import frame as framing
 from streamkit.engines.file.files import Files, read_file
 from streamkit.engines.file.lock import nobody_owns
 from streamkit.engines.file.readonly_files import ReadOnlyFiles
-from streamkit.engines.file.recovery import table_path
+from streamkit.engines.file.recovery import table_path, table_paths
 from streamkit.engines.file.segment import Position, segment_numbers, segment_path
 from streamkit.errors import CorruptLogError, StorageError
 from streamkit.queues.backlog import PageState
@@ -114,8 +114,7 @@ class _Verifier:
         for queue in known.queues:
             self._queue(queue)
         for table in known.tables:
-            if table.settled:
-                self._table(table)
+            self._table(table)
         self._journal(known)
         self._references(known)
         self._leftovers(known)
@@ -268,25 +267,27 @@ class _Verifier:
         return number
 
     def _table(self, table: manifest.TableEntry) -> None:
-        path = table_path(self.directory, table.table_id)
-        with self._looking(path), tempfile.TemporaryDirectory(prefix="streamkit-verify-") as copies:
-            # SQLite would write beside a file that was not closed well. A copy may be written to.
-            copy = shutil.copy(path, copies)
-            if os.path.exists(path + "-wal"):
-                shutil.copy(path + "-wal", copies)
-            self.report.bytes += os.path.getsize(path)
-            with closing(sqlite3.connect(copy)) as database:
-                for (sentence,) in database.execute("PRAGMA integrity_check"):
-                    if sentence != "ok":
-                        self._found("damage", path, 0, f"SQLite says: {sentence}")
-                for (data,) in database.execute("SELECT item FROM items"):
-                    item = decode_item(data)
-                    self.report.items += 1
-                    if table.schema.name == LEASES and isinstance(item.get("checkpoint"), int):
-                        self._checkpoint(item, path)
-                    if any(name not in item for name in table.schema.key_names):
-                        self._found("damage", path, 0, f"an item of table {table.schema.name!r} has not its key")
-        self.named |= {path + "-wal", path + "-shm"}
+        for path in table_paths(self.directory, table):
+            with self._looking(path), tempfile.TemporaryDirectory(prefix="streamkit-verify-") as copies:
+                # SQLite would write beside a file that was not closed well. A copy may be written to.
+                copy = shutil.copy(path, copies)
+                if os.path.exists(path + "-wal"):
+                    shutil.copy(path + "-wal", copies)
+                self.report.bytes += os.path.getsize(path)
+                with closing(sqlite3.connect(copy)) as database:
+                    for (sentence,) in database.execute("PRAGMA integrity_check"):
+                        if sentence != "ok":
+                            self._found("damage", path, 0, f"SQLite says: {sentence}")
+                    for (data,) in database.execute("SELECT item FROM items"):
+                        self._item(table, path, decode_item(data))
+            self.named |= {path + "-wal", path + "-shm"}
+
+    def _item(self, table: manifest.TableEntry, path: str, item: Item) -> None:
+        self.report.items += path == table_path(self.directory, table.table_id)
+        if table.schema.name == LEASES and isinstance(item.get("checkpoint"), int):
+            self._checkpoint(item, path)
+        if any(name not in item for name in table.schema.key_names):
+            self._found("damage", path, 0, f"an item of table {table.schema.name!r} has not its key")
 
     def _checkpoint(self, item: Item, path: str) -> None:
         # The key is the stream's name, its id and the consumer's name (streams/lease.py).
@@ -370,6 +371,7 @@ class _Verifier:
         ids = [each.stream_id for each in known.streams]
         ids += [each.queue_id for each in known.queues]
         ids += [each.table_id for each in known.tables]
+        ids += [index.index_id for each in known.tables for index in each.indexes]
         if len(ids) != len(set(ids)) or any(each > known.last_id for each in ids):
             self._found("damage", at, 0, "two things have one id, or an id that was never given")
 

@@ -17,17 +17,20 @@ from streamkit.clock import Clock
 from streamkit.engines.embedded.changes import (
     QUEUE_CHANGES,
     Change,
+    IndexFilled,
     ItemsWritten,
     MessagesMoved,
     MessagesReceived,
     MessagesReleased,
     TableCreated,
     TableDeleted,
+    TableUpdated,
     VisibilityChanged,
 )
 from streamkit.engines.embedded.items import Items, Layer
 from streamkit.engines.embedded.queue_changes import QueueChanges
 from streamkit.engines.embedded.stores import EmbeddedStores
+from streamkit.engines.embedded.table_indexes import EmbeddedTable
 from streamkit.engines.file import manifest, recovery
 from streamkit.engines.file.block import Block
 from streamkit.engines.file.cold import ColdStore
@@ -151,7 +154,7 @@ class View:
         self._files = files
         self._directory = directory
         # Of these a newer manifest drops the first ones: they are in the files of tables and queues then.
-        self._written: list[tuple[int, ItemsWritten]] = []
+        self._written: list[tuple[int, ItemsWritten | IndexFilled]] = []
         self._queued: list[tuple[int, Change]] = []
 
     def apply(self, group: Group) -> None:
@@ -159,11 +162,11 @@ class View:
         # ATOMIC: whoever reads sees a group whole or not at all
         for change in group.changes:
             self.stores.replay(change)
-            if isinstance(change, ItemsWritten):
+            if isinstance(change, ItemsWritten | IndexFilled):
                 self._written.append((group.number, change))
             elif isinstance(change, QUEUE_CHANGES):
                 self._queued.append((group.number, change))
-            elif isinstance(change, TableCreated | TableDeleted):
+            elif isinstance(change, TableCreated | TableUpdated | TableDeleted):
                 self._note_tables()
         self.next_number = group.number + 1
         # end ATOMIC
@@ -237,12 +240,12 @@ class View:
         for table in known.tables:
             followed = self.stores.tables.by_id.get(table.table_id)
             if followed is not None:
-                followed.items.newest = Layer()
-                if table.settled and followed.items.base is None:
-                    followed.items.base = self._base(table.table_id, table.schema)
+                self._follow(followed, 0, settled=table.settled)
+                for held in table.indexes:
+                    self._follow(followed, held.index_id, settled=held.settled)
         for _, written in self._written:
             if written.table_id in self.stores.tables.by_id:
-                self.stores.tables.items_written(written)
+                self.stores.replay(written)
         # end ATOMIC
         old, self.manifest = self.manifest, latest
         self.generation += 1
@@ -259,8 +262,9 @@ class View:
         recovery.load_settled(self._files, self._directory, known, self.stores, self.cold, self._queue_files)
         self._note_tables()
         for table in self.stores.tables.by_id.values():
-            if table.items.base is not None:
-                table.items = Items(self._base(table.description.table_id, table.schema))
+            for items, index_id in _parts(table):
+                if items.base is not None:
+                    items.base = self._base(table, index_id)
         while not self.tail.at_end:
             for group in self.tail.read():
                 self.apply(group)
@@ -268,16 +272,21 @@ class View:
         for queue in self.stores.queues.by_id.values():
             queue.clamp(clock.now_ms())
 
-    def base(self, table: str) -> SettledItems | None:
-        """Where a table's settled items are, if it is there and has some."""
+    def base(self, table: str, index: str | None = None) -> SettledItems | None:
+        """Where a table's settled items are, or the entries of an index, if it is there and has some."""
         table_id = self._table_ids.get(table)
-        base = None if table_id is None else self.stores.tables.by_id[table_id].items.base
+        if table_id is None:
+            return None
+        held = self.stores.tables.by_id[table_id]
+        base = held.items.base
+        if index is not None:
+            base = next((each.items.base for each in held.indexes if each.index.name == index), None)
         return base if isinstance(base, SettledItems) else None
 
     def close(self) -> None:
         """Let go of the files. Reads of records that are under way may go on: see ``cold.close``."""
         for table in self.stores.tables.by_id.values():
-            table.items.close()
+            table.close()
         self.tail.close()
         self.manifest.close(self._files)
 
@@ -287,8 +296,20 @@ class View:
         self._table_ids = {table.schema.name: table_id for table_id, table in tables.items()}
         self.schema_changes += 1
 
-    def _base(self, table_id: int, schema: TableSchema) -> SettledItems:
-        return SettledItems(recovery.table_path(self._directory, table_id), schema)
+    def _follow(self, table: EmbeddedTable, index_id: int, *, settled: bool) -> None:
+        items = self.stores.tables.items_of(table.table_id, index_id)
+        if items is not None:
+            items.newest = Layer()
+            if settled and items.base is None:
+                items.base = self._base(table, index_id)
+
+    def _base(self, table: EmbeddedTable, index_id: int) -> SettledItems:
+        path = recovery.table_path(self._directory, table.table_id, index_id)
+        return SettledItems(path, recovery.file_schema(table, index_id))
+
+
+def _parts(table: EmbeddedTable) -> list[tuple[Items, int]]:
+    return [(table.items, 0), *((index.items, index.index_id) for index in table.indexes)]
 
 
 def latest(files: ReadOnlyFiles, directory: str) -> Latest:

@@ -33,7 +33,9 @@ from streamkit.testing.contract.cancellations import CancellationContract
 from streamkit.testing.contract.contents import contents
 from streamkit.testing.contract.dead_letters import DeadLetterContract
 from streamkit.testing.contract.effects import EffectContract
+from streamkit.testing.contract.feeds import ExpiryContract, FeedContract
 from streamkit.testing.contract.fifo import FifoContract
+from streamkit.testing.contract.indexes import IndexContract
 from streamkit.testing.contract.interleavings import InterleavingContract
 from streamkit.testing.contract.iterators import IteratorContract
 from streamkit.testing.contract.lifetime import LifetimeContract
@@ -53,7 +55,10 @@ __all__ = [
     "DeadLetterContract",
     "EffectContract",
     "EngineContract",
+    "ExpiryContract",
+    "FeedContract",
     "FifoContract",
+    "IndexContract",
     "InterleavingContract",
     "IteratorContract",
     "LifetimeContract",
@@ -86,6 +91,9 @@ class EngineContract(
     TableContract,
     WriteContract,
     QueryContract,
+    IndexContract,
+    FeedContract,
+    ExpiryContract,
     EffectContract,
     CancellationContract,
     LifetimeContract,

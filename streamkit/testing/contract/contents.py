@@ -36,6 +36,12 @@ async def contents(engine: Engine) -> dict[str, Any]:
         },
         "tables": tables,
         "items": {table.schema.name: await _items(engine, table.schema.name) for table in tables},
+        "indexes": {
+            (table.schema.name, index.name): await _items(engine, table.schema.name, index.name)
+            for table in tables
+            for index in table.attributes.indexes
+            if index.name not in table.building
+        },
     }
 
 
@@ -43,11 +49,11 @@ def _message_id(message: Any) -> str:
     return str(message.message_id)
 
 
-async def _items(engine: Engine, table: str) -> list[Item]:
+async def _items(engine: Engine, table: str, index: str | None = None) -> list[Item]:
     items: list[Item] = []
     after: Key | None = None
     while True:
-        page = await engine.tables.scan(table, limit=_PAGE, after=after)
+        page = await engine.tables.scan(table, limit=_PAGE, after=after, index=index)
         items.extend(page.items)
         after = page.last_key
         if after is None:
