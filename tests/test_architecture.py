@@ -27,7 +27,7 @@ PURE = (
     *("queues.message", "queues.attributes", "queues.content", "queues.stored", "queues.order", "queues.groups"),
     *("queues.deduplication", "queues.attempts", "queues.receipt", "queues.visibility"),
     *("queues.backlog", "queues.window", "queues.ages", "queues.deliveries", "queues.looking", "queues.settled"),
-    *("tables.item", "tables.condition", "tables.write", "tables.transaction"),
+    *("tables.item", "tables.condition", "tables.write", "tables.transaction", "tables.number", "tables.path"),
     *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")

@@ -15,7 +15,7 @@ import msgspec
 from streamkit.errors import FunctionError
 from streamkit.streams.record import Record
 from streamkit.tables.item import Key, TableSchema
-from streamkit.tables.write import Check, Delete, Put, Update, Write, updated
+from streamkit.tables.write import Check, Delete, Put, Write, updated
 
 Reason = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
 
@@ -97,31 +97,7 @@ def _merge(schema: TableSchema, first: Write, second: Write) -> Write:
         return Put(updated(schema, dict(first.item), second), table=first.table)
     if isinstance(first, Delete):
         return Put(updated(schema, None, second), table=first.table)
-    return _merge_updates(first, second)
-
-
-def _merge_updates(first: Update, second: Update) -> Update:
-    sets, adds, removed = dict(first.set), dict(first.add), dict.fromkeys(first.remove)
-    for name in second.remove:
-        sets.pop(name, None)
-        adds.pop(name, None)
-        removed[name] = None
-    for name, value in second.set.items():
-        adds.pop(name, None)
-        removed.pop(name, None)
-        sets[name] = value
-    for name, number in second.add.items():
-        if name in sets:
-            found = sets[name]
-            if isinstance(found, bool) or not isinstance(found, (int, float)):
-                raise FunctionError(f"a batch sets {name!r} to {found!r} and then adds to it")
-            sets[name] = found + number
-        elif name in removed:
-            del removed[name]
-            sets[name] = number
-        else:
-            adds[name] = adds.get(name, 0) + number
-    return Update(key=first.key, set=sets, add=adds, remove=tuple(removed), table=first.table)
+    return msgspec.structs.replace(first, then=(*first.then, second))
 
 
 def on_failure_document(

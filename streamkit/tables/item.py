@@ -1,7 +1,7 @@
 """Items and their keys: what a table may hold. Pure.
 
-Follows "Supported data types and naming rules in Amazon DynamoDB" (Developer Guide). Stored as msgpack; what that has no
-type for (``Decimal``, ints of more than 64 bits, sets) in extension types of its own.
+Follows "Supported data types and naming rules in Amazon DynamoDB" (Developer Guide). Stored as msgpack; what that
+has no type for (``Decimal``, ints of more than 64 bits, sets) in extension types of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 
 from streamkit.errors import DecodeError, ValidationError
 from streamkit.tables import number
+from streamkit.tables.size import item_size
 
 Item = dict[str, Any]
 """Attribute names to values: str, int, float, Decimal, bool, None, bytes, lists and dicts of them, and sets of str, of
@@ -90,14 +91,14 @@ class TableSchema(msgspec.Struct, frozen=True):
 
 def _key_value(schema: TableSchema, name: str, attributes: Mapping[str, Any], limit: int) -> KeyValue:
     try:
-        value = number.plain(attributes[name])
+        value = attributes[name]
     except KeyError:
         raise ValidationError(f"table {schema.name!r} needs the key attribute {name!r}: it is missing") from None
     except TypeError:
         raise ValidationError(f"table {schema.name!r} takes items and keys as dicts, not {attributes!r:.80}") from None
     if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
         raise ValidationError(
-            f"key attribute {name!r} of table {schema.name!r} must be str, a whole number or bytes, not {value!r}"
+            f"key attribute {name!r} of table {schema.name!r} must be str, int or bytes, not {value!r}"
         )
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
@@ -133,30 +134,9 @@ def encode_item(item: Mapping[str, Any], limit: int) -> bytes:
     except (TypeError, ValueError, OverflowError) as error:
         raise ValidationError(f"the item cannot be stored: {error}") from None
     # No value counts for more than four times its bytes here.
-    if 4 * len(data) > limit and (size := size_of(item)) > limit:
+    if 4 * len(data) > limit and (size := item_size(item)) > limit:
         raise ValidationError(f"the item has {size:,} bytes and the limit is {limit:,}: store large data elsewhere")
     return data
-
-
-def size_of(item: Mapping[str, Any]) -> int:
-    """Bytes as DynamoDB counts them: names and values ("DynamoDB item sizes and formats", Developer Guide)."""
-    return sum(len(name.encode()) + _size(value) for name, value in item.items())
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value.encode())
-    if isinstance(value, bytes):
-        return len(value)
-    if value is None or isinstance(value, bool):
-        return 1
-    if number.is_number(value):
-        return number.size(value)
-    if isinstance(value, (set, frozenset)):
-        return sum(map(_size, value))
-    if isinstance(value, dict):
-        return 3 + sum(1 + len(name.encode()) + _size(member) for name, member in value.items())
-    return 3 + sum(1 + _size(member) for member in value)
 
 
 def decode_item(data: bytes) -> Item:
@@ -201,7 +181,8 @@ def _check_set(path: str, value: set[Any] | frozenset[Any]) -> None:
         raise ValidationError(f"attribute {path!r} is an empty set: leave the attribute out")
     kinds = {"number" if number.is_number(member) else type(member).__name__ for member in value}
     if len(kinds) != 1 or not kinds <= {"number", "str", "bytes"}:
-        raise ValidationError(f"attribute {path!r} is a set of {', '.join(sorted(kinds))}: use str, numbers or bytes alone")
+        found = ", ".join(sorted(kinds))
+        raise ValidationError(f"attribute {path!r} is a set of {found}: use str, numbers or bytes alone")
     for member in value:
         if number.is_number(member):
             number.check(path, member)

@@ -27,9 +27,7 @@ class KeyCondition(msgspec.Struct, frozen=True):
     """Not this sort key, which is an end of the range (``<`` and ``>``)."""
 
 
-def as_key_condition(
-    given: Expression | str, partition_key: str, sort_key: str | None
-) -> KeyCondition:
+def as_key_condition(given: Expression | str, partition_key: str, sort_key: str | None) -> KeyCondition:
     """A key condition: the partition key ``=`` a value, and at most one condition on the sort key.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from streamkit.errors import ValidationError
 
@@ -72,24 +72,6 @@ def negative(value: Number) -> Number:
     return value.copy_negate() if isinstance(value, Decimal) else -value
 
 
-def size(value: Number) -> int:
-    """Bytes as DynamoDB counts them: about half the digits, and one."""
-    decimal = _decimal(value)
-    if not decimal:
-        return 2
-    digits = "".join(map(str, decimal.as_tuple().digits)).strip("0")
-    return min(21, 1 + (len(digits) + 1) // 2 + (1 if decimal < 0 else 0))
-
-
 def _decimal(value: Number) -> Decimal:
     # A float means the number that it is written as: 0.1, and not the 55 digits of what it is.
     return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-
-
-def plain(value: Any) -> Any:
-    """A whole ``Decimal`` or ``float`` as the int it equals, for keys; anything else as it is."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
-        return int(value)
-    return value

@@ -136,7 +136,7 @@ class Words:
             raise ExpressionError(
                 self.text,
                 token.at,
-                f"{token.text!r} is a reserved word: write #{token.text}, and names={{'#{token.text}': '{token.text}'}}",
+                f"{token.text!r} is a reserved word: write #{token.text} and say what it stands for in names=",
             )
         return token.text
 

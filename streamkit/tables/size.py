@@ -5,13 +5,12 @@ Follows "DynamoDB item sizes and formats" (Amazon DynamoDB Developer Guide).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from streamkit.tables.item import Item
 
-
-def item_size(item: Item) -> int:
+def item_size(item: Mapping[str, Any]) -> int:
     """Bytes: attribute names as UTF-8, and values by their types."""
     return sum(len(name.encode()) + value_size(value) for name, value in item.items())
 

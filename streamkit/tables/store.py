@@ -113,8 +113,10 @@ class TableStore(Protocol):
         """These tables in this order, or all, sorted by name."""
         ...
 
-    async def write(self, writes: Sequence[Write]) -> None:
+    async def write(self, writes: Sequence[Write]) -> list[Item | None]:
         """Do all the writes, to any tables, or none of them. At most one write per item.
+
+        Answers with what each write's ``returns`` asks for, in order; None where that is nothing.
 
         Raises:
             ConditionFailedError: the condition of the only write is false.

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from streamkit.clock import Clock
-from streamkit.errors import ConditionFailedError, ValidationError
+from streamkit.errors import ConditionFailedError, NotFoundError, StreamKitError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.tables.condition import Condition
+from streamkit.tables.expression import Expression, as_condition, as_projection
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
-from streamkit.tables.store import SortKeyRange, TableDescription, TableStore
-from streamkit.tables.write import Delete, Put, Update, Write
+from streamkit.tables.key_condition import KeyCondition, as_key_condition
+from streamkit.tables.reading import Page, Pages, Reading, check_filter, check_range, without
+from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription, TableStore
+from streamkit.tables.write import AnyCondition, Delete, Put, Returns, Update, Write
 
-_PAGE = 1000
+Wanted = Expression | str | None
+"""A projection: the paths that are wanted of each item; None: all of it."""
+
+_FIRST = Reading()
 
 
 class Table:
@@ -45,14 +52,20 @@ class Table:
         (description,) = await self._store.describe_tables([self.name])
         return description
 
-    async def put(self, item: Mapping[str, Any], *, condition: Condition | None = None) -> None:
+    # ---- writing
+
+    async def put(
+        self, item: Mapping[str, Any], *, condition: AnyCondition | None = None, returns: Returns = "NONE"
+    ) -> Item | None:
         """Store an item, replacing the one with its key; durable when it returns.
+
+        Answers with the item that was there for ``returns="ALL_OLD"``.
 
         Raises:
             ValidationError: the item cannot be stored.
             ConditionFailedError: the condition is false of the item that is there (or of none); nothing was written.
         """
-        await self._write([Put(item, table=self.name, condition=condition)])
+        return await self._write(Put(item, table=self.name, condition=condition, returns=returns))
 
     async def put_batch(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Store several items in one atomic write.
@@ -60,29 +73,58 @@ class Table:
         Raises:
             ValidationError: an item cannot be stored, or two have one key; nothing was written.
         """
-        await self._write([Put(item, table=self.name) for item in items])
+        writes = [Put(item, table=self.name) for item in items]
+        await self._store.write(writes)
+        self._metrics.put(self._written, len(writes), self._clock.now_ms())
 
-    async def get(self, *key: Any) -> Item | None:
-        """The item of a key; None if there is none. Strongly consistent.
+    async def write_batch(
+        self, *, put: Iterable[Mapping[str, Any]] = (), delete: Iterable[Any] = ()
+    ) -> list[StreamKitError | None]:
+        """Store and delete items, each on its own; an error or None for each, puts first. Mirrors BatchWriteItem.
 
         Raises:
-            ValidationError: the key has another shape, or a value that cannot be a key.
+            ValidationError: two are of one item; nothing was written.
         """
-        (item,) = await self._store.get(self.name, [self._key(key)])
-        return item
+        writes: list[Write] = [Put(item, table=self.name) for item in put]
+        writes += [Delete(self._key(_values(key)), table=self.name) for key in delete]
+        errors: list[StreamKitError | None] = [None] * len(writes)
+        good: dict[Key, int] = {}
+        for at, write in enumerate(writes):
+            try:
+                key = self.schema.key_of(write.item if isinstance(write, Put) else write.key)
+            except ValidationError as error:
+                errors[at] = error
+                continue
+            if good.setdefault(key, at) != at:
+                raise ValidationError(f"two writes of the batch are of item {key!r} of table {self.name!r}: merge them")
+        # What is written in one turn of the event loop shares a sync.
+        done = await asyncio.gather(*(self._write(writes[at]) for at in good.values()), return_exceptions=True)
+        for at, answer in zip(good.values(), done, strict=True):
+            if isinstance(answer, StreamKitError):
+                errors[at] = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+        return errors
 
     async def update(
         self,
         *key: Any,
+        expression: Expression | str | None = None,
         set: Mapping[str, Any] | None = None,
-        add: Mapping[str, int | float] | None = None,
+        add: Mapping[str, Any] | None = None,
         remove: Iterable[str] = (),
-        condition: Condition | None = None,
-    ) -> None:
+        delete: Mapping[str, Any] | None = None,
+        condition: AnyCondition | None = None,
+        returns: Returns = "NONE",
+    ) -> Item | None:
         """Change some attributes of an item, creating it if there is none; see ``Update``.
 
+        Answers as ``returns`` asks: the item as it was (ALL_OLD) or is (ALL_NEW), or of either what was touched
+        (UPDATED_OLD, UPDATED_NEW).
+
         Raises:
-            ValidationError: the update is malformed.
+            ExpressionError: the expression is not valid; with the position.
+            ValidationError: the update is malformed, or a path or a value of the item does not fit it.
             ConditionFailedError: the condition is false; nothing was written.
         """
         if isinstance(remove, str):
@@ -92,68 +134,180 @@ class Table:
             set=set or {},
             add=add or {},
             remove=tuple(remove),
+            delete=delete or {},
+            expression=expression,
             table=self.name,
             condition=condition,
+            returns=returns,
         )
-        await self._write([update])
+        return await self._write(update)
 
-    async def delete(self, *key: Any, condition: Condition | None = None) -> None:
-        """Remove an item; fine if there is none.
+    async def delete(self, *key: Any, condition: AnyCondition | None = None, returns: Returns = "NONE") -> Item | None:
+        """Remove an item; fine if there is none. Answers with the one that was there for ``returns="ALL_OLD"``.
 
         Raises:
             ValidationError: the key has another shape, or a value that cannot be a key.
             ConditionFailedError: the condition is false; nothing was removed.
         """
-        await self._write([Delete(self._key(key), table=self.name, condition=condition)])
+        return await self._write(Delete(self._key(key), table=self.name, condition=condition, returns=returns))
+
+    # ---- reading
+
+    async def get(self, *key: Any, projection: Wanted = None) -> Item | None:
+        """The item of a key; None if there is none. Strongly consistent.
+
+        Raises:
+            ExpressionError: the projection is not valid; with the position.
+            ValidationError: the key has another shape, or a value that cannot be a key.
+        """
+        (item,) = await self.get_batch([self._key(key)], projection=projection)
+        return item
+
+    async def get_batch(self, keys: Iterable[Any], *, projection: Wanted = None) -> list[Item | None]:
+        """The items of several keys, in their order; None where there is none. Mirrors BatchGetItem, but for the order.
+
+        Raises:
+            ValidationError: a key is there twice, has another shape, or a value that cannot be a key.
+        """
+        wanted = as_projection(projection)
+        mappings = [self._key(_values(key)) for key in keys]
+        if len(mappings) > 1 and len({self.schema.key_of(key) for key in mappings}) < len(mappings):
+            raise ValidationError(f"a key of table {self.name!r} is asked for twice in a call: ask once")
+        items = await self._store.get(self.name, mappings)
+        return items if wanted is None else [None if item is None else wanted.of(item) for item in items]
 
     async def query(
         self,
-        partition_key: KeyValue,
+        partition_key: KeyValue | Expression,
         sort_keys: SortKeyRange | None = None,
         *,
         forward: bool = True,
         index: str | None = None,
+        where: Condition | Expression | str | None = None,
+        projection: Wanted = None,
     ) -> AsyncIterator[Item]:
         """Items of one partition in the order of their sort keys, page after page; ``async for`` over it.
 
         With ``index`` the keys are those of that index, and an item has what the index projects.
 
-        Raises:
-            ValidationError: the partition key cannot be one; or ``sort_keys`` has a prefix and a bound, or is given
-                although the table has no sort key.
-        """
-        if sort_keys is not None:
-            self._check_range(sort_keys, index)
-        after: Key | None = None
-        while True:
-            page = await self._store.query(
-                self.name, partition_key, sort_keys, forward=forward, limit=_PAGE, after=after, index=index
-            )
-            for item in page.items:
-                yield item
-            if page.last_key is None:
-                return
-            after = page.last_key
+        Args:
+            partition_key: whose items; or a whole key condition, ``Expression("pk = :p AND sk > :s", {...})``.
+            sort_keys: which of them; None: all.
+            forward: False: from the last to the first.
+            index: the name of an index.
+            where: which of the items, by other attributes (FilterExpression).
+            projection: the paths that are wanted of each item.
 
-    async def scan(self, *, index: str | None = None) -> AsyncIterator[Item]:
+        Raises:
+            ExpressionError: an expression is not valid; with the position.
+            ValidationError: the partition key cannot be one; or ``sort_keys`` has a prefix and a bound, or is given
+                although the table has no sort key; or the filter is about a key.
+        """
+        wanted = await self._wanted(partition_key, sort_keys, index)
+        pages = await self._pages(where, projection, of_query=True, index=index)
+        first = Reading(forward=forward, index=index)
+        async for item in pages.items_of(lambda reading: self._query(wanted, reading), first):
+            yield item
+
+    async def query_page(
+        self,
+        partition_key: KeyValue | Expression,
+        sort_keys: SortKeyRange | None = None,
+        *,
+        reading: Reading = _FIRST,
+        where: Condition | Expression | str | None = None,
+        projection: Wanted = None,
+    ) -> Page:
+        """One page of a query: up to ``reading.limit`` items are looked at, from after ``reading.after`` on.
+
+        Mirrors Query (Amazon DynamoDB API Reference): the limit, and 1 MiB, count before the filter.
+
+        Raises:
+            ValidationError: see ``query``.
+        """
+        wanted = await self._wanted(partition_key, sort_keys, reading.index)
+        pages = await self._pages(where, projection, of_query=True, index=reading.index)
+        return pages.one(await self._query(wanted, reading))
+
+    async def scan(
+        self,
+        *,
+        index: str | None = None,
+        where: Condition | Expression | str | None = None,
+        projection: Wanted = None,
+    ) -> AsyncIterator[Item]:
         """Every item, in the order of the keys, page after page; items written meanwhile may or may not be seen.
 
         With ``index`` every item that is in it, in the order of its keys.
-        """
-        after: Key | None = None
-        while True:
-            page = await self._store.scan(self.name, limit=_PAGE, after=after, index=index)
-            for item in page.items:
-                yield item
-            if page.last_key is None:
-                return
-            after = page.last_key
 
-    def _check_range(self, wanted: SortKeyRange, index: str | None) -> None:
-        if index is None and self.schema.sort_key is None:
-            raise ValidationError(f"table {self.name!r} has no sort key: query it by the partition key alone")
-        if wanted.prefix is not None and (wanted.at_least is not None or wanted.at_most is not None):
-            raise ValidationError(f"a range of sort keys has a prefix or bounds, not both: {wanted!r:.200}")
+        Raises:
+            ExpressionError: an expression is not valid; with the position.
+        """
+        pages = await self._pages(where, projection)
+        async for item in pages.items_of(self._scan, Reading(index=index)):
+            yield item
+
+    async def scan_page(
+        self,
+        *,
+        reading: Reading = _FIRST,
+        where: Condition | Expression | str | None = None,
+        projection: Wanted = None,
+    ) -> Page:
+        """One page of a scan. Mirrors Scan (Amazon DynamoDB API Reference).
+
+        Raises:
+            ExpressionError: an expression is not valid; with the position.
+        """
+        return (await self._pages(where, projection)).one(await self._scan(reading))
+
+    async def _query(self, wanted: KeyCondition, reading: Reading) -> ItemPage:
+        page = await self._store.query(
+            self.name,
+            wanted.partition_key,
+            wanted.sort_keys,
+            forward=reading.forward,
+            limit=reading.limit,
+            after=reading.after,
+            index=reading.index,
+        )
+        return page if wanted.but is None else without(page, (await self._key_names(reading.index))[1], wanted.but)
+
+    async def _scan(self, reading: Reading) -> ItemPage:
+        return await self._store.scan(self.name, limit=reading.limit, after=reading.after, index=reading.index)
+
+    async def _wanted(
+        self, partition_key: KeyValue | Expression, sort_keys: SortKeyRange | None, index: str | None
+    ) -> KeyCondition:
+        if isinstance(partition_key, Expression):
+            if sort_keys is not None:
+                raise ValidationError("a query has a key condition or a range of sort keys, not both")
+            return as_key_condition(partition_key, *await self._key_names(index))
+        if sort_keys is not None:
+            has_sort_key = index is not None or self.schema.sort_key is not None
+            check_range(sort_keys, has_sort_key=has_sort_key, table=self.name)
+        return KeyCondition(partition_key, sort_keys)
+
+    async def _pages(
+        self,
+        where: Condition | Expression | str | None,
+        projection: Wanted,
+        *,
+        of_query: bool = False,
+        index: str | None = None,
+    ) -> Pages:
+        condition = as_condition(where)
+        if of_query and condition is not None:
+            check_filter(condition, [name for name in await self._key_names(index) if name is not None])
+        return Pages(condition, as_projection(projection))
+
+    async def _key_names(self, index: str | None) -> tuple[str, str | None]:
+        if index is None:
+            return self.schema.partition_key, self.schema.sort_key
+        for one in (await self.describe()).attributes.indexes:
+            if one.name == index:
+                return one.partition_key, one.sort_key
+        raise NotFoundError("index", index, f"table {self.name!r} has none of that name")
 
     def _key(self, key: tuple[Any, ...]) -> Mapping[str, Any]:
         if len(key) == 1 and isinstance(key[0], Mapping):
@@ -163,10 +317,16 @@ class Table:
             raise ValidationError(f"table {self.name!r} has the key {', '.join(names)}: pass {len(names)} value(s)")
         return dict(zip(names, key, strict=True))
 
-    async def _write(self, writes: list[Write]) -> None:
+    async def _write(self, write: Write) -> Item | None:
         try:
-            await self._store.write(writes)
+            (answer,) = await self._store.write([write])
         except ConditionFailedError:
             self._metrics.put(self._refused, 1, self._clock.now_ms())
             raise
-        self._metrics.put(self._written, len(writes), self._clock.now_ms())
+        self._metrics.put(self._written, 1, self._clock.now_ms())
+        return answer
+
+
+def _values(key: Any) -> tuple[Any, ...]:
+    """A key of a batch: a mapping, a bare value, or several in a tuple."""
+    return key if isinstance(key, tuple) else (key,)

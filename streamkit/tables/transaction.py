@@ -95,7 +95,9 @@ def _answer(write: Put | Update | Delete, returns: str, before: Item | None, aft
     if returns == "ALL_OLD":
         return before
     if returns not in ("ALL_NEW", "UPDATED_OLD", "UPDATED_NEW") or not isinstance(write, Update):
-        allowed = "NONE, ALL_OLD, ALL_NEW, UPDATED_OLD or UPDATED_NEW" if isinstance(write, Update) else "NONE or ALL_OLD"
+        allowed = "NONE or ALL_OLD"
+        if isinstance(write, Update):
+            allowed = "NONE, ALL_OLD, ALL_NEW, UPDATED_OLD or UPDATED_NEW"
         raise ValidationError(f"a {type(write).__name__} returns {allowed}, not {returns!r:.80}")
     if returns == "ALL_NEW":
         return deepcopy(after)

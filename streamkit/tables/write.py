@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -13,11 +12,15 @@ from streamkit.tables import number
 from streamkit.tables.condition import Condition, Value, kind_of
 from streamkit.tables.expression import Expression, as_actions
 from streamkit.tables.item import Item, TableSchema
+from streamkit.tables.number import Number
 from streamkit.tables.path import Path
 from streamkit.tables.update import Action, Add, Remove, SetTo, Take, apply
 
 Returns = Literal["NONE", "ALL_OLD", "ALL_NEW", "UPDATED_OLD", "UPDATED_NEW"]
 """Which item a write answers with (ReturnValues): none, as it was, as it is, or what an update touched of either."""
+
+Members = set[Any] | frozenset[Any]
+"""Of a set: str, numbers or bytes."""
 
 AnyCondition = Condition | Expression | str
 """A condition, or an expression that is one."""
@@ -37,16 +40,18 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     """Change some attributes of an item; create it when it is not there (UpdateItem).
 
     All of it reads the item as it was before. Either by attribute names: ``set`` gives values, ``add`` adds to numbers
-    (a missing one counts as 0) and joins sets, ``remove`` takes attributes out, ``delete`` members out of sets; or as an
-    ``expression``, ``"SET a.b[2] = :v ADD hits :one"``, which reaches into documents.
+    (a missing one counts as 0) and joins sets, ``remove`` takes attributes out, ``delete`` members out of sets; or as
+    an ``expression``, ``"SET a.b[2] = :v ADD hits :one"``, which reaches into documents.
     """
 
     key: Mapping[str, Any]
     set: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    add: Mapping[str, int | float | Decimal | set[Any]] = msgspec.field(default_factory=dict)
+    add: Mapping[str, Number | Members] = msgspec.field(default_factory=dict)
     remove: tuple[str, ...] = ()
-    delete: Mapping[str, set[Any]] = msgspec.field(default_factory=dict)
+    delete: Mapping[str, Members] = msgspec.field(default_factory=dict)
     expression: Expression | str | None = None
+    then: tuple[Update, ...] = ()
+    """Further updates of the same item, each of what the one before it left; a mapping joins those of a batch so."""
     table: str = ""
     condition: AnyCondition | None = None
     returns: Returns = "NONE"
@@ -85,9 +90,12 @@ def updated(schema: TableSchema, item: Item | None, update: Update) -> Item:
             raise ValidationError(
                 f"{action.path.parts[0]!r} is a key attribute of table {schema.name!r} and cannot be updated"
             )
-    # Items are dicts of whatever attributes, but a new one has those of its key.
+    # A new item has the attributes of its key.
     base = item or {name: update.key[name] for name in schema.key_names}
-    return apply(item or {}, base, actions)
+    after = apply(item or {}, base, actions)
+    for following in update.then:
+        after = updated(schema, after, following)
+    return after
 
 
 def actions_of(update: Update) -> tuple[Action, ...]:

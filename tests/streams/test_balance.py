@@ -23,6 +23,7 @@ from streamkit.streams.balance import (
 from streamkit.streams.keyspace import HashKeyRange, shard_id_of
 from streamkit.streams.lease import LEASES, Lease
 from streamkit.streams.store import ShardDescription, StreamDescription
+from streamkit.tables.condition import Condition
 from streamkit.tables.item import Item
 from streamkit.tables.write import Update, updated
 
@@ -291,7 +292,7 @@ def write(items: dict[str, Item], update: Update) -> bool:
     """Apply it if its condition holds; whether the owner changed."""
     shard_id = update.key["shard"]
     before = items[shard_id]
-    assert update.condition is not None
+    assert isinstance(update.condition, Condition)
     if not update.condition.holds(before):
         return False
     after = items[shard_id] = updated(LEASES, before, update)

@@ -10,6 +10,7 @@ from streamkit.streams.keyspace import HashKeyRange
 from streamkit.streams.lease import LEASES, WHOLE, Lease, Start, fresh_leases, position_of, records_behind
 from streamkit.streams.record import Batch, Record, StoredRecord
 from streamkit.streams.store import ShardDescription, StreamDescription
+from streamkit.tables.condition import Condition
 from streamkit.tables.item import Item
 from streamkit.tables.write import Put, Update, updated
 
@@ -38,7 +39,7 @@ def stored(lease: Lease) -> Item:
 
 def applied(lease: Lease, update: Update) -> Lease | None:
     """The lease after the write; None: its condition is false."""
-    assert update.condition is not None
+    assert isinstance(update.condition, Condition)
     if not update.condition.holds(stored(lease)):
         return None
     return Lease.of_item("billing", STREAM, updated(LEASES, stored(lease), update))
@@ -53,7 +54,7 @@ def test_a_lease_is_read_as_it_was_stored() -> None:
         assert Lease.of_item("billing", STREAM, stored(lease)) == lease
     creation = LEASE.creation()
     assert isinstance(creation, Put)
-    assert creation.condition is not None
+    assert isinstance(creation.condition, Condition)
     assert creation.condition.holds(None)
     assert not creation.condition.holds(stored(LEASE))
 

@@ -12,6 +12,7 @@ from streamkit.errors import LeaseLostError, NotFoundError
 from streamkit.streams.lease import LEASES, Lease, Start
 from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.store import PutEntry, StreamDescription
+from streamkit.tables.item import Item
 from streamkit.tables.write import Write
 from streamkit.testing.cancellation import cancel_at_every_step
 
@@ -30,10 +31,11 @@ class RacingTables:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tables, name)
 
-    async def write(self, writes: Sequence[Write]) -> None:
+    async def write(self, writes: Sequence[Write]) -> list[Item | None]:
         while self.between:
             await self.between.pop()()
-        await self._tables.write(writes)
+        answers: list[Item | None] = await self._tables.write(writes)
+        return answers
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from operator import eq, ge, gt, le, lt, ne
 import pytest
 
 from streamkit.errors import ValidationError
-from streamkit.tables.condition import Condition, attribute
+from streamkit.tables.condition import Attribute, Condition, attribute
 from streamkit.tables.item import Item
+from streamkit.tables.path import Path
 
 ITEM: Item = {
     "s": "paid",
@@ -49,7 +50,7 @@ ITEM: Item = {
         (attribute("gone").absent(), True),
         (attribute("m.deep") == 1, True),
         (attribute("m.gone").absent(), True),
-        (attribute("x.y") == 3, True),
+        (Attribute(Path(("x.y",))) == 3, True),
         (attribute("l") == [1], True),
         (attribute("l") == [1.0], True),
         (attribute("l") == [True], False),  # A bool is no number, at any depth.
@@ -90,7 +91,7 @@ def test_and_or_not_say_what_to_use_instead() -> None:
             attribute(path)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [{1}, (1,), 1j, attribute("other"), attribute("other").exists], ids=repr)
+@pytest.mark.parametrize("value", [{1, "a"}, set(), (1,), 1j, attribute("other").exists], ids=repr)
 @pytest.mark.parametrize("operator", [eq, ne, lt, le, gt, ge])
 def test_an_attribute_is_compared_with_what_an_item_can_hold(
     operator: Callable[[object, object], object], value: object
@@ -108,3 +109,9 @@ def test_what_is_no_condition_cannot_be_combined() -> None:
             _ = condition | wrong  # type: ignore[operator]
     with pytest.raises(ValidationError, match="begins_with takes str or bytes, not 5"):
         attribute("a").begins_with(5)  # type: ignore[arg-type]
+
+
+def test_an_attribute_is_compared_with_another() -> None:
+    assert (attribute("n") == attribute("f")).holds(ITEM)
+    assert not (attribute("n") < attribute("m.deep")).holds(ITEM)
+    assert not (attribute("n") == attribute("gone")).holds(ITEM)

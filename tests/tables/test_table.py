@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from unittest.mock import ANY
 
 import pytest
 
@@ -10,7 +11,9 @@ from streamkit.limits import Limits
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.tables.condition import attribute
+from streamkit.tables.expression import Expression
 from streamkit.tables.item import Item, TableSchema
+from streamkit.tables.reading import Reading
 from streamkit.tables.store import SortKeyRange
 from streamkit.tables.table import Table
 from streamkit.testing.clock import ManualClock
@@ -161,3 +164,84 @@ async def test_a_key_of_the_wrong_shape_says_what_is_needed(make_table: MakeTabl
     with pytest.raises(ValidationError, match=r"has the key carrier, line: pass 2 value\(s\)"):
         await table.get("UA")
     assert repr(table) == "Table('items', key=carrier/line)"
+
+
+async def test_what_a_write_answers_with(make_table: MakeTable) -> None:
+    table = await make_table()
+    assert await table.put({"id": 1, "n": 1}, returns="ALL_OLD") is None
+    assert await table.put({"id": 1, "n": 2, "m": {"k": 1}}, returns="ALL_OLD") == {"id": 1, "n": 1}
+    assert await table.update(1, add={"n": 1}) is None
+    assert await table.update(1, add={"n": 1}, returns="ALL_OLD") == {"id": 1, "n": 3, "m": {"k": 1}}
+    assert await table.update(1, add={"n": 1}, returns="ALL_NEW") == {"id": 1, "n": 5, "m": {"k": 1}}
+    update = Expression("SET m.k = m.k + :one, fresh = :one", {":one": 1})
+    assert await table.update(1, expression=update, returns="UPDATED_OLD") == {"m": {"k": 1}}
+    assert await table.update(1, expression=update, returns="UPDATED_NEW") == {"m": {"k": 3}, "fresh": 1}
+    with pytest.raises(ValidationError, match="a Put returns NONE or ALL_OLD, not 'ALL_NEW'"):
+        await table.put({"id": 1}, returns="ALL_NEW")
+    assert await table.delete(1, returns="ALL_OLD") == {"id": 1, "n": 5, "m": {"k": 3}, "fresh": 1}
+    assert await table.delete(1, returns="ALL_OLD") is None
+
+
+async def test_a_false_condition_tells_what_was_there(make_table: MakeTable) -> None:
+    table = await make_table()
+    await table.put({"id": 1, "n": 1})
+    with pytest.raises(ConditionFailedError) as failed:
+        await table.put({"id": 1, "n": 2}, condition="attribute_not_exists(id)")
+    assert failed.value.item == {"id": 1, "n": 1}
+    with pytest.raises(ConditionFailedError) as failed:
+        await table.update(2, add={"n": 1}, condition=Expression("n = :one", {":one": 1}))
+    assert failed.value.item is None
+
+
+async def test_batches_of_keys_and_of_writes(make_table: MakeTable) -> None:
+    table = await make_table("carrier", "line")
+    items = [{"carrier": "UA", "line": line} for line in range(3)]
+    assert await table.write_batch(put=[*items, {"carrier": "", "line": 1}]) == [None, None, None, ANY]
+    assert await table.get_batch([("UA", 2), ("UA", 9), {"carrier": "UA", "line": 0}]) == [items[2], None, items[0]]
+    assert await table.write_batch(delete=[("UA", 0), ("UA", 9)]) == [None, None]
+    assert [item async for item in table.scan()] == items[1:]
+    with pytest.raises(ValidationError, match="asked for twice"):
+        await table.get_batch([("UA", 1), ("UA", 1)])
+    with pytest.raises(ValidationError, match="are of item"):
+        await table.write_batch(put=items[:1], delete=[("UA", 0)])
+
+
+async def test_pages_count_what_is_looked_at(make_table: MakeTable) -> None:
+    table = await make_table("carrier", "line")
+    await table.put_batch(
+        [{"carrier": "UA", "line": line, "late": line % 3 == 0, "m": {"k": line}} for line in range(10)]
+    )
+    late = Expression("late = :true", {":true": True})
+    page = await table.query_page("UA", reading=Reading(limit=4), where=late, projection="m.k")
+    assert (page.items, page.count, page.scanned) == ([{"m": {"k": 0}}, {"m": {"k": 3}}], 2, 4)
+    lines = []
+    reading = Reading(limit=4)
+    while True:
+        page = await table.query_page("UA", reading=reading, where=late)
+        lines += [item["line"] for item in page.items]
+        if page.last_key is None:
+            break
+        reading = Reading(limit=4, after=page.last_key)
+    assert lines == [0, 3, 6, 9]
+    assert [item["line"] async for item in table.query("UA", forward=False, where=late)] == [9, 6, 3, 0]
+    assert [item["line"] async for item in table.scan(where=late, projection="line")] == [0, 3, 6, 9]
+    page = await table.scan_page(reading=Reading(limit=7), where=attribute("late") == True)  # noqa: E712
+    assert (page.count, page.scanned) == (3, 7)
+
+
+async def test_a_key_condition_as_text(make_table: MakeTable) -> None:
+    table = await make_table("carrier", "line")
+    await table.put_batch([{"carrier": "UA", "line": line} for line in range(6)])
+
+    async def lines(text: str, **values: object) -> list[int]:
+        condition = Expression(text, {f":{name}": value for name, value in values.items()})
+        return [item["line"] async for item in table.query(condition)]
+
+    assert await lines("carrier = :c", c="UA") == list(range(6))
+    assert await lines("carrier = :c AND line > :l", c="UA", l=3) == [4, 5]
+    assert await lines("carrier = :c AND line < :l", c="UA", l=2) == [0, 1]
+    assert await lines("carrier = :c AND line BETWEEN :l AND :h", c="UA", l=2, h=3) == [2, 3]
+    with pytest.raises(ValidationError, match="the filter is about the key attribute 'line'"):
+        _ = [item async for item in table.query("UA", where="attribute_exists(line)")]
+    with pytest.raises(ValidationError, match="not both"):
+        _ = [item async for item in table.query(Expression("carrier = :c", {":c": 1}), SortKeyRange(at_least=1))]

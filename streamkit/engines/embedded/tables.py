@@ -131,12 +131,18 @@ class EmbeddedTables:
 
     # ---- writing
 
-    async def write(self, writes: Sequence[Write]) -> None:
+    async def write(self, writes: Sequence[Write]) -> list[Item | None]:
         """See TableStore."""
         # ATOMIC: conditions are true of what is written, because nothing happens between
-        group = self.stage(self._writes.decide(writes, refusing=True))
+        decided = self._writes.decide(writes, refusing=True)
+        group = self.stage(decided)
         # end ATOMIC
         await self._log.durable(group)
+        answers: list[Item | None] = [None] * len(writes)
+        for outcome in decided.outcomes:
+            if outcome.answer is not None:
+                answers[outcome.at] = outcome.answer
+        return answers
 
     def decide(self, writes: Sequence[Write]) -> Decided:
         """What the items become; stage it before anything else happens. No table is too busy for it."""

@@ -362,7 +362,7 @@ class ReadOnlyTables:
         """Refused."""
         raise ReadOnlyError(self._url, f"delete table {name!r}")
 
-    async def write(self, writes: Sequence[Write]) -> None:
+    async def write(self, writes: Sequence[Write]) -> list[Item | None]:
         """Refused."""
         names = ", ".join(sorted({repr(write.table) for write in writes}))
         raise ReadOnlyError(self._url, f"write to table {names}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from streamkit.engines.base import Engine
@@ -67,10 +68,16 @@ UNSTORABLE: dict[str, Any] = {
     "NaN": math.nan,
     "an infinity": math.inf,
     "a nested infinity": [{"deep": -math.inf}],
-    "an int of more than 64 bits": 2**64,
-    "a negative int of more than 64 bits": -(2**63) - 1,
-    "a nested int of more than 64 bits": {"deep": [2**100]},
-    "a set": {1},
+    "an int of more than 38 digits": 10**38 + 1,
+    "a Decimal of more than 38 digits": Decimal("0." + "1" * 39),
+    "a nested int of more than 38 digits": {"deep": [-(10**40) - 1]},
+    "a number that is too large": Decimal("1E+126"),
+    "a number that is too small": Decimal("1E-131"),
+    "no number": Decimal("NaN"),
+    "an empty set": set(),
+    "a set of several kinds": {1, "a"},
+    "a set of sets": {frozenset({1})},
+    "a set with an infinity": {math.inf},
     "a tuple": (1, 2),
     "an object": object(),
     "a datetime": datetime(2024, 1, 1, tzinfo=UTC),
@@ -240,7 +247,7 @@ class TableContract(Contract):
             {"add": {"none": 1}},
             {"add": {"new": "1"}},
             {"add": {"new": True}},
-            {"add": {"n": 2**63 + 1}},
+            {"add": {"n": 10**39 + 1}},
             {"add": {"new": math.inf}},
             {"set": {"new": math.nan}},
             {"set": {"new": "x" * (self.limits.item_bytes + 1)}},
