@@ -32,6 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _DECIMAL, _INT, _SET = 1, 2, 3
 """Codes of the extension types; part of the format on disk."""
 _FITS = 2**63
+_SMALL = 10**18
 
 
 def _of_extension(code: int, data: memoryview) -> Any:
@@ -149,7 +150,10 @@ def decode_item(data: bytes) -> Item:
 
 def _check(path: str, value: Any, depth: int) -> bool:
     """Refuse what cannot be stored; whether msgpack has a type for it."""
-    if value is None or isinstance(value, (str, bytes, bool)):
+    kind = value.__class__
+    if kind is str or (kind is int and -_SMALL < value < _SMALL) or value is None:
+        return True
+    if isinstance(value, (str, bytes, bool)):
         return True
     if isinstance(value, (int, float, Decimal)):
         number.check(path, value)

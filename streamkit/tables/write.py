@@ -84,18 +84,55 @@ def updated(schema: TableSchema, item: Item | None, update: Update) -> Item:
         ValidationError: it touches a key attribute, names one twice, or adds to something that is not a number; or it
             is not made of dicts and names.
     """
-    actions = actions_of(update)
-    for action in actions:
-        if action.path.parts[0] in schema.key_names:
-            raise ValidationError(
-                f"{action.path.parts[0]!r} is a key attribute of table {schema.name!r} and cannot be updated"
-            )
     # A new item has the attributes of its key.
     base = item or {name: update.key[name] for name in schema.key_names}
-    after = apply(item or {}, base, actions)
+    if update.expression is None and not update.delete and _is_plain(update):
+        after = _plainly(schema, item or {}, dict(base), update)
+    else:
+        actions = actions_of(update)
+        for action in actions:
+            _check_no_key(schema, action.path.parts[0])
+        after = apply(item or {}, base, actions)
     for following in update.then:
         after = updated(schema, after, following)
     return after
+
+
+def _is_plain(update: Update) -> bool:
+    """Whether it sets, adds numbers and removes, by names: most updates, and those of leases and counters."""
+    return (
+        update.set.__class__ is dict
+        and update.add.__class__ is dict
+        and update.remove.__class__ is tuple
+        and all(number.is_number(value) for value in update.add.values())
+    )
+
+
+def _plainly(schema: TableSchema, before: Item, after: Item, update: Update) -> Item:
+    """What ``apply`` makes of such an update, in half the time. HOT: `python -m benchmarks --only end_to_end`.
+
+    # INVARIANT: test_an_update_by_names_is_the_same_as_an_expression
+    """
+    touched = (*update.set, *update.add, *update.remove)
+    if len(touched) != len(set(touched)) or not all(name.__class__ is str for name in touched):
+        actions_of(update)  # Says what is wrong.
+    for name in schema.key_names:
+        if name in touched:
+            _check_no_key(schema, name)
+    after.update(update.set)
+    for name, value in update.add.items():
+        found = before.get(name, 0)
+        if not number.is_number(found):
+            raise ValidationError(f"add needs a number in {name!r}, found {found!r:.80}")
+        after[name] = number.add(found, value) if name in before else value
+    for name in update.remove:
+        after.pop(name, None)
+    return after
+
+
+def _check_no_key(schema: TableSchema, name: str | int) -> None:
+    if name in schema.key_names:
+        raise ValidationError(f"{name!r} is a key attribute of table {schema.name!r} and cannot be updated")
 
 
 def actions_of(update: Update) -> tuple[Action, ...]:

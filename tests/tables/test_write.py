@@ -3,10 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamkit.errors import ConditionFailedError, TransactionCanceledError, ValidationError
 from streamkit.limits import Limits
 from streamkit.tables.condition import attribute
+from streamkit.tables.expression import Expression
 from streamkit.tables.item import Item, Key, TableSchema, decode_item
 from streamkit.tables.transaction import decide
 from streamkit.tables.write import Check, Delete, Put, Update, Write, updated
@@ -96,3 +99,45 @@ def test_aws_allows_a_hundred_actions() -> None:
     writes = [Put({"id": n}, table="items") for n in range(101)]
     with pytest.raises(ValidationError, match="1 to 100 actions, not 101"):
         decided(*writes, limits=Limits.aws())
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+
+
+@given(
+    st.dictionaries(NAMES, st.integers(-3, 3) | st.just("x"), max_size=4),
+    st.dictionaries(NAMES, st.integers(-3, 3) | st.text(max_size=2), max_size=2),
+    st.dictionaries(NAMES, st.integers(-3, 3), max_size=2),
+    st.lists(NAMES, max_size=2),
+)
+def test_an_update_by_names_is_the_same_as_an_expression(
+    item: dict[str, Any], sets: dict[str, Any], adds: dict[str, Any], removes: list[str]
+) -> None:
+    values: dict[str, Any] = {}
+
+    def placeholder(value: Any) -> str:
+        values[f":v{len(values)}"] = value
+        return f":v{len(values) - 1}"
+
+    sections = [
+        ("SET", [f"{name} = {placeholder(value)}" for name, value in sets.items()]),
+        ("ADD", [f"{name} {placeholder(value)}" for name, value in adds.items()]),
+        ("REMOVE", removes),
+    ]
+    text = " ".join(f"{section} {', '.join(parts)}" for section, parts in sections if parts)
+    by_names = Update(key={"id": 1}, set=sets, add=adds, remove=tuple(removes))
+    before = {"id": 1, **item}
+
+    def outcome(update: Update) -> Any:
+        try:
+            return updated(SCHEMA, before, update)
+        except ValidationError:
+            return "refused"
+
+    if text:
+        assert outcome(by_names) == outcome(Update(key={"id": 1}, expression=Expression(text, values)))
+
+
+def test_updates_that_follow_read_what_the_one_before_left() -> None:
+    first = Update(key={"id": 1}, add={"n": 1}, then=(Update(key={"id": 1}, expression="SET m = n"),))
+    assert updated(SCHEMA, None, first) == {"id": 1, "n": 1, "m": 1}
