@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from streamkit.errors import ValidationError
 from streamkit.tables.item import Item, Key, TableSchema
 from streamkit.tables.write import Write
 
@@ -25,6 +26,20 @@ class SortKeyRange(msgspec.Struct, frozen=True, kw_only=True):
     at_least: str | int | bytes | None = None
     at_most: str | int | bytes | None = None
     prefix: str | bytes | None = None
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """One of the parts of a parallel scan (``Segment`` and ``TotalSegments`` of Scan): every item is in exactly one."""
+
+    number: int
+    """0 to ``of - 1``."""
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.of <= 1_000_000 or not 0 <= self.number < self.of:
+            raise ValidationError(
+                f"segment {self.number} of {self.of} is none: use 1 to 1,000,000 segments, numbered from 0"
+            )
 
 
 class ItemPage(msgspec.Struct, frozen=True):
@@ -94,6 +109,11 @@ class TableStore(Protocol):
         """Items of one partition in the order of their sort keys (str by UTF-8 bytes, int by value, bytes as bytes)."""
         ...
 
-    async def scan(self, name: str, *, limit: int = 1000, after: Key | None = None) -> ItemPage:
-        """Items of the whole table, in an order that stays the same between calls."""
+    async def scan(
+        self, name: str, *, limit: int = 1000, after: Key | None = None, segment: Segment | None = None
+    ) -> ItemPage:
+        """Items of the whole table or of a segment, in an order that stays the same between calls.
+
+        A page of a segment may be empty and still not be the last one.
+        """
         ...

@@ -8,16 +8,15 @@ from typing import Any
 
 from streamkit.clock import Clock
 from streamkit.engines.embedded.changes import ItemsWritten, TableCreated, TableDeleted, storable
-from streamkit.engines.embedded.items import Items, SortKey, place, within_range
+from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.log import Log
-from streamkit.errors import AlreadyExistsError, NotFoundError, ValidationError
-from streamkit.limits import MIB, Limits
+from streamkit.engines.embedded.table_reads import query_page, scan_page
+from streamkit.errors import AlreadyExistsError, NotFoundError
+from streamkit.limits import Limits
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema, decode_item
-from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription
+from streamkit.tables.store import ItemPage, Segment, SortKeyRange, TableDescription
 from streamkit.tables.transaction import Outcome, decide
 from streamkit.tables.write import Write
-
-PAGE_BYTES = MIB
 
 
 class EmbeddedTable:
@@ -125,34 +124,18 @@ class EmbeddedTables:
         """See TableStore."""
         table = self._table(name)
         table.schema.check_partition(partition_key)
-        _check_limit(limit)
-        entries = within_range(table.items.partition(partition_key), sort_keys)
-        if not forward:
-            entries = entries[::-1]
-        if after is not None:
-            passed = place(after[1])
-            entries = [e for e in entries if (place(e[0]) > passed if forward else place(e[0]) < passed)]
-        items, last = _page(entries, limit)
+        page = query_page(table.items, partition_key, sort_keys, forward=forward, limit=limit, after=after)
         await self._log.durable(table.last_group)
-        more = last is not None and len(items) < len(entries)
-        return ItemPage(items, (partition_key, last[0]) if more and last is not None else None)
+        return page
 
-    async def scan(self, name: str, *, limit: int = 1000, after: Key | None = None) -> ItemPage:
+    async def scan(
+        self, name: str, *, limit: int = 1000, after: Key | None = None, segment: Segment | None = None
+    ) -> ItemPage:
         """See TableStore."""
         table = self._table(name)
-        _check_limit(limit)
-        items: list[Item] = []
-        for partition in table.items.partitions(None if after is None else after[0]):
-            entries = table.items.partition(partition)
-            if after is not None and place(partition) == place(after[0]):
-                entries = [entry for entry in entries if place(entry[0]) > place(after[1])]
-            page, last = _page(entries, limit - len(items))
-            items.extend(page)
-            if last is not None and (len(items) >= limit or len(page) < len(entries)):
-                await self._log.durable(table.last_group)
-                return ItemPage(items, (partition, last[0]))
+        page = scan_page(table.items, limit=limit, after=after, segment=segment)
         await self._log.durable(table.last_group)
-        return ItemPage(items, None)
+        return page
 
     def _table(self, name: str) -> EmbeddedTable:
         try:
@@ -184,22 +167,3 @@ class EmbeddedTables:
         items = self.by_id[change.table_id].items
         for partition, sort, item in zip(change.partition_keys, change.sort_keys, change.items, strict=True):
             items.set((partition, sort), item)
-
-
-def _page(entries: Sequence[tuple[SortKey, bytes]], limit: int) -> tuple[list[Item], tuple[SortKey, bytes] | None]:
-    items: list[Item] = []
-    total = 0
-    last = None
-    for entry in entries[:limit]:
-        # AWS: a page ends at 1 MB of data, whatever the limit.
-        if items and total + len(entry[1]) > PAGE_BYTES:
-            break
-        total += len(entry[1])
-        items.append(decode_item(entry[1]))
-        last = entry
-    return items, last
-
-
-def _check_limit(limit: int) -> None:
-    if limit < 1:
-        raise ValidationError(f"limit must be at least 1, not {limit}")

@@ -39,7 +39,7 @@ from streamkit.streams.store import (
     StreamDescription,
 )
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
-from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription
+from streamkit.tables.store import ItemPage, Segment, SortKeyRange, TableDescription
 from streamkit.tables.write import Write
 
 T = TypeVar("T")
@@ -294,9 +294,11 @@ class ReadOnlyTables:
             lambda tables: tables.query(name, partition_key, sort_keys, forward=forward, limit=limit, after=after),
         )
 
-    async def scan(self, name: str, *, limit: int = 1000, after: Key | None = None) -> ItemPage:
+    async def scan(
+        self, name: str, *, limit: int = 1000, after: Key | None = None, segment: Segment | None = None
+    ) -> ItemPage:
         """See TableStore."""
-        return await self._read(name, lambda tables: tables.scan(name, limit=limit, after=after))
+        return await self._read(name, lambda tables: tables.scan(name, limit=limit, after=after, segment=segment))
 
     async def _read(self, name: str, read: Callable[[EmbeddedTables], Awaitable[T]]) -> T:
         """What ``read`` finds in one state of the table.

@@ -25,7 +25,8 @@ from streamkit.engines.embedded.changes import (
     TableDeleted,
     VisibilityChanged,
 )
-from streamkit.engines.embedded.items import Items, Layer
+from streamkit.engines.embedded.items import Items
+from streamkit.engines.embedded.layer import Layer
 from streamkit.engines.embedded.queue_changes import QueueChanges
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.file import manifest, recovery
