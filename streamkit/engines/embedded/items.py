@@ -108,9 +108,7 @@ class Items:
 
     def partitions(self, start: KeyValue | None = None) -> Iterator[KeyValue]:
         """Every partition key that may have items, in order, from ``start`` on."""
-        sources: list[Iterator[KeyValue]] = [
-            iter(layer.partitions(start)) for layer in (self.newest, self.moving) if layer
-        ]
+        sources: list[Iterator[KeyValue]] = [layer.partitions(start) for layer in (self.newest, self.moving) if layer]
         if self.base is not None:
             sources.append(self.base.partitions(start))
         previous: object = None
@@ -118,6 +116,18 @@ class Items:
             if partition != previous or type(partition) is not type(previous):
                 previous = partition
                 yield partition
+
+    def unordered(self) -> Iterator[KeyValue]:
+        """Every partition key that has items now, some perhaps twice; nothing is sorted, so it begins at once.
+
+        Writes and settling may go on meanwhile; what comes new may or may not be seen.
+        """
+        layers = [layer.unordered() for layer in (self.newest, self.moving) if layer]
+        base = self.base
+        for known in layers:
+            yield from known
+        if base is not None:
+            yield from base.partitions()
 
     def close(self) -> None:
         """Let go of the base."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from streamkit.errors import ValidationError
 from streamkit.tables.item import Key, KeyValue
 from streamkit.tables.store import SortKeyRange
 
@@ -30,14 +31,15 @@ class Bounds(msgspec.Struct, frozen=True):
     high_open: bool = False
 
 
-NOTHING = Bounds("", False, "", True)
-
-
 def bounds_of(sort_keys: SortKeyRange | None, *, forward: bool, after: SortKey) -> Bounds:
-    """The bounds of a query's page; ``after``: the sort key of the last item of the page before."""
+    """The bounds of a query's page; ``after``: the sort key of the last item of the page before.
+
+    Raises:
+        ValidationError: the prefix is neither str nor bytes.
+    """
     bounds = Bounds()
     if sort_keys is not None:
-        prefix = sort_keys.prefix
+        prefix: object = sort_keys.prefix
         if prefix is None:
             bounds = Bounds(sort_keys.at_least, False, sort_keys.at_most, False)
         elif isinstance(prefix, str):
@@ -46,7 +48,7 @@ def bounds_of(sort_keys: SortKeyRange | None, *, forward: bool, after: SortKey) 
         elif isinstance(prefix, bytes):
             bounds = Bounds(prefix, False, _bytes_after(prefix), True)
         else:
-            return NOTHING
+            raise ValidationError(f"a prefix of sort keys is str or bytes, not {prefix!r:.80}")
     if after is None:
         return bounds
     if forward:
@@ -168,13 +170,20 @@ class Layer:
             for key in keys if forward else reversed(keys):
                 yield key, items[key]
 
-    def partitions(self, start: KeyValue | None = None) -> list[KeyValue]:
-        """Every partition key this layer knows, in order, from ``start`` on."""
+    def partitions(self, start: KeyValue | None = None) -> Iterator[KeyValue]:
+        """Every partition key this layer knows, in order, from ``start`` on; it may change meanwhile."""
         low: tuple[object, ...] = () if start is None else place(start)
-        found: dict[Place, KeyValue] = {}
-        for key, _ in self._between(low, False, (_AFTER_ALL,), False, forward=True):
-            found[place(key[0])] = key[0]
-        return list(found.values())
+        while True:
+            following = next(self._between(low, True, (_AFTER_ALL,), False, forward=True), None)
+            if following is None:
+                return
+            partition = following[0][0]
+            yield partition
+            low = (*place(partition), _AFTER_ALL)
+
+    def unordered(self) -> list[KeyValue]:
+        """Every partition key this layer knows, in no particular order."""
+        return list(dict.fromkeys(key[0] for key in self._items))
 
     def entries(self) -> Iterator[tuple[Key, bytes | None]]:
         """Everything, in no particular order."""
@@ -207,5 +216,5 @@ def _sorted(keys: Iterable[Key]) -> list[Key]:
     """In order. Keys of the same types are in their places as they are, which is a few times faster to find out."""
     keys = list(keys)
     kinds = {(type(partition), type(sort)) for partition, sort in keys}
-    keys.sort(key=None if len(kinds) < 2 else place_of)  # type: ignore[arg-type]
+    keys.sort(key=None if len(kinds) < 2 else place_of)
     return keys

@@ -52,16 +52,17 @@ def scan_page(items: Items, *, limit: int, after: Key | None, segment: Segment |
     if segment is None or segment.of == 1:
         return _page(items.entries_from(after, limit=limit + 1), limit)
     found: list[Item] = []
-    size = looked_at = 0
+    size = 0
     last = after
     mine = False
     partition: object = None
-    for key, data in items.entries_from(after, limit=max(limit, _MOST_LOOKED_AT)):
+    entries = items.entries_from(after, limit=max(limit, _MOST_LOOKED_AT))
+    for looked_at, (key, data) in enumerate(entries):
         if key[0] != partition or type(key[0]) is not type(partition):
             partition = key[0]
             mine = segment_of(key[0], segment.of) == segment.number
-        looked_at += 1
-        if mine and len(found) == limit or looked_at > _MOST_LOOKED_AT or (found and size + len(data) > PAGE_BYTES):
+        is_full = mine and (len(found) == limit or (found and size + len(data) > PAGE_BYTES))
+        if is_full or looked_at == _MOST_LOOKED_AT:
             return ItemPage(found, last)
         if mine:
             size += len(data)

@@ -58,7 +58,7 @@ class SqliteItems:
             (bounds.high, "<" if bounds.high_open else "<="),
         ):
             if value is not None:
-                # Above the largest int there is text, of which the empty one comes first, and below the smallest nothing.
+                # Above the largest int there is text, the empty one first; below the smallest there is nothing.
                 if isinstance(value, int) and value > _LARGEST:
                     value = ""
                 elif isinstance(value, int) and value < -_LARGEST - 1:
