@@ -11,7 +11,7 @@ from streamkit.errors import ValidationError
 from streamkit.tables.condition import Condition
 from streamkit.tables.item import Item, Key, KeyValue
 from streamkit.tables.projection import Projection
-from streamkit.tables.store import ItemPage, SortKeyRange
+from streamkit.tables.store import ItemPage, Segment, SortKeyRange
 
 PAGE_ITEMS = 1000
 
@@ -26,6 +26,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     forward: bool = True
     """Of a query: in the order of the sort keys (ScanIndexForward)."""
     index: str | None = None
+    segment: Segment | None = None
+    """Of a scan: the part of the table that this reader has; others read the others at the same time."""
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from streamkit.errors import ValidationError
 from streamkit.tables.attributes import NOTHING_MORE, TableAttributes
 from streamkit.tables.item import Item, Key, TableSchema
 from streamkit.tables.write import Write
@@ -40,6 +41,20 @@ class Consumed(msgspec.Struct, frozen=True, gc=False):
     write: float = 0.0
     refused_reads: int = 0
     refused_writes: int = 0
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """One of the parts of a parallel scan (``Segment`` and ``TotalSegments`` of Scan): every item is in exactly one."""
+
+    number: int
+    """0 to ``of - 1``."""
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.of <= 1_000_000 or not 0 <= self.number < self.of:
+            raise ValidationError(
+                f"segment {self.number} of {self.of} is none: use 1 to 1,000,000 segments, numbered from 0"
+            )
 
 
 class ItemPage(msgspec.Struct, frozen=True):
@@ -152,7 +167,16 @@ class TableStore(Protocol):
         ...
 
     async def scan(
-        self, name: str, *, limit: int = 1000, after: Key | None = None, index: str | None = None
+        self,
+        name: str,
+        *,
+        limit: int = 1000,
+        after: Key | None = None,
+        index: str | None = None,
+        segment: Segment | None = None,
     ) -> ItemPage:
-        """Items of the whole table, or of one of its indexes, in an order that stays the same between calls."""
+        """Items of the whole table, of one of its indexes or of a segment, in an order that stays between calls.
+
+        A page of a segment may be empty and still not be the last one.
+        """
         ...

@@ -274,7 +274,9 @@ class Table:
         return page if wanted.but is None else without(page, (await self._key_names(reading.index))[1], wanted.but)
 
     async def _scan(self, reading: Reading) -> ItemPage:
-        return await self._store.scan(self.name, limit=reading.limit, after=reading.after, index=reading.index)
+        return await self._store.scan(
+            self.name, limit=reading.limit, after=reading.after, index=reading.index, segment=reading.segment
+        )
 
     async def _wanted(
         self, partition_key: KeyValue | Expression, sort_keys: SortKeyRange | None, index: str | None

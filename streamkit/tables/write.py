@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -124,7 +124,7 @@ def _plainly(schema: TableSchema, before: Item, after: Item, update: Update) -> 
         found = before.get(name, 0)
         if not number.is_number(found):
             raise ValidationError(f"add needs a number in {name!r}, found {found!r:.80}")
-        after[name] = number.add(found, value) if name in before else value
+        after[name] = number.add(found, cast(Number, value)) if name in before else value
     for name in update.remove:
         after.pop(name, None)
     return after

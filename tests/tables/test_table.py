@@ -14,7 +14,7 @@ from streamkit.tables.condition import attribute
 from streamkit.tables.expression import Expression
 from streamkit.tables.item import Item, TableSchema
 from streamkit.tables.reading import Reading
-from streamkit.tables.store import SortKeyRange
+from streamkit.tables.store import Segment, SortKeyRange
 from streamkit.tables.table import Table
 from streamkit.testing.clock import ManualClock
 
@@ -245,3 +245,19 @@ async def test_a_key_condition_as_text(make_table: MakeTable) -> None:
         _ = [item async for item in table.query("UA", where="attribute_exists(line)")]
     with pytest.raises(ValidationError, match="not both"):
         _ = [item async for item in table.query(Expression("carrier = :c", {":c": 1}), SortKeyRange(at_least=1))]
+
+
+async def test_segments_of_a_scan_share_the_table(make_table: MakeTable) -> None:
+    table = await make_table()
+    await table.put_batch([{"id": f"item-{at}"} for at in range(200)])
+    found = []
+    for number in range(4):
+        reading = Reading(limit=10, segment=Segment(number, 4))
+        while True:
+            page = await table.scan_page(reading=reading)
+            found.append([item["id"] for item in page.items])
+            if page.last_key is None:
+                break
+            reading = Reading(limit=10, segment=Segment(number, 4), after=page.last_key)
+    assert sorted(one for page in found for one in page) == sorted(f"item-{at}" for at in range(200))
+    assert len(found) >= 20

@@ -1,28 +1,35 @@
-"""Items in memory, in key order; over a colder base where there is one."""
+"""A table's items: what is in memory over a colder base where there is one."""
 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from typing import Protocol
 
+from streamkit.engines.embedded.layer import Bounds, Layer, SortKey, place, place_of
+from streamkit.engines.embedded.recent import Recent
 from streamkit.tables.item import Key, KeyValue
-from streamkit.tables.store import SortKeyRange
 
-SortKey = KeyValue | None
-Place = tuple[int, KeyValue]
-"""A key value with the rank of its type in front: ints before str before bytes, as SQLite orders them."""
+Entry = tuple[Key, bytes | None]
 
 
 class ColdItems(Protocol):
     """Where items are once they left memory. Reads see one consistent state."""
 
+    steady: bool
+    """Nobody else writes it, so what was read stays true until the key is written."""
+
     def get(self, key: Key) -> bytes | None:
         """The item of a key."""
 
-    def partition(self, partition: KeyValue) -> Iterator[tuple[SortKey, bytes]]:
-        """Items of one partition in the order of their sort keys."""
+    def range(self, partition: KeyValue, bounds: Bounds, *, forward: bool, limit: int) -> Iterator[tuple[Key, bytes]]:
+        """A part of a partition, in order or the other way round; it is read as it is consumed.
+
+        ``limit``: how many will be consumed at most, as far as one knows.
+        """
+
+    def entries_from(self, after: Key | None, *, limit: int) -> Iterator[tuple[Key, bytes]]:
+        """Everything in order, or what comes after a key; the same."""
 
     def partitions(self, start: KeyValue | None = None) -> Iterator[KeyValue]:
         """Every partition key, in order, from ``start`` on."""
@@ -31,122 +38,77 @@ class ColdItems(Protocol):
         """Let go of what it holds; nothing is read after this."""
 
 
-class Layer:
-    """Items and tombstones by key: the writes since something was last moved to the base."""
-
-    def __init__(self) -> None:
-        self._partitions: dict[KeyValue, tuple[dict[SortKey, bytes | None], list[Place]]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._partitions)
-
-    def set(self, key: Key, item: bytes | None) -> None:
-        """Store an item, or the fact that there is none."""
-        partition, sort = key
-        items, order = self._partitions.setdefault(partition, ({}, []))
-        if sort not in items:
-            insort(order, place(sort))
-        items[sort] = item
-
-    def drop(self, key: Key) -> None:
-        """Forget a key altogether, as if nothing had been written."""
-        partition, sort = key
-        items, order = self._partitions[partition]
-        if sort in items:
-            del items[sort], order[bisect_left(order, place(sort))]
-        if not items:
-            del self._partitions[partition]
-
-    def find(self, key: Key) -> tuple[bool, bytes | None]:
-        """Whether this layer knows the key, and its item."""
-        held = self._partitions.get(key[0])
-        if held is None or key[1] not in held[0]:
-            return False, None
-        return True, held[0][key[1]]
-
-    def partition(self, partition: KeyValue) -> Iterator[tuple[SortKey, bytes | None]]:
-        """What this layer knows of one partition, in order."""
-        items, order = self._partitions.get(partition, ({}, []))
-        for _, sort in list(order):
-            sort_key = None if sort == _NO_SORT_KEY else sort
-            yield sort_key, items[sort_key]
-
-    def partitions(self, start: KeyValue | None = None) -> list[KeyValue]:
-        """Every partition key this layer knows, in order, from ``start`` on."""
-        known = self._partitions if start is None else [key for key in self._partitions if place(key) >= place(start)]
-        return sorted(known, key=place)
-
-    def unordered(self) -> list[KeyValue]:
-        """Every partition key this layer knows, in no particular order."""
-        return list(self._partitions)
-
-    def entries(self) -> Iterator[tuple[Key, bytes | None]]:
-        """Everything, in no particular order."""
-        for partition, (items, _) in self._partitions.items():
-            for sort, item in items.items():
-                yield (partition, sort), item
-
-
-_NO_SORT_KEY = b""  # A real sort key is never empty.
-
-
-def place(value: SortKey) -> Place:
-    """Where a key value stands among others."""
-    if value is None:
-        return -1, _NO_SORT_KEY
-    if isinstance(value, int):
-        return 0, value
-    return (1, value) if isinstance(value, str) else (2, value)
-
-
 class Items:
-    """One table's items: the newest layer over older ones over a base."""
+    """One table's items: the newest layer over older ones over a base.
+
+    What ``range`` and ``entries_from`` return is consumed before anything else happens; ``partitions`` may wait.
+    """
 
     def __init__(self, base: ColdItems | None = None) -> None:
         self.newest = Layer()
         self.moving: Layer | None = None
         """On its way to the base, which does not show it yet."""
         self.base = base
+        self._recent = Recent()
 
     def set(self, key: Key, item: bytes | None) -> None:
         """Store an item, or remove it."""
-        if item is None and self.base is None and self.moving is None:
-            if self.newest.find(key)[0]:
+        if self.base is None:
+            if item is None and self.moving is None:
                 self.newest.drop(key)
-            return
+                return
+        elif self._recent:
+            self._recent.forget(key)
         self.newest.set(key, item)
 
     def get(self, key: Key) -> bytes | None:
         """The item of a key."""
-        for layer in (self.newest, self.moving):
-            if layer is not None:
-                known, item = layer.find(key)
-                if known:
-                    return item
-        return None if self.base is None else self.base.get(key)
+        known, item = self.newest.find(key)
+        if known:
+            return item
+        if self.moving is not None:
+            known, item = self.moving.find(key)
+            if known:
+                return item
+        base = self.base
+        if base is None:
+            return None
+        if not base.steady:
+            return base.get(key)
+        known, item = self._recent.find(key)
+        if not known:
+            item = base.get(key)
+            self._recent.keep(key, item)
+        return item
+
+    def range(
+        self, partition: KeyValue, bounds: Bounds, *, forward: bool = True, limit: int = 1000
+    ) -> Iterator[tuple[Key, bytes]]:
+        """A part of one partition, in the order of its sort keys or the other way round.
+
+        ``limit``: how many will be consumed at most, as far as one knows.
+        """
+        sources: list[Iterator[Entry]] = [
+            layer.range(partition, bounds, forward=forward) for layer in (self.newest, self.moving) if layer
+        ]
+        if self.base is not None:
+            sources.append(iter(self.base.range(partition, bounds, forward=forward, limit=limit)))
+        return _merged(sources, forward=forward)
+
+    def entries_from(self, after: Key | None = None, *, limit: int = 1000) -> Iterator[tuple[Key, bytes]]:
+        """Everything in the order of the keys, or what comes after one; ``limit`` as for ``range``."""
+        sources: list[Iterator[Entry]] = [layer.entries_from(after) for layer in (self.newest, self.moving) if layer]
+        if self.base is not None:
+            sources.append(iter(self.base.entries_from(after, limit=limit)))
+        return _merged(sources, forward=True)
 
     def partition(self, partition: KeyValue) -> list[tuple[SortKey, bytes]]:
-        """Items of one partition, in the order of their sort keys."""
-        sources: list[Iterator[tuple[SortKey, bytes | None]]] = [self.newest.partition(partition)]
-        if self.moving is not None:
-            sources.append(self.moving.partition(partition))
-        if self.base is not None:
-            sources.append(iter(self.base.partition(partition)))
-        merged: list[tuple[SortKey, bytes]] = []
-        previous: object = self
-        # Equal keys come newest first, because heapq.merge is stable over its sources.
-        for sort, item in heapq.merge(*sources, key=lambda entry: place(entry[0])):
-            if sort != previous or type(sort) is not type(previous):
-                previous = sort
-                if item is not None:
-                    merged.append((sort, item))
-        return merged
+        """All items of one partition, in the order of their sort keys."""
+        return [(key[1], item) for key, item in self.range(partition, Bounds())]
 
     def partitions(self, start: KeyValue | None = None) -> Iterator[KeyValue]:
         """Every partition key that may have items, in order, from ``start`` on."""
-        sources: list[Iterator[KeyValue]] = [iter(self.newest.partitions(start))]
-        if self.moving is not None:
-            sources.append(iter(self.moving.partitions(start)))
+        sources: list[Iterator[KeyValue]] = [layer.partitions(start) for layer in (self.newest, self.moving) if layer]
         if self.base is not None:
             sources.append(self.base.partitions(start))
         previous: object = None
@@ -160,7 +122,7 @@ class Items:
 
         Writes and settling may go on meanwhile; what comes new may or may not be seen.
         """
-        layers = [layer.unordered() for layer in (self.newest, self.moving) if layer is not None]
+        layers = [layer.unordered() for layer in (self.newest, self.moving) if layer]
         base = self.base
         for known in layers:
             yield from known
@@ -173,25 +135,32 @@ class Items:
             self.base.close()
 
 
-def within_range(entries: list[tuple[SortKey, bytes]], sort_keys: SortKeyRange | None) -> list[tuple[SortKey, bytes]]:
-    """Those entries of a partition, which is in order, that a range wants."""
-    if sort_keys is None:
-        return entries
-    if sort_keys.prefix is not None:
-        prefix = sort_keys.prefix
-        return [
-            entry
-            for entry in entries
-            if (isinstance(prefix, str) and isinstance(entry[0], str) and entry[0].startswith(prefix))
-            or (isinstance(prefix, bytes) and isinstance(entry[0], bytes) and entry[0].startswith(prefix))
-        ]
+def _merged(sources: list[Iterator[Entry]], *, forward: bool) -> Iterator[tuple[Key, bytes]]:
+    """One stream in order; of equal keys the one from the first source counts."""
+    started: list[tuple[Entry, Iterator[Entry]]] = []
+    for source in sources:
+        for first in source:
+            started.append((first, source))
+            break
+    if len(started) == 1:
+        ((key, item), rest) = started[0]
+        if item is not None:
+            yield key, item
+        for key, item in rest:
+            if item is not None:
+                yield key, item
+        return
+    previous: object = None
+    merged = heapq.merge(*map(_again, started), key=lambda entry: place_of(entry[0]), reverse=not forward)
+    # Equal keys come newest first, because heapq.merge is stable over its sources.
+    for key, item in merged:
+        where = place_of(key)
+        if where != previous:
+            previous = where
+            if item is not None:
+                yield key, item
 
-    def place_of(entry: tuple[SortKey, bytes]) -> Place:
-        return place(entry[0])
 
-    first, last = 0, len(entries)
-    if sort_keys.at_least is not None:
-        first = bisect_left(entries, place(sort_keys.at_least), key=place_of)
-    if sort_keys.at_most is not None:
-        last = bisect_right(entries, place(sort_keys.at_most), key=place_of)
-    return entries[first:last]
+def _again(started: tuple[Entry, Iterator[Entry]]) -> Iterator[Entry]:
+    yield started[0]
+    yield from started[1]

@@ -15,19 +15,18 @@ from streamkit.engines.embedded.changes import (
     TableUpdated,
     storable,
 )
-from streamkit.engines.embedded.items import Items, SortKey, place, within_range
+from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.table_capacity import Metering
 from streamkit.engines.embedded.table_indexes import EmbeddedIndex, EmbeddedTable, entries_within
+from streamkit.engines.embedded.table_reads import query_page, scan_page
 from streamkit.engines.embedded.table_writes import Decided, FeedStreams, TableWrites
-from streamkit.errors import AlreadyExistsError, NotFoundError, ValidationError
-from streamkit.limits import MIB, Limits
+from streamkit.errors import AlreadyExistsError, NotFoundError
+from streamkit.limits import Limits
 from streamkit.tables.attributes import NOTHING_MORE, TableAttributes, check_attributes, check_change
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema, decode_item
-from streamkit.tables.store import Consumed, ItemPage, SortKeyRange, TableDescription
+from streamkit.tables.store import Consumed, ItemPage, Segment, SortKeyRange, TableDescription
 from streamkit.tables.write import Delete, Write
-
-PAGE_BYTES = MIB
 
 
 class EmbeddedTables:
@@ -198,7 +197,6 @@ class EmbeddedTables:
         after: Key | None,
         index: str | None,
     ) -> ItemPage:
-        _check_limit(limit)
         items = table.items
         if index is None:
             table.schema.check_partition(partition_key)
@@ -206,44 +204,29 @@ class EmbeddedTables:
             found = table.index(index)
             items = found.items
             partition_key, sort_keys = entries_within(found.index, partition_key, sort_keys)
-        entries = within_range(items.partition(partition_key), sort_keys)
-        if not forward:
-            entries = entries[::-1]
-        if after is not None:
-            passed = place(after[1])
-            entries = [e for e in entries if (place(e[0]) > passed if forward else place(e[0]) < passed)]
-        page, last = _page(entries, limit)
+        page = query_page(items, partition_key, sort_keys, forward=forward, limit=limit, after=after)
         await self._log.durable(table.last_group)
-        more = last is not None and len(page) < len(entries)
-        return ItemPage(page, (partition_key, last[0]) if more and last is not None else None)
+        return page
 
     async def scan(
-        self, name: str, *, limit: int = 1000, after: Key | None = None, index: str | None = None
+        self,
+        name: str,
+        *,
+        limit: int = 1000,
+        after: Key | None = None,
+        index: str | None = None,
+        segment: Segment | None = None,
     ) -> ItemPage:
         """See TableStore."""
         table = self._table(name)
-        if table.is_plain:
-            return await self._scan(table, limit, after, index)
-        self._metering.before_reading(table, index)
-        page = await self._scan(table, limit, after, index)
-        self._metering.paged(table, index, page.items)
-        return page
-
-    async def _scan(self, table: EmbeddedTable, limit: int, after: Key | None, index: str | None) -> ItemPage:
         source = table.items if index is None else table.index(index).items
-        _check_limit(limit)
-        items: list[Item] = []
-        for partition in source.partitions(None if after is None else after[0]):
-            entries = source.partition(partition)
-            if after is not None and place(partition) == place(after[0]):
-                entries = [entry for entry in entries if place(entry[0]) > place(after[1])]
-            page, last = _page(entries, limit - len(items))
-            items.extend(page)
-            if last is not None and (len(items) >= limit or len(page) < len(entries)):
-                await self._log.durable(table.last_group)
-                return ItemPage(items, (partition, last[0]))
+        if not table.is_plain:
+            self._metering.before_reading(table, index)
+        page = scan_page(source, limit=limit, after=after, segment=segment)
         await self._log.durable(table.last_group)
-        return ItemPage(items, None)
+        if not table.is_plain:
+            self._metering.paged(table, index, page.items)
+        return page
 
     def _table(self, name: str) -> EmbeddedTable:
         try:
@@ -293,22 +276,3 @@ class EmbeddedTables:
     def index_filled(self, change: IndexFilled) -> None:
         """An index that is being built has more entries (in replay)."""
         self.by_id[change.table_id].filled(change)
-
-
-def _page(entries: Sequence[tuple[SortKey, bytes]], limit: int) -> tuple[list[Item], tuple[SortKey, bytes] | None]:
-    items: list[Item] = []
-    total = 0
-    last = None
-    for entry in entries[:limit]:
-        # AWS: a page ends at 1 MB of data, whatever the limit.
-        if items and total + len(entry[1]) > PAGE_BYTES:
-            break
-        total += len(entry[1])
-        items.append(decode_item(entry[1]))
-        last = entry
-    return items, last
-
-
-def _check_limit(limit: int) -> None:
-    if limit < 1:
-        raise ValidationError(f"limit must be at least 1, not {limit}")

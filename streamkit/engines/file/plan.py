@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from streamkit.engines.embedded.items import Items, Layer
+from streamkit.engines.embedded.items import Items
+from streamkit.engines.embedded.layer import Layer
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.file import block, id_files, manifest, snapshot
 from streamkit.engines.file.cold import ColdStore, Move

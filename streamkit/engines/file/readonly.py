@@ -40,7 +40,7 @@ from streamkit.streams.store import (
 )
 from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
-from streamkit.tables.store import Consumed, ItemPage, SortKeyRange, TableDescription
+from streamkit.tables.store import Consumed, ItemPage, Segment, SortKeyRange, TableDescription
 from streamkit.tables.write import Write
 
 T = TypeVar("T")
@@ -302,10 +302,20 @@ class ReadOnlyTables:
         )
 
     async def scan(
-        self, name: str, *, limit: int = 1000, after: Key | None = None, index: str | None = None
+        self,
+        name: str,
+        *,
+        limit: int = 1000,
+        after: Key | None = None,
+        index: str | None = None,
+        segment: Segment | None = None,
     ) -> ItemPage:
         """See TableStore."""
-        return await self._read(name, lambda tables: tables.scan(name, limit=limit, after=after, index=index), index)
+
+        async def read(tables: EmbeddedTables) -> ItemPage:
+            return await tables.scan(name, limit=limit, after=after, index=index, segment=segment)
+
+        return await self._read(name, read, index)
 
     async def _read(self, name: str, read: Callable[[EmbeddedTables], Awaitable[T]], index: str | None = None) -> T:
         """What ``read`` finds in one state of the table.

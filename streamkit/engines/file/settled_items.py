@@ -38,6 +38,8 @@ class BeingWrittenError(StorageError):
 class SettledItems(SqliteItems):
     """Implements ``ColdItems``. What was read between two equal versions is one state of the file."""
 
+    steady = False
+
     def __init__(self, path: str, schema: TableSchema) -> None:
         super().__init__(path, schema)
         self._version: Version | None = None

@@ -14,11 +14,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from streamkit.engines.embedded.items import SortKey
+from streamkit.engines.embedded.layer import Bounds, SortKey
 from streamkit.errors import ClosedError, CorruptLogError, StorageError
 from streamkit.tables.item import Key, KeyValue, TableSchema
 
 _PARTITIONS_AT_A_TIME = 256
+_FIRST_BLOCK, _LARGEST_BLOCK = 64, 1024
+"""Items that one SELECT reads: few at first, since they may be large."""
+_LARGEST = 2**63 - 1
 _NO_SORT_KEY = ""  # A real sort key is never empty, and a key column cannot be NULL.
 
 _CREATE = """
@@ -29,6 +32,8 @@ CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
 
 class SqliteItems:
     """Implements ``ColdItems`` for readers on the event loop; ``apply`` is for the settling thread."""
+
+    steady = True
 
     def __init__(self, path: str, schema: TableSchema) -> None:
         self._path = path
@@ -45,10 +50,49 @@ class SqliteItems:
             return found
         return None
 
-    def partition(self, partition: KeyValue) -> Iterator[tuple[SortKey, bytes]]:
+    def range(self, partition: KeyValue, bounds: Bounds, *, forward: bool, limit: int) -> Iterator[tuple[Key, bytes]]:
         """See ColdItems."""
-        for sort, item in self._select("SELECT sk, item FROM items WHERE pk = ? ORDER BY sk", (partition,)):
-            yield (None if sort == _NO_SORT_KEY else sort), item
+        where, values = "pk = ?", [partition]
+        for value, operator in (
+            (bounds.low, ">" if bounds.low_open else ">="),
+            (bounds.high, "<" if bounds.high_open else "<="),
+        ):
+            if value is not None:
+                # Above the largest int there is text, the empty one first; below the smallest there is nothing.
+                if isinstance(value, int) and value > _LARGEST:
+                    value = ""
+                elif isinstance(value, int) and value < -_LARGEST - 1:
+                    value, operator = -_LARGEST - 1, ">=" if value is bounds.low else "<"
+                where += f" AND sk {operator} ?"
+                values.append(value)
+        order, beyond = ("ASC", ">") if forward else ("DESC", "<")
+        query = f"SELECT sk, item FROM items WHERE {where} {{}} ORDER BY sk {order} LIMIT ?"
+        block = min(limit, _FIRST_BLOCK)
+        found = self._select(query.format(""), (*values, block))
+        while True:
+            for sort, item in found:
+                yield (partition, None if sort == _NO_SORT_KEY else sort), item
+            if len(found) < block:
+                return
+            block = min(2 * block, _LARGEST_BLOCK)
+            found = self._select(query.format(f"AND sk {beyond} ?"), (*values, found[-1][0], block))
+
+    def entries_from(self, after: Key | None, *, limit: int) -> Iterator[tuple[Key, bytes]]:
+        """See ColdItems."""
+        query = "SELECT pk, sk, item FROM items {} ORDER BY pk, sk LIMIT ?"
+        block = min(limit, _FIRST_BLOCK)
+        last = None if after is None else (after[0], _stored(after[1]))
+        while True:
+            if last is None:
+                found = self._select(query.format(""), (block,))
+            else:
+                found = self._select(query.format("WHERE (pk, sk) > (?, ?)"), (*last, block))
+            for partition, sort, item in found:
+                yield (partition, None if sort == _NO_SORT_KEY else sort), item
+            if len(found) < block:
+                return
+            block = min(2 * block, _LARGEST_BLOCK)
+            last = found[-1][:2]
 
     def partitions(self, start: KeyValue | None = None) -> Iterator[KeyValue]:
         """See ColdItems."""

@@ -27,7 +27,8 @@ from streamkit.engines.embedded.changes import (
     TableUpdated,
     VisibilityChanged,
 )
-from streamkit.engines.embedded.items import Items, Layer
+from streamkit.engines.embedded.items import Items
+from streamkit.engines.embedded.layer import Layer
 from streamkit.engines.embedded.queue_changes import QueueChanges
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.embedded.table_indexes import EmbeddedTable
