@@ -87,6 +87,10 @@ class Attempts:
             found.append(message)
         return found
 
+    def forget(self, attempt_id: str) -> None:
+        """Its receive reached nobody. The next one of the same message is told from it by nothing."""
+        self._attempts.pop(attempt_id, None)
+
     def clear(self) -> None:
         """The queue was purged."""
         self._attempts.clear()

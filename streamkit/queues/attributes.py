@@ -91,6 +91,11 @@ def check_attributes(attributes: QueueAttributes, limits: Limits) -> None:
     most = attributes.maximum_message_bytes
     if most is not None and (not _is_whole(most) or not 1024 <= most <= limits.message_bytes):
         raise ValidationError(f"maximum_message_bytes is 1,024 to {limits.message_bytes:,}, not {most!r}")
+    policy, allowed = attributes.redrive_policy, attributes.redrive_allow_policy
+    if policy is not None and not isinstance(policy, RedrivePolicy):
+        raise ValidationError(f"redrive_policy is a RedrivePolicy or None, not {policy!r:.80}")
+    if not isinstance(allowed, RedriveAllowPolicy):
+        raise ValidationError(f"redrive_allow_policy is a RedriveAllowPolicy, not {allowed!r:.80}")
     if attributes.deduplication_scope not in ("queue", "messageGroup"):
         raise ValidationError(
             f"deduplication_scope is 'queue' or 'messageGroup', not {attributes.deduplication_scope!r}"
@@ -140,7 +145,7 @@ def check_timeout(timeout_ms: int) -> None:
     if not _is_whole(timeout_ms):
         raise ValidationError(f"a visibility timeout is a whole number of milliseconds, not {timeout_ms!r}")
     if not 0 <= timeout_ms <= MAX_VISIBILITY_MS:
-        raise ValidationError(f"a visibility timeout is 0 to 43,200 s, not {timeout_ms / 1000:g} s")
+        raise ValidationError(f"a visibility timeout is 0 to 43,200 s, not {timeout_ms / 1000:,} s")
 
 
 def check_delay(delay_ms: int, limits: Limits) -> None:
@@ -152,7 +157,7 @@ def check_delay(delay_ms: int, limits: Limits) -> None:
     if not _is_whole(delay_ms):
         raise ValidationError(f"a delay is a whole number of milliseconds, not {delay_ms!r}")
     if not 0 <= delay_ms <= limits.delay_seconds * 1000:
-        raise ValidationError(f"a delay is 0 to {limits.delay_seconds:g} s, not {delay_ms / 1000:g} s")
+        raise ValidationError(f"a delay is 0 to {limits.delay_seconds:g} s, not {delay_ms / 1000:,} s")
 
 
 def check_wait(wait_ms: int, limits: Limits) -> None:
@@ -164,7 +169,7 @@ def check_wait(wait_ms: int, limits: Limits) -> None:
     if not _is_whole(wait_ms):
         raise ValidationError(f"a receive waits a whole number of milliseconds, not {wait_ms!r}")
     if not 0 <= wait_ms <= limits.receive_wait_seconds * 1000:
-        raise ValidationError(f"a receive waits 0 to {limits.receive_wait_seconds:g} s, not {wait_ms / 1000:g} s")
+        raise ValidationError(f"a receive waits 0 to {limits.receive_wait_seconds:g} s, not {wait_ms / 1000:,} s")
 
 
 def _check_retention(retention_ms: int | None, limits: Limits) -> None:

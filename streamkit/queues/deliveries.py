@@ -70,7 +70,7 @@ def deliveries(
 def check_extension(message: StoredMessage, timeout_ms: int, now_ms: int) -> StreamKitError | None:
     """Whether the message may stay hidden for ``timeout_ms`` from now: 12 hours in all since its receive."""
     if not 0 <= timeout_ms <= MAX_VISIBILITY_MS:
-        return ValidationError(f"a visibility timeout is 0 to 43,200 s, not {timeout_ms / 1000:g} s")
+        return ValidationError(f"a visibility timeout is 0 to 43,200 s, not {timeout_ms / 1000:,} s")
     if now_ms + timeout_ms - message.received_ms > MAX_VISIBILITY_MS:
         return ValidationError(
             "Total VisibilityTimeout for the message is beyond the limit of 43,200 s since it was received"

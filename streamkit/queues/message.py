@@ -36,8 +36,9 @@ class RedrivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Move when the last visibility timeout runs out, also while nobody receives. In AWS nothing moves then."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_receive_count <= 1000:
-            raise ValidationError(f"max_receive_count is {self.max_receive_count}: choose 1 to 1,000")
+        count = self.max_receive_count
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
+            raise ValidationError(f"max_receive_count is {count!r}: choose a whole number, 1 to 1,000")
 
 
 class RedriveAllowPolicy(msgspec.Struct, frozen=True, kw_only=True):

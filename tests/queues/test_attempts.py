@@ -118,6 +118,14 @@ def test_a_clock_that_was_set_back_keeps_nothing_for_longer() -> None:
     assert len(attempts) == 1
 
 
+def test_one_that_reached_nobody_is_forgotten() -> None:
+    attempts, messages = held()
+    attempts.forget("another")
+    assert numbers(attempts.again("a", messages, NOW)) == [1, 2]
+    attempts.forget("a")
+    assert attempts.again("a", messages, NOW) is None
+
+
 def test_purged() -> None:
     attempts, messages = held()
     attempts.clear()

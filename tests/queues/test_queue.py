@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ async def test_durations_are_seconds(make_queue: MakeQueue, bad: float) -> None:
 async def test_a_visibility_timeout_is_at_most_twelve_hours(make_queue: MakeQueue, clock: ManualClock) -> None:
     queue = await make_queue()
     await queue.send("x")
-    with pytest.raises(ValidationError, match="0 to 43,200 s, not 43201 s"):
+    with pytest.raises(ValidationError, match=r"0 to 43,200 s, not 43,201\.0 s"):
         await queue.receive(visibility_timeout=43_201)
     (message,) = await queue.receive()
     await clock.advance(20)
@@ -337,7 +338,18 @@ async def test_what_was_refused_is_not_counted_as_sent(
     assert sent.sum == 1
 
 
-@pytest.mark.parametrize("count", [0, 1001])
-def test_max_receive_count_has_a_range(count: int) -> None:
-    with pytest.raises(ValidationError, match=r"choose 1 to 1,000"):
+@pytest.mark.parametrize("count", [0, 1001, True, 1.5, "3"])
+def test_max_receive_count_has_a_range(count: Any) -> None:
+    with pytest.raises(ValidationError, match="a whole number, 1 to 1,000"):
         RedrivePolicy(dead_letter_queue="dead", max_receive_count=count)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [("redrive_policy", "dead"), ("redrive_policy", {"maxReceiveCount": 3}), ("redrive_allow_policy", None)],
+)
+async def test_a_policy_that_is_none_says_what_to_pass(make_queue: MakeQueue, attribute: str, value: Any) -> None:
+    queue = await make_queue()
+    options: Any = {attribute: value}
+    with pytest.raises(ValidationError, match=f"{attribute} is a Redrive"):
+        await queue.update(**options)

@@ -153,6 +153,8 @@ class MessagesReleased(msgspec.Struct, tag="rl", array_like=True, gc=False):
 
     queue_id: int
     numbers: list[int]
+    attempt_id: str | None = None
+    """Of the receive, on a FIFO queue."""
 
 
 class MessagesDeleted(msgspec.Struct, tag="d", array_like=True, gc=False):

@@ -140,6 +140,8 @@ class QueueChanges:
         queue = self.by_id[change.queue_id]
         for number in reversed(change.numbers):
             queue.release(queue.message(number))
+        if change.attempt_id is not None:
+            queue.attempts.forget(change.attempt_id)
 
     def gone(self, change: MessagesDeleted) -> None:
         """Messages are gone."""

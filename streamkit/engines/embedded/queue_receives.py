@@ -48,6 +48,8 @@ class QueueReceives:
         self._receipts = receipts
         self._append = append
         self._eager: dict[int, tuple[int, Timer]] = {}
+        # By queue and attempt id: receives that are not answered yet, and that nobody made again meanwhile.
+        self._unanswered: dict[tuple[int, str], MessagesReceived] = {}
 
     async def receive(
         self, queue: QueueState, max_messages: int, timeout_ms: int, wait_ms: int, attempt_id: str | None
@@ -77,13 +79,24 @@ class QueueReceives:
         answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
         group = self._append(change, lambda: self._tell(queue, change))
         self.arm(queue)
+        # Others may wait for the end of this timeout, and be woken for it.
+        self._waits.arm(queue)
+        if attempt_id is not None and not change.again:
+            self._unanswered[queue.queue_id, attempt_id] = change
         # end ATOMIC
         try:
             await self._log.durable(group)
         except asyncio.CancelledError:
             self._release(queue, answer, change)
             raise
+        finally:
+            if attempt_id is not None and self._is_unanswered(change):
+                del self._unanswered[queue.queue_id, attempt_id]
         return answer
+
+    def _is_unanswered(self, change: MessagesReceived) -> bool:
+        key = (change.queue_id, change.attempt_id or "")
+        return self._unanswered.get(key) is change
 
     def _delivery(self, queue: QueueState, message: StoredMessage) -> ReceivedMessage:
         return delivered(queue, message, handle_of(self._receipts, queue, message))
@@ -109,18 +122,21 @@ class QueueReceives:
     ) -> MessagesReceived | None:
         self._log.check()
         self.expire(queue, now_ms)
+        again = queue.again(attempt_id, now_ms) if attempt_id is not None else None
         most = self._limits.in_flight_messages
-        if most is not None:
+        # What is given again is in flight already.
+        if most is not None and again is None:
             room = most - queue.in_flight
             if room <= 0:
                 if waits or queue.attributes.fifo:
                     return None
                 raise OverLimitError(queue.name, most)
             max_messages = min(max_messages, room)
-        again = queue.again(attempt_id, now_ms) if attempt_id is not None else None
         target = self.dead_letter_queue(queue)
         if again is not None:
             received, moved = again, []
+            # INVARIANT: test_what_a_retry_got_is_not_taken_from_it
+            self._unanswered.pop((queue.queue_id, attempt_id or ""), None)
         else:
             taken = queue.take(max_messages, now_ms, dead_letters=target is not None)
             received, moved = taken.received, taken.moved
@@ -144,16 +160,17 @@ class QueueReceives:
         target = self._changes.by_id.get(change.dead_letter_queue_id)
         if target is not None:
             self._waits.wake(target, len(change.moved))
-        if change.timeout_ms == 0:
-            self._waits.wake(queue, len(change.numbers))
-        elif change.moved:
-            # On a FIFO queue what follows them may be received now.
-            self._waits.wake(queue, 1)
+        # On a FIFO queue what follows those that were moved may be received now.
+        shown = len(change.moved) + (len(change.numbers) if change.timeout_ms == 0 else 0)
+        if shown:
+            self._waits.wake(queue, shown)
 
     def _release(self, queue: QueueState, answer: list[ReceivedMessage], change: MessagesReceived) -> None:
         # INVARIANT: test_cancelled_receive_delivers_to_nobody
         if self._changes.by_id.get(queue.queue_id) is not queue or change.again:
             return
+        if change.attempt_id is not None and not self._is_unanswered(change):
+            return  # Whoever made the receive again has them.
         held = []
         for number, delivery in zip(change.numbers, answer, strict=True):
             message = queue.messages.get(number)
@@ -165,7 +182,7 @@ class QueueReceives:
         except StreamKitError:
             return  # Nothing can be changed any more; the visibility timeout shows them again.
         if held:
-            released = MessagesReleased(queue.queue_id, held)
+            released = MessagesReleased(queue.queue_id, held, change.attempt_id)
             self._changes.released(released)
             self._append(released, lambda: self._waits.wake(queue, len(held)))
 
@@ -184,7 +201,7 @@ class QueueReceives:
             self._log.check()
             change = MessagesDeleted(queue.queue_id, numbers)
             self._changes.gone(change)
-            self._append(change, lambda: self._waits.wake(queue, 1))
+            self._append(change, lambda: self._waits.wake(queue, len(numbers)))
 
     async def expire_on_disk(self, queue: QueueState) -> None:
         """The same for what is on disk alone.

@@ -42,6 +42,11 @@ class QueueWaits:
         if waiters:
             self._arm(queue)
 
+    def arm(self, queue: QueueState) -> None:
+        """Messages were hidden: whoever waits is to be woken when they are visible again."""
+        if self._waiters.get(queue.queue_id):
+            self._arm(queue)
+
     def forget(self, queue: QueueState) -> None:
         """The queue is gone: wake everybody, so that they find out."""
         if (armed := self._timers.pop(queue.queue_id, None)) is not None:
@@ -73,5 +78,5 @@ class QueueWaits:
         visible = queue.visible(self._clock.now_ms())
         if visible:
             self.wake(queue, visible)
-        elif self._waiters.get(queue.queue_id):
-            self._arm(queue)
+        else:
+            self.arm(queue)

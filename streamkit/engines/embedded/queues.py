@@ -109,8 +109,8 @@ class EmbeddedQueues:
         self._log.check()
         self._receives.expire(queue, self._clock.now_ms())
         change = storable(QueueUpdated(queue.queue_id, attributes, self._clock.now_ms()))
-        group = self._append(change, lambda: self._waits.wake(queue, 1))
         self.changes.updated(change)
+        group = self._append(change, lambda: self._waits.wake(queue, queue.visible(self._clock.now_ms())))
         self._receives.expire(queue, self._clock.now_ms())
         self._receives.move_exhausted(queue)
         self._receives.arm(queue)
@@ -197,8 +197,8 @@ class EmbeddedQueues:
     ) -> list[ReceivedMessage]:
         """See QueueStore."""
         queue = self._queue(name)
-        if not 1 <= max_messages <= self._limits.receive_messages:
-            raise ValidationError(f"max_messages must be 1 to {self._limits.receive_messages:,}, not {max_messages}")
+        if not isinstance(max_messages, int) or not 1 <= max_messages <= self._limits.receive_messages:
+            raise ValidationError(f"max_messages must be 1 to {self._limits.receive_messages:,}, not {max_messages!r}")
         timeout_ms = queue.attributes.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
         check_timeout(timeout_ms)
         wait_ms = queue.attributes.receive_wait_ms if wait_ms is None else wait_ms
@@ -220,6 +220,9 @@ class EmbeddedQueues:
         if numbers:
             self._log.check()
             await self._log.durable(self.stage_delete(MessagesDeleted(queue.queue_id, numbers)))
+        elif None in found:
+            # What was deleted before may still be on its way to the disk.
+            await self._log.durable(self._last_group)
         return [error if isinstance(error, StreamKitError) else None for error in found]
 
     def check_deletes(self, name: str, receipt_handles: Sequence[str]) -> MessagesDeleted:

@@ -1,0 +1,110 @@
+"""Who waits for messages is woken when there are some, however they came to be visible; on both engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from streamkit.engines.base import Engine
+from streamkit.engines.file.engine import FileEngine
+from streamkit.engines.memory import MemoryEngine
+from streamkit.limits import Limits
+from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
+from streamkit.queues.store import SendEntry
+from streamkit.testing.clock import ManualClock
+
+FIFO = QueueAttributes(fifo=True)
+
+
+@pytest.fixture(params=["memory", "file"])
+async def engine(request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Engine]:
+    if request.param == "memory":
+        engine: Engine = MemoryEngine(clock, Limits.relaxed())
+    else:
+        engine = await FileEngine.open(tmp_path / "data", clock=clock, limits=Limits.relaxed())
+    yield engine
+    await engine.aclose()
+
+
+async def send(engine: Engine, *groups: str) -> None:
+    entries = [SendEntry(group.encode(), group_id=group, deduplication_id=f"{n}") for n, group in enumerate(groups)]
+    assert not any(result.error for result in await engine.queues.send_messages("q.fifo", entries))
+
+
+async def waiting(engine: Engine, name: str, count: int, timeout_ms: int) -> list[asyncio.Task[list[ReceivedMessage]]]:
+    """Receives of one message each that wait for up to 20 s."""
+    tasks = [asyncio.create_task(engine.queues.receive_messages(name, 1, timeout_ms, 20_000)) for _ in range(count)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not any(task.done() for task in tasks)
+    return tasks
+
+
+async def served(tasks: list[asyncio.Task[list[ReceivedMessage]]]) -> list[str]:
+    """What they got; the manual clock stands still, so a receive that is not woken waits for ever."""
+    async with asyncio.timeout(10):
+        return sorted(message.body.decode() for messages in await asyncio.gather(*tasks) for message in messages)
+
+
+async def test_the_end_of_a_timeout_that_began_while_others_wait(engine: Engine, clock: ManualClock) -> None:
+    await engine.queues.create_queue("q", QueueAttributes())
+    tasks = await waiting(engine, "q", 2, 5_000)
+    await engine.queues.send_messages("q", [SendEntry(b"x")])
+    async with asyncio.timeout(10):
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    assert sum(task.done() for task in tasks) == 1
+    await clock.advance(5)
+    assert await served(tasks) == ["x", "x"]
+
+
+async def test_a_shorter_delay_wakes_as_many_as_it_shows(engine: Engine, clock: ManualClock) -> None:
+    delayed = replace(FIFO, delay_ms=100_000)
+    await engine.queues.create_queue("q.fifo", delayed)
+    await send(engine, "a", "b", "c")
+    tasks = await waiting(engine, "q.fifo", 3, 30_000)
+    await engine.queues.update_queue("q.fifo", FIFO)
+    assert await served(tasks) == ["a", "b", "c"]
+
+
+async def test_an_eager_policy_wakes_those_who_wait_for_what_was_behind(engine: Engine, clock: ManualClock) -> None:
+    """Its three first messages are visible, and each hides one from who waits, until they are moved all at once."""
+    await engine.queues.create_queue("dead.fifo", FIFO)
+    await engine.queues.create_queue("q.fifo", FIFO)
+    await send(engine, "a", "b", "c", "a", "b", "c")
+    for _ in range(3):
+        assert len(await engine.queues.receive_messages("q.fifo", 1, 5_000, 0)) == 1
+    tasks = await waiting(engine, "q.fifo", 3, 30_000)
+    policy = RedrivePolicy(dead_letter_queue="dead.fifo", max_receive_count=1, eager=True)
+    await engine.queues.update_queue("q.fifo", replace(FIFO, redrive_policy=policy))
+    await clock.advance(5)
+    assert await served(tasks) == ["a", "b", "c"]
+    (dead,) = await engine.queues.describe_queues(["dead.fifo"])
+    assert dead.visible == 3
+
+
+async def test_what_is_too_old_makes_way_for_all_that_it_held_up(engine: Engine, clock: ManualClock) -> None:
+    attributes = replace(FIFO, retention_ms=60_000)
+    await engine.queues.create_queue("q.fifo", attributes)
+    await send(engine, "a", "b")
+    assert len(await engine.queues.receive_messages("q.fifo", 2, 600_000, 0)) == 2
+    await clock.advance(50)
+    entries = [SendEntry(b"young", group_id=group, deduplication_id=f"young {group}"[6:]) for group in ("a", "b")]
+    assert not any(result.error for result in await engine.queues.send_messages("q.fifo", entries))
+    tasks = await waiting(engine, "q.fifo", 2, 30_000)
+    await clock.advance(11)
+    await engine.queues.describe_queues(["q.fifo"])
+    assert await served(tasks) == ["young", "young"]
+
+
+async def test_a_purge_leaves_those_who_wait_waiting_for_what_is_sent_next(engine: Engine, clock: ManualClock) -> None:
+    await engine.queues.create_queue("q.fifo", FIFO)
+    await send(engine, "a", "b")
+    assert len(await engine.queues.receive_messages("q.fifo", 2, 30_000, 0)) == 2
+    tasks = await waiting(engine, "q.fifo", 2, 30_000)
+    assert await engine.queues.purge_queue("q.fifo") == 2
+    await send(engine, "a", "b")
+    assert await served(tasks) == ["a", "b"]
