@@ -1,28 +1,22 @@
-"""Event patterns: which events match, and why. Pure and hot: `benchmarks --only pattern`.
+"""Event patterns: which events match. Pure and hot.
 
 Follows Event Ruler as the Amazon EventBridge User Guide documents it ("Event patterns").
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import product
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from streamkit.codecs import plain
 from streamkit.errors import DecodeError, InvalidPatternError
-from streamkit.functions.leaf import Conjunction, Leaf, values_at
+from streamkit.functions.pattern_compile import compile_alternatives
+from streamkit.functions.pattern_leaf import ANYWHERE, Elements, Leaf, Place, walk
 
-_MAX_ALTERNATIVES = 1000
-_RESERVED = frozenset(
-    {
-        "exactly", "equals-ignore-case", "prefix", "suffix", "anything-but", "exists", "wildcard", "numeric", "cidr",
-        "=", "<", "<=", ">", ">=", "regex", "not-wildcard", "not-equals-ignore-case", "in-date-range",
-        "ip-address-in-range", "ip-address-not-in-range",
-    }
-)  # fmt: skip
+MAX_PATTERN_CHARACTERS = 4096
+"""As JSON without blanks."""
 
 
 class LeafExplanation(msgspec.Struct, frozen=True):
@@ -30,6 +24,7 @@ class LeafExplanation(msgspec.Struct, frozen=True):
 
     path: str
     matched: bool
+    """By itself; whether it does so in the same array element as the others is not told here."""
     found: list[Any]
     """The values at its path; empty: the event has no such field."""
 
@@ -39,11 +34,14 @@ class Explanation(msgspec.Struct, frozen=True):
 
     matched: bool
     path: str
-    """Of the leaf that decided: the first that does not match, of the `$or` alternative that comes closest; of an event
-    that matches, the last that had to. Empty: the event is no object."""
+    """Of the leaf that decided: the first that failed, or the last that had to hold. Empty: the event is no object."""
     reason: str
+    """A sentence about it."""
     leaves: list[LeafExplanation]
-    """Of that alternative."""
+    """All that were asked, in the pattern's order."""
+    alternative: int | None = None
+    """Which of the alternatives that ``$or`` multiplies out to, from 0: the one that matched, or came nearest. None:
+    there is one only."""
 
 
 class Pattern:
@@ -51,6 +49,8 @@ class Pattern:
 
     def __init__(self, pattern: Mapping[str, Any] | str) -> None:
         """Compile a pattern, given as a dict or as JSON text.
+
+        Whole numbers beyond 64 bits keep their digits in a dict; in JSON text they become doubles, as in an event.
 
         Raises:
             InvalidPatternError: with the path to the fault.
@@ -63,71 +63,141 @@ class Pattern:
         if not isinstance(pattern, Mapping):
             raise InvalidPatternError("", "a pattern is an object")
         # Each alternative is a conjunction of leaves; `$or` multiplies them.
-        self.alternatives: list[Conjunction] = [
-            Conjunction(list(leaves.values())) for leaves in _compile(dict(pattern), ())
-        ]
-        self._only = self.alternatives[0] if len(self.alternatives) == 1 else None
+        self.alternatives: list[list[Leaf]] = [list(leaves.values()) for leaves in compile_alternatives(pattern)]
+        if _characters(pattern) > MAX_PATTERN_CHARACTERS:
+            raise InvalidPatternError("", f"a pattern has at most {MAX_PATTERN_CHARACTERS:,} characters")
+        # With several alternatives, what all of them ask for is asked once.
+        first, *others = self.alternatives
+        self._common = dict.fromkeys(first) if others else {}
+        for leaves in others:
+            held = set(leaves)
+            self._common = {leaf: None for leaf in self._common if leaf in held}
+        self._first = [leaf.check for leaf in self._common]
+        self._checks = [[(leaf.check, leaf) for leaf in leaves] for leaves in self.alternatives]
 
     def matches(self, event: Any) -> bool:
         """Whether a decoded JSON value matches; anything but an object never does. HOT."""
-        if event.__class__ is not dict and not isinstance(event, dict):
+        if not isinstance(event, dict):
             return False
-        if self._only is not None:
-            return self._only.holds(event)
-        return any(leaves.holds(event) for leaves in self.alternatives)
+        for check in self._first:
+            if check(event) is False:
+                return False
+        for checks in self._checks:
+            walked: list[Leaf] | None = None
+            for check, leaf in checks:
+                held = check(event)
+                if held:
+                    continue
+                if held is False:
+                    break
+                if walked is None:
+                    walked = [leaf]
+                else:
+                    walked.append(leaf)
+            else:
+                if walked is None or _hold_together(walked, event):
+                    return True
+        return False
 
     def explain(self, event: Any) -> Explanation:
-        """Which leaf decided, in a sentence, and what each leaf says."""
+        """Which leaf decided, in a sentence, and what each leaf says. Of several alternatives the nearest counts."""
         if not isinstance(event, dict):
             return Explanation(False, "", "the event is not an object", [])
-        best: tuple[int, list[LeafExplanation]] = (-1, [])
-        for leaves in self.alternatives:
-            said = [_explain(leaf, event) for leaf in leaves.leaves]
-            if leaves.holds(event):
-                where = f" by alternative {self.alternatives.index(leaves) + 1}" if self._only is None else ""
-                return Explanation(True, said[-1].path, f"every field of the pattern matches{where}", said)
-            closest = sum(leaf.matched for leaf in said)
-            if closest > best[0]:
-                best = closest, said
-        said = best[1]
-        for leaf in said:
-            if not leaf.matched:
-                reason = f"none of {leaf.found!r:.100} matches" if leaf.found else "the event has no such field"
-                return Explanation(False, leaf.path, reason, said)
-        reason = "every field matches somewhere, but not within one element of the same array"
-        return Explanation(False, said[-1].path, reason, said)
-
-
-def _explain(leaf: Leaf, event: dict[str, Any]) -> LeafExplanation:
-    found = [value for value, _ in values_at(event, leaf.parts)]
-    return LeafExplanation(leaf.text, leaf.holds(event) is not None, found)
-
-
-def _compile(pattern: dict[str, Any], prefix: tuple[str, ...]) -> list[dict[str, Leaf]]:
-    if not pattern:
-        raise InvalidPatternError(".".join(prefix), "an empty object matches nothing")
-    alternatives: list[dict[str, Leaf]] = [{}]
-    for key, value in pattern.items():
-        if key == "$or" and _is_or(value):
-            branches = [leaves for branch in value for leaves in _compile(branch, prefix)]
-        elif isinstance(value, Mapping):
-            branches = _compile(dict(value), (*prefix, key))
+        nearest: tuple[int, int, list[LeafExplanation]] = (-1, 0, [])
+        for index, leaves in enumerate(self.alternatives):
+            said = [_said(leaf, event) for leaf in leaves]
+            held = sum(one.matched for one in said)
+            if held == len(leaves) and _hold_together(leaves, event):
+                decided = next((leaf for leaf in reversed(leaves) if leaf not in self._common), leaves[-1])
+                return Explanation(True, decided.text, _why(decided, event, len(leaves)), said, self._number(index))
+            if held > nearest[0]:
+                nearest = held, index, said
+        held, index, said = nearest
+        leaves = self.alternatives[index]
+        if held < len(leaves):
+            failed = next(leaf for leaf, one in zip(leaves, said, strict=True) if not one.matched)
+            reason = _why_not(failed, event)
         else:
-            parts = tuple(part for name in (*prefix, key) for part in name.split("."))
-            leaf = Leaf(parts, value)
-            branches = [{leaf.text: leaf}]
-        if len(alternatives) * len(branches) > _MAX_ALTERNATIVES:
-            raise InvalidPatternError(
-                ".".join((*prefix, key)), f"$or multiplies out to more than {_MAX_ALTERNATIVES:,}"
-            )
-        alternatives = [{**left, **right} for left, right in product(alternatives, branches)]
-    return alternatives
+            failed = _apart(leaves, event)
+            reason = _APART.format(failed.text)
+        if len(self.alternatives) > 1:
+            reason += f" (of {len(self.alternatives)} alternatives this one came nearest)"
+        return Explanation(False, failed.text, reason, said, self._number(index))
+
+    def _number(self, index: int) -> int | None:
+        return index if len(self.alternatives) > 1 else None
 
 
-def _is_or(value: Any) -> bool:
-    # AWS: what does not qualify as an alternative is an ordinary field that happens to be called "$or".
-    return (
-        isinstance(value, list)
-        and len(value) >= 2
-        and all(isinstance(one, Mapping) and one and _RESERVED.isdisjoint(one) for one in value)
-    )
+def _said(leaf: Leaf, event: Any) -> LeafExplanation:
+    return LeafExplanation(leaf.text, leaf.holds(event) is not None, [value for value, _ in walk(event, leaf.parts)])
+
+
+_APART = "every field matches somewhere, but {} does not within the array element in which those before it do"
+
+
+def _characters(pattern: Mapping[str, Any]) -> int:
+    try:
+        return len(msgspec.json.encode(pattern, enc_hook=dict).decode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidPatternError("", f"a pattern is plain JSON: {error}") from None
+
+
+def _why(leaf: Leaf, event: Any, count: int) -> str:
+    others = f"; so do the other {count - 1} fields asked for" if count > 1 else ""
+    for value, _ in walk(event, leaf.parts):
+        for matcher, predicate in leaf.matchers:
+            if predicate(value):
+                return f"{leaf.text} is {value!r:.60}, which matches {matcher!r:.100}{others}"
+    return f"the event has no field {leaf.text}, as is asked for{others}"
+
+
+def _why_not(leaf: Leaf, event: Any) -> str:
+    values = [value for value, _ in walk(event, leaf.parts)]
+    if not values:
+        return f"the event has no field {leaf.text} with a value; {leaf.asked()} is asked for"
+    if len(values) == 1:
+        return f"{leaf.text} is {values[0]!r:.100}, which does not match {leaf.asked()}"
+    return f"{leaf.text} is {values!r:.100}, none of which matches {leaf.asked()}"
+
+
+def _apart(leaves: Sequence[Leaf], event: Any) -> Leaf:
+    """The first leaf that does not hold together with those before it."""
+    return next(leaf for at, leaf in enumerate(leaves) if not _hold_together(leaves[: at + 1], event))
+
+
+def _hold_together(leaves: Sequence[Leaf], event: Any) -> bool:
+    """Whether leaves hold so that those that pass through one array do so through one element."""
+    places: list[list[Elements]] = []
+    # Neighbours in the tree of arrays come one after the other, which keeps what must be remembered small.
+    for leaf in sorted(leaves, key=lambda leaf: leaf.parts) if len(leaves) > 1 else leaves:
+        found = leaf.holds(event)
+        if found is None:
+            return False
+        if found is not ANYWHERE:
+            places.append(found)
+    return len(places) < 2 or _consistent(places)
+
+
+def _consistent(places: Sequence[Sequence[Elements]]) -> bool:
+    """Whether one place can be chosen per leaf so that places in the same array are the same element.
+
+    Goes leaf by leaf with all choices that are still open, as far as later leaves pass through the same arrays: so
+    many as there are elements, and not as there are ways to combine them.
+    """
+    later: list[set[Place]] = [set()]
+    for leaf in reversed(places[1:]):
+        later.append(later[-1] | {array for elements in leaf for array, _ in elements})
+    later.reverse()
+    choices: set[frozenset[tuple[Place, int]]] = {frozenset()}
+    for leaf, matter in zip(places, later, strict=True):
+        following: set[frozenset[tuple[Place, int]]] = set()
+        for chosen in choices:
+            taken = dict(chosen)
+            for elements in leaf:
+                if all(taken.get(array, index) == index for array, index in elements):
+                    both = {**taken, **dict(elements)}
+                    following.add(frozenset(pair for pair in both.items() if pair[0] in matter))
+        if not following:
+            return False
+        choices = following
+    return True

