@@ -14,6 +14,7 @@ from streamkit.codecs import Codec
 from streamkit.creating import create_queue, create_stream, create_table, keeper_for, update_table
 from streamkit.engines.base import Durability, Engine
 from streamkit.errors import ClosedError, NotFoundError
+from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.metrics.window import Metrics
@@ -329,6 +330,10 @@ class Kit:
             ValidationError: it was not started here, or another of its name was since.
         """
         await self._supervisor.stop(service)
+
+    def mappings(self) -> list[LiveMapping]:
+        """The event source mappings that run here; see ``disable``, ``enable`` and ``update`` of each."""
+        return [each for each in self._supervisor.running() if isinstance(each, LiveMapping)]
 
     def list_move_tasks(self, source: str) -> list[MoveTask]:
         """The last 10 move tasks of a dead-letter queue that were started here, the latest first.

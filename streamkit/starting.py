@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from streamkit.alarms.alarm import Alarm
@@ -13,8 +15,10 @@ from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.functions.queue_poller import QueuePoller
 from streamkit.metrics.window import Metrics
+from streamkit.queues.queue import Queue
 from streamkit.service import Service
 from streamkit.streams.stream import Stream
+from streamkit.tables.table import Table
 
 
 class Actions(msgspec.Struct, frozen=True):
@@ -45,8 +49,29 @@ def service_of(
     if actions != Actions():
         raise ValidationError("only an Alarm has actions")
     if isinstance(what, EventSourceMapping):
+        check_startable(what, engine, clock)
         poller = MappingPoller if isinstance(what.source, Stream) else QueuePoller
         return poller(what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics)
     if hasattr(what, "run") and hasattr(what, "name"):
         return what
     raise ValidationError(f"{what!r} is nothing that runs: start an Alarm, an EventSourceMapping or a Service")
+
+
+def check_startable(mapping: EventSourceMapping, engine: Engine, clock: Clock) -> None:
+    """Refuse a mapping that cannot run on this engine, or not yet.
+
+    Raises:
+        ValidationError: a handle belongs to another kit, or the starting position lies in the future.
+    """
+    stores = {Stream: engine.streams, Queue: engine.queues, Table: engine.tables}
+    for field in ("source", "sink", "on_failure", "on_filtered"):
+        handle = getattr(mapping, field)
+        for kind, store in stores.items():
+            if isinstance(handle, kind) and handle._store is not store:
+                raise ValidationError(
+                    f"mapping {mapping.name!r}: {field} {handle!r} belongs to another kit than the one it is started "
+                    "in: make its handle with this one"
+                )
+    start = mapping.starting_position
+    if isinstance(start, datetime) and start.timestamp() * 1000 > clock.now_ms():
+        raise ValidationError(f"mapping {mapping.name!r}: starting_position {start} is in the future")
