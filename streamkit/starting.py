@@ -11,6 +11,7 @@ from streamkit.alarms.watcher import Action, AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.engines.base import Engine
 from streamkit.errors import ValidationError
+from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.functions.queue_poller import QueuePoller
@@ -51,7 +52,12 @@ def service_of(
     if isinstance(what, EventSourceMapping):
         check_startable(what, engine, clock)
         poller = MappingPoller if isinstance(what.source, Stream) else QueuePoller
-        return poller(what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics)
+        service = poller(
+            what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics
+        )
+        if isinstance(service, LiveMapping):
+            service.check = lambda changed: check_startable(changed, engine, clock)
+        return service
     if hasattr(what, "run") and hasattr(what, "name"):
         return what
     raise ValidationError(f"{what!r} is nothing that runs: start an Alarm, an EventSourceMapping or a Service")

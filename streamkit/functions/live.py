@@ -6,6 +6,7 @@ Follows UpdateEventSourceMapping and GetEventSourceMapping (AWS Lambda API Refer
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -34,8 +35,11 @@ class LiveMapping:
         self.state: MappingState = "Creating"
         """"Disabled" also once it has ended."""
         self.ended = False
+        self.check: Callable[[EventSourceMapping], None] = lambda mapping: None
+        """Refuses settings that cannot run here."""
         self._tally = tally
         self._wanted: tuple[EventSourceMapping, bool] = (mapping, True)
+        self._held: tuple[EventSourceMapping, bool] | None = None
         self._work_stop: Stop | None = None
         self._progress = asyncio.Event()
 
@@ -90,32 +94,27 @@ class LiveMapping:
             changed = replace(wanted, **changes)
         except (TypeError, ValueError) as error:
             raise ValidationError(f"mapping {self.name!r} has no such field to change: {error}") from None
-        self._check(changed)
+        self.check(changed)
         await self._change(changed, enabled=enabled)
-
-    def _check(self, mapping: EventSourceMapping) -> None:
-        """Refuse what cannot run here."""
 
     async def _change(self, mapping: EventSourceMapping, *, enabled: bool) -> None:
         if self.ended:
             raise ClosedError(f"mapping {self.name!r}")
+        if self.mapping is mapping and self.state == ("Enabled" if enabled else "Disabled"):
+            return
         wanted = self._wanted = (mapping, enabled)
         if self.state in ("Enabled", "Enabling", "Updating", "Disabling"):
             self.state = "Updating" if enabled else "Disabling"
         elif enabled and self.state == "Disabled":
             self.state = "Enabling"
-        if self._work_stop is not None and wanted != (self.mapping, True):
+        if self._work_stop is not None:
             self._work_stop.request()
         self._tell()
         # A later change may overtake this one, and then speaks for both.
-        while self._wanted is wanted and not self._settled():
+        while self._held is not wanted and self._wanted is wanted:
             if self.ended:
                 raise ClosedError(f"mapping {self.name!r}")
             await self._moved()
-
-    def _settled(self) -> bool:
-        mapping, enabled = self._wanted
-        return self.mapping is mapping and self.state == ("Enabled" if enabled else "Disabled")
 
     # ---- work
 
@@ -130,7 +129,7 @@ class LiveMapping:
         try:
             while not stop.requested:
                 wanted = self._wanted
-                self.mapping, enabled = wanted
+                self.mapping, enabled = self._held = wanted
                 self.state = "Enabled" if enabled else "Disabled"
                 self._tell()
                 if not enabled:
