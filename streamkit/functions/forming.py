@@ -106,7 +106,7 @@ class Forming:
             self._tally.publish("PolledEventCount", len(found))
             if stop.requested:
                 return batch
-            if not found and not self._pending:
+            if not found and not self._pending and not self.at_end:
                 if self._windows is not None and self._windows.over(self._clock.now_ms()):
                     self.window_over = True
                     return batch

@@ -124,12 +124,13 @@ class MappingPoller(LiveMapping):
                 shards.all[shard_id] = ShardLanes(
                     mapping, lease, target=shards.target, ports=self._ports, clock=self._clock, tally=self._tally
                 )
-            parents = {shard.shard_id: shard.parent_shard_ids for shard in source.shards}
-            for shard_id, lanes in shards.all.items():
-                if shard_id in shards.started or lanes.finished:
-                    continue
-                before = [shards.all[parent] for parent in parents.get(shard_id, ()) if parent in shards.all]
-                if all(parent.finished for parent in before):
+            # Whether a shard and all before it are done, or gone: one without a record is finished before it is begun.
+            done = {shard_id: lanes.finished for shard_id, lanes in shards.all.items()}
+            for shard in source.shards:  # A parent comes before its children.
+                shard_id, lanes = shard.shard_id, shards.all[shard.shard_id]
+                ready = all(done.get(parent, True) for parent in shard.parent_shard_ids)
+                done[shard_id] = ready and lanes.finished
+                if ready and not lanes.finished and shard_id not in shards.started:
                     shards.started.add(shard_id)
                     shards.tasks.start_soon(self._run_shard, lanes, shards)
             self._tell()

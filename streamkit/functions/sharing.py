@@ -32,14 +32,14 @@ class SharedShard:
         *,
         clock: Clock,
         moved: Callable[[], None],
-        room: int = ROOM,
+        room: int | None = None,
     ) -> None:
         """``starts``: how far each lane is. Those that are not the furthest begin behind."""
         self.position = max(starts)
         """Everything up to this number is with its lane, or the lane is behind."""
         self.waiting = False
         """Everything there is was read."""
-        self.room = room
+        self.room = ROOM if room is None else room
         self.clock = clock
         self._reader_after = reader_after
         self._reader = reader_after(self.position)

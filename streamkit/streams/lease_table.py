@@ -119,8 +119,9 @@ class LeaseTable:
         """Take the leases of these shards, or of all, for ``owner``, whoever had them; checkpoints stay.
 
         ``start`` becomes the first checkpoint of a shard that has none, so that a restart goes on from there: LATEST
-        is the shard's newest record as ``stream`` describes it; a mapping has a number for each shard. A shard that was made after the consumer began is read
-        from its beginning in any case, because the consumer has seen nothing of it.
+        is the shard's newest record as ``stream`` describes it; a mapping has a number for each shard. A shard that
+        was made after the consumer began is read from its beginning in any case, because the consumer has seen nothing
+        of it.
 
         Of two that take a lease in the same moment one comes after the other, and the later has it.
         Cancellation: some of the leases may have been taken.

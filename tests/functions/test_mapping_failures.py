@@ -256,7 +256,7 @@ async def test_a_handle_of_another_kit_is_refused(kit: Kit, clock: ManualClock, 
 async def test_a_sink_of_another_kit_is_refused_whatever_it_is(kit: Kit, clock: ManualClock, kind: str) -> None:
     async with streamkit.open("memory:", clock=clock) as other:
         sink: Any = other.queue("sink") if kind == "queue" else other.stream("sink")
-        with pytest.raises(streamkit.ValidationError, match="sink .* belongs to another kit"):
+        with pytest.raises(streamkit.ValidationError, match=r"sink .* belongs to another kit"):
             kit.start(EventSourceMapping("wrong", source=kit.stream("numbers"), sink=sink))
 
 

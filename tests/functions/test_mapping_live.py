@@ -130,7 +130,9 @@ async def test_some_things_cannot_be_changed(kit: Kit, field: str) -> None:
         await running.update(**{field: "LATEST"})
 
 
-async def test_an_update_is_checked_as_a_new_mapping_and_changes_nothing_if_refused(kit: Kit, clock: ManualClock) -> None:
+async def test_an_update_is_checked_as_a_new_mapping_and_changes_nothing_if_refused(
+    kit: Kit, clock: ManualClock
+) -> None:
     running = kit.start(counting(kit))
     await running.wait_caught_up()
     with pytest.raises(ValidationError, match="batch_size is 1 to 10,000"):
@@ -166,7 +168,7 @@ async def test_the_mappings_that_run_are_listed(kit: Kit) -> None:
     second = kit.start(EventSourceMapping("second", source=kit.stream("numbers"), sink=kit.queue("other")))
     assert kit.mappings() == [first, second]
     await first.disable()
-    assert [(each.name, each.state) for each in kit.mappings()][0] == ("counting", "Disabled")
+    assert next((each.name, each.state) for each in kit.mappings()) == ("counting", "Disabled")
     await kit.stop(first)
     assert kit.mappings() == [second]
 
