@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -69,9 +70,9 @@ def check_startable(mapping: EventSourceMapping, engine: Engine, clock: Clock) -
     Raises:
         ValidationError: a handle belongs to another kit, or the starting position lies in the future.
     """
-    stores = {Stream: engine.streams, Queue: engine.queues, Table: engine.tables}
+    stores: dict[type[Any], object] = {Stream: engine.streams, Queue: engine.queues, Table: engine.tables}
     for field in ("source", "sink", "on_failure", "on_filtered"):
-        handle = getattr(mapping, field)
+        handle: Any = getattr(mapping, field)
         for kind, store in stores.items():
             if isinstance(handle, kind) and handle._store is not store:
                 raise ValidationError(

@@ -61,8 +61,8 @@ class SharedShard:
         while not stop.requested and not self.at_end:
             with stop.interruptible():
                 await self._wanted.wait()
-            if stop.requested:
-                break
+            if not self._wanted.is_set():
+                break  # A stop came.
             self._wanted.clear()
             found = await self._reader.read(0, stop)
             if not found and not self._reader.at_end:

@@ -177,9 +177,9 @@ def fresh_leases(
 ) -> dict[str, Lease]:
     """A lease that nobody has for each shard that the stream has, given the shards that the consumer knows.
 
-    Who is new begins with the oldest record there is, or after the newest, or after a number of each shard. For who is not, a shard that has parents
-    was made later than the leases that are known, so it begins where the shard does: what was trimmed of it is missed,
-    and told.
+    Who is new begins with the oldest record there is, or after the newest, or after a number of each shard. For who is
+    not, a shard that has parents was made later than the leases that are known, so it begins where the shard does: what
+    was trimmed of it is missed, and told.
     """
     fresh: dict[str, Lease] = {}
     for shard in stream.shards:

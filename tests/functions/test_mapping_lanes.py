@@ -37,7 +37,7 @@ async def count(batch: Batch[int]) -> list[Update]:
 def counting(kit: Kit, lanes: int, **options: Any) -> EventSourceMapping:
     given = {"source": kit.stream("numbers"), "function": count, "sink": kit.table("totals"), "batch_size": 5}
     options = {"retry": Retry(first=1, jitter=False), "parallelization_factor": lanes, **options}
-    return EventSourceMapping("counting", **{**given, **options})  # type: ignore[arg-type]
+    return EventSourceMapping("counting", **{**given, **options})
 
 
 def poller(kit: Kit, lanes: int, **options: Any) -> MappingPoller:
