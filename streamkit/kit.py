@@ -34,7 +34,6 @@ from streamkit.tables.write import Write
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Service)
-
 logger = logging.getLogger("streamkit.kit")
 GRACE_SECONDS = 5.0
 """How long services may take to finish what is in hand when a kit closes, and again once they were cancelled."""
@@ -365,11 +364,8 @@ class Kit:
             StorageError: the engine could not make everything durable.
             ExceptionGroup: of these, if there are several.
         """
-        failures = await self._close()
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ExceptionGroup("services of the kit failed", failures)
+        if failures := await self._close():
+            raise failures[0] if len(failures) == 1 else ExceptionGroup("services of the kit failed", failures)
 
     async def _close(self) -> list[Exception]:
         if self._closing is None:
