@@ -14,6 +14,7 @@ from streamkit.codecs import Codec
 from streamkit.creating import create_queue, create_stream, create_table, keeper_for, update_table
 from streamkit.engines.base import Durability, Engine
 from streamkit.errors import ClosedError, NotFoundError
+from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.metrics.window import Metrics
@@ -33,7 +34,6 @@ from streamkit.tables.write import Write
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Service)
-
 logger = logging.getLogger("streamkit.kit")
 GRACE_SECONDS = 5.0
 """How long services may take to finish what is in hand when a kit closes, and again once they were cancelled."""
@@ -330,6 +330,10 @@ class Kit:
         """
         await self._supervisor.stop(service)
 
+    def mappings(self) -> list[LiveMapping]:
+        """The event source mappings that run here; see ``disable``, ``enable`` and ``update`` of each."""
+        return [each for each in self._supervisor.running() if isinstance(each, LiveMapping)]
+
     def list_move_tasks(self, source: str) -> list[MoveTask]:
         """The last 10 move tasks of a dead-letter queue that were started here, the latest first.
 
@@ -360,11 +364,8 @@ class Kit:
             StorageError: the engine could not make everything durable.
             ExceptionGroup: of these, if there are several.
         """
-        failures = await self._close()
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ExceptionGroup("services of the kit failed", failures)
+        if failures := await self._close():
+            raise failures[0] if len(failures) == 1 else ExceptionGroup("services of the kit failed", failures)
 
     async def _close(self) -> list[Exception]:
         if self._closing is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
@@ -22,12 +23,22 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self._waits: set[anyio.CancelScope] = set()
+        self._children: weakref.WeakSet[Stop] = weakref.WeakSet()
+
+    def child(self) -> Stop:
+        """A request of its own, which is made with this one at the latest."""
+        child = Stop()
+        child.requested = self.requested
+        self._children.add(child)
+        return child
 
     def request(self) -> None:
         """Ask. Harmless when it was asked before."""
         self.requested = True
         for scope in self._waits:
             scope.cancel()
+        for child in list(self._children):
+            child.request()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:

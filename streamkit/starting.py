@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import msgspec
 
 from streamkit.alarms.alarm import Alarm
@@ -9,12 +12,15 @@ from streamkit.alarms.watcher import Action, AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.engines.base import Engine
 from streamkit.errors import ValidationError
+from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.functions.queue_poller import QueuePoller
 from streamkit.metrics.window import Metrics
+from streamkit.queues.queue import Queue
 from streamkit.service import Service
 from streamkit.streams.stream import Stream
+from streamkit.tables.table import Table
 
 
 class Actions(msgspec.Struct, frozen=True):
@@ -45,8 +51,34 @@ def service_of(
     if actions != Actions():
         raise ValidationError("only an Alarm has actions")
     if isinstance(what, EventSourceMapping):
+        check_startable(what, engine, clock)
         poller = MappingPoller if isinstance(what.source, Stream) else QueuePoller
-        return poller(what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics)
+        service = poller(
+            what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics
+        )
+        if isinstance(service, LiveMapping):
+            service.check = lambda changed: check_startable(changed, engine, clock)
+        return service
     if hasattr(what, "run") and hasattr(what, "name"):
         return what
     raise ValidationError(f"{what!r} is nothing that runs: start an Alarm, an EventSourceMapping or a Service")
+
+
+def check_startable(mapping: EventSourceMapping, engine: Engine, clock: Clock) -> None:
+    """Refuse a mapping that cannot run on this engine, or not yet.
+
+    Raises:
+        ValidationError: a handle belongs to another kit, or the starting position lies in the future.
+    """
+    stores: dict[type[Any], object] = {Stream: engine.streams, Queue: engine.queues, Table: engine.tables}
+    for field in ("source", "sink", "on_failure", "on_filtered"):
+        handle: Any = getattr(mapping, field)
+        for kind, store in stores.items():
+            if isinstance(handle, kind) and handle._store is not store:
+                raise ValidationError(
+                    f"mapping {mapping.name!r}: {field} {handle!r} belongs to another kit than the one it is started "
+                    "in: make its handle with this one"
+                )
+    start = mapping.starting_position
+    if isinstance(start, datetime) and start.timestamp() * 1000 > clock.now_ms():
+        raise ValidationError(f"mapping {mapping.name!r}: starting_position {start} is in the future")

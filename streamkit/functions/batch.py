@@ -52,9 +52,15 @@ class RetryPlan:
         if attempt.start + count < attempt.end:
             self._attempts.insert(0, Attempt(attempt.start + count, attempt.end))
 
-    def fail(self, failed: int) -> bool:
-        """The first ``failed`` records of the attempt failed together. True if they are to be discarded now."""
+    def fail(self, failed: int, *, split: bool = False) -> bool:
+        """The first ``failed`` records of the attempt failed together. True if they are to be discarded now.
+
+        ``split``: they are what an answer left of a larger batch; with ``bisect`` that was the split.
+        """
         attempt = self._attempts[0]
+        if self._bisect and split:
+            # AWS: with ReportBatchItemFailures the split point is the returned number; only the remainder is retried.
+            return False
         if self._bisect and failed > 1:
             self._attempts.pop(0)
             middle = attempt.start + failed // 2
@@ -100,27 +106,34 @@ def _merge(schema: TableSchema, first: Write, second: Write) -> Write:
     return msgspec.structs.replace(first, then=(*first.then, second))
 
 
-def on_failure_document(
-    *,
-    function: str,
-    stream: str,
-    request_id: str,
-    reason: Reason,
-    invocations: int,
-    records: Sequence[Record[Any]],
-    error: Exception | None,
-    now_ms: int,
-) -> dict[str, Any]:
+class Discarded(msgspec.Struct, frozen=True, kw_only=True):
+    """Records of one shard that are given up, and why."""
+
+    function: str
+    stream: str
+    request_id: str
+    """Of the last invocation; its own if there was none."""
+    reason: Reason
+    invocations: int
+    """How often they were tried."""
+    error: Exception | None = None
+    """What they failed with last."""
+    reported: bool = False
+    """The failure was in the answer, and nothing was raised."""
+
+
+def on_failure_document(discarded: Discarded, records: Sequence[Record[Any]], now_ms: int) -> dict[str, Any]:
     """What the on-failure destination gets: Lambda's document, and the records and the error besides."""
     first, last = records[0], records[-1]
+    error = discarded.error
     document: dict[str, Any] = {
         "version": "1.0",
         "timestamp": _iso(now_ms),
         "requestContext": {
-            "requestId": request_id,
-            "functionArn": function,
-            "condition": reason,
-            "approximateInvokeCount": invocations,
+            "requestId": discarded.request_id,
+            "functionArn": discarded.function,
+            "condition": discarded.reason,
+            "approximateInvokeCount": discarded.invocations,
         },
         "KinesisBatchInfo": {
             "shardId": first.shard_id,
@@ -129,7 +142,7 @@ def on_failure_document(
             "approximateArrivalOfFirstRecord": _iso(first.arrival_ms),
             "approximateArrivalOfLastRecord": _iso(last.arrival_ms),
             "batchSize": len(records),
-            "streamArn": stream,
+            "streamArn": discarded.stream,
         },
         "payload": {
             "Records": [
@@ -144,15 +157,20 @@ def on_failure_document(
         },
     }
     # AWS: there is no response to speak of when a record was too old to be tried.
-    if reason != "RecordAgeExceeded":
+    if discarded.reason != "RecordAgeExceeded":
         document["responseContext"] = {
             "statusCode": 200,
             "executedVersion": "$LATEST",
-            "functionError": "Unhandled",
+            "functionError": None if discarded.reported else "Unhandled",
         }
     if error is not None:
-        document["error"] = {"type": type(error).__name__, "message": str(error)}
+        document["error"] = {"type": error_type_of(error), "message": str(error)}
     return document
+
+
+def error_type_of(error: Exception) -> str:
+    """What Lambda calls it: its class, or the runtime's own word."""
+    return error.error_type if isinstance(error, FunctionError) else type(error).__name__
 
 
 def _iso(instant_ms: int) -> str:

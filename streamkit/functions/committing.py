@@ -2,49 +2,55 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
 from typing import Any
 
 from streamkit.clock import Clock
-from streamkit.errors import ConditionFailedError, LeaseLostError
+from streamkit.errors import ConditionFailedError, TransactionCanceledError
 from streamkit.functions.batch import coalesce
 from streamkit.functions.delivery import Deliveries
 from streamkit.functions.effects import Effects
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, Target
 from streamkit.functions.patience import Patience
+from streamkit.functions.place import Place
 from streamkit.functions.sink import Sink
 from streamkit.functions.tally import Ports, Tally
 from streamkit.service import Stop
-from streamkit.streams.lease import LEASES, Lease
-from streamkit.streams.lease_table import LeaseTable
 
-logger = logging.getLogger("streamkit.functions")
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Committing:
     """One lane's checkpoint, and what goes before it."""
 
     def __init__(
-        self, mapping: EventSourceMapping, lease: Lease, target: Target, ports: Ports, clock: Clock, tally: Tally
+        self,
+        mapping: EventSourceMapping,
+        place: Place,
+        lane: int,
+        *,
+        target: Target,
+        ports: Ports,
+        clock: Clock,
+        tally: Tally,
     ) -> None:
-        self.checkpoint = lease.checkpoint or 0
+        self.checkpoint = place.layout.own[lane]
         """Everything up to this number is settled, durably."""
         self._name = mapping.name
         self._retry = mapping.retry
-        self._lease = lease
+        self._place = place
+        self._lane = lane
         self._target = target
         self._ports = ports
         self._clock = clock
         self._tally = tally
         self._patience = Patience(mapping.name, mapping.retry, clock, Stop())
-        lane = f"{mapping.name}-{lease.stream}-{lease.stream_id}-{lease.shard_id}"
-        self._deliveries = Deliveries(mapping.sink if isinstance(mapping.sink, Sink) else None, lane)
-
-    @property
-    def finished(self) -> bool:
-        """The shard is closed, and everything in it is settled."""
-        return self._lease.finished
+        lease, lanes = place.lease, place.layout.lanes
+        name = f"{mapping.name}-{lease.stream}-{lease.stream_id}-{lease.shard_id}"
+        if lanes > 1:
+            name += f"-{lane + 1}of{lanes}"
+        self._deliveries = Deliveries(mapping.sink if isinstance(mapping.sink, Sink) else None, name)
 
     @property
     def waiting(self) -> bool:
@@ -59,12 +65,9 @@ class Committing:
         """How long until ``flush`` is due, not below 0; None: nothing waits."""
         return self._deliveries.due_in_ms(self._clock.now_ms())
 
-    async def finish(self) -> None:
-        """The shard is closed, and everything in it is settled."""
-        await self.flush()
-        self._lease = await LeaseTable(self._ports.tables).checkpoint(self._lease, self.checkpoint, finished=True)
-
-    async def settle(self, sequence_number: int, outcome: Outcome, count: int) -> None:
+    async def settle(
+        self, sequence_number: int, outcome: Outcome, count: int, kept: Mapping[str, Any] = _NOTHING
+    ) -> None:
         """So many records are done up to this number: deliver, and commit unless that waits for a flush.
 
         Raises:
@@ -75,10 +78,10 @@ class Committing:
             StorageError: the engine cannot commit.
         """
         await self._deliver(outcome.values)
-        if self._deliveries.buffers and outcome.changes_nothing:
+        if self._deliveries.buffers and outcome.changes_nothing and not kept:
             self._deliveries.wait_for_flush(sequence_number, count)
         else:
-            await self.commit(sequence_number, outcome, count)
+            await self.commit(sequence_number, outcome, count, kept)
 
     async def _deliver(self, values: list[Any]) -> None:
         # Whatever is written again after a crash begins at the checkpoint.
@@ -90,8 +93,10 @@ class Committing:
         if self._deliveries.waiting:
             await self.commit(self._deliveries.settled, Outcome())
 
-    async def commit(self, sequence_number: int, outcome: Outcome, count: int = 0) -> None:
-        """Effects of so many records, and the checkpoint, as one, fenced by the lease.
+    async def commit(
+        self, sequence_number: int, outcome: Outcome, count: int = 0, kept: Mapping[str, Any] = _NOTHING
+    ) -> None:
+        """Effects of so many records, the checkpoint and what is ``kept`` beside it, as one, fenced by the lease.
 
         # INVARIANT: test_each_record_takes_effect_exactly_once
         """
@@ -99,12 +104,13 @@ class Committing:
             # Others may have read and written the same since; their file shall not be replaced by ours.
             await self.check_lease()
             await self._patience.until_room(self._deliveries.flush)
+        await self._target.learn(outcome.writes)
         writes = coalesce(outcome.writes, self._target.schema_of)
-        writes.append(self._lease.checkpoint_write(sequence_number))
+        writes.append(self._place.moving(self._lane, sequence_number, kept))
         effects = Effects(writes=tuple(writes), sends=outcome.grouped_sends(), puts=outcome.grouped_puts())
         try:
             await self._patience.until_room(lambda: self._ports.effects.commit(effects))
-        except ConditionFailedError:
+        except (ConditionFailedError, TransactionCanceledError):
             await self.check_lease()
             raise
         self.checkpoint = sequence_number
@@ -117,6 +123,4 @@ class Committing:
         Raises:
             LeaseLostError: somebody else has it.
         """
-        (item,) = await self._ports.tables.get(LEASES.name, [self._lease.key])
-        if not self._lease.held().holds(item):
-            raise LeaseLostError(self._lease.consumer, self._lease.shard_id) from None
+        await self._place.check_lease()

@@ -65,14 +65,25 @@ class Outcome:
 class Target:
     """Where the results of a mapping go, and what it knows of the tables they may name."""
 
-    def __init__(self, target: SinkTarget, schemas: Mapping[str, TableSchema]) -> None:
+    def __init__(self, target: SinkTarget, tables: TableStore) -> None:
         self._target = target
-        self._schemas = schemas
+        self._tables = tables
+        self._schemas: Mapping[str, TableSchema] = {}
 
     @classmethod
     async def of(cls, target: SinkTarget, tables: TableStore) -> Target:
         """A target that knows every table there is now."""
-        return cls(target, {table.schema.name: table.schema for table in await tables.describe_tables()})
+        made = cls(target, tables)
+        await made._look()
+        return made
+
+    async def learn(self, writes: Sequence[Write]) -> None:
+        """Know the tables of these writes, also those that were created since."""
+        if any(write.table not in self._schemas for write in writes):
+            await self._look()
+
+    async def _look(self) -> None:
+        self._schemas = {table.schema.name: table.schema for table in await self._tables.describe_tables()}
 
     def schema_of(self, table: str) -> TableSchema:
         """The schema of a table that a write names.
@@ -83,7 +94,7 @@ class Target:
         try:
             return self._schemas[table]
         except KeyError:
-            error = NotFoundError("table", table, "it must exist before the mapping is started")
+            error = NotFoundError("table", table, "create it with kit.create_table")
             raise FunctionError(f"the function wrote to a table that is not there: {error}") from None
 
     def outcome(self, items: Sequence[Record[Any] | Message[Any]], invocation: Invocation) -> Outcome:

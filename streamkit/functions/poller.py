@@ -1,10 +1,9 @@
-"""An event source mapping at work: one lane per shard, side by side."""
+"""An event source mapping from a stream at work: shards side by side."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import cast
 
 import anyio
 import msgspec
@@ -12,21 +11,37 @@ from anyio.abc import TaskGroup
 
 from streamkit.clock import Clock
 from streamkit.errors import ClosedError
+from streamkit.functions.beginning import beginning_of
 from streamkit.functions.effects import EffectStore
-from streamkit.functions.lane import Lane
+from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Target
-from streamkit.functions.tally import Counts, Ports, Tally
+from streamkit.functions.shard_lanes import ShardLanes
+from streamkit.functions.tally import Ports, Tally
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
-from streamkit.streams.lease import Start
+from streamkit.streams.lag import Lag, lag_of
 from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.store import StreamStore
 from streamkit.tables.store import TableStore
 
 
-class MappingPoller:
-    """A service. Order: by sequence number within a shard, one batch at a time; shards side by side.
+class _Shards(msgspec.Struct):
+    """What runs under one setting of the mapping."""
+
+    mapping: EventSourceMapping
+    target: Target
+    stop: Stop
+    tasks: TaskGroup
+    owner: str
+    adopting: asyncio.Lock
+    all: dict[str, ShardLanes]
+    started: set[str]
+    failure: Exception | None = None
+
+
+class MappingPoller(LiveMapping):
+    """A service. Order: by sequence number within a shard, or within a key where a shard has lanes.
 
     A batch's effects and its checkpoint are one commit, fenced by the lease: each record takes effect exactly once,
     through crashes, cancellation, and a second poller of the same name (the older one then fails with LeaseLostError).
@@ -44,45 +59,20 @@ class MappingPoller:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self.name = mapping.name
-        self.mapping = mapping
+        super().__init__(mapping, Tally(mapping.name, clock, metrics, self._tell))
         self._ports = Ports(streams, tables, effects)
         self._clock = clock
-        self._owner = uuid.uuid4().hex
-        self._tally = Tally(mapping.name, clock, metrics, self._tell)
         self._leases = LeaseTable(tables)
-        self._lanes: dict[str, Lane] = {}
-        self._started: set[str] = set()
-        self._adopting = asyncio.Lock()
-        self._progress = asyncio.Event()
-        self._ended = False
-        self._failure: Exception | None = None
+        self._shards: dict[str, ShardLanes] = {}
 
-    def __repr__(self) -> str:
-        return f"MappingPoller({self.name!r}, {self.counts!r})"
-
-    @property
-    def counts(self) -> Counts:
-        """What it has done so far; a copy."""
-        return msgspec.structs.replace(self._tally.counts)
-
-    async def run(self, stop: Stop) -> None:
-        """Work until a stop is requested; the batch in hand is finished.
+    async def lag(self) -> Lag:
+        """How far it is behind, by its checkpoints as they are stored.
 
         Raises:
-            LeaseLostError: another poller of this name took over.
-            NotFoundError: the source, the sink or the on-failure queue was deleted.
-            StorageError: the engine cannot read or commit.
+            NotFoundError: the stream is gone, or the mapping has not begun.
         """
-        try:
-            target = await Target.of(self.mapping.sink, self._ports.tables)
-            async with anyio.create_task_group() as tasks:
-                await self._adopt(target, stop, tasks)
-        finally:
-            self._ended = True
-            self._tell()
-        if self._failure is not None:
-            raise self._failure
+        stream = self.mapping.source.name
+        return await lag_of(f"mapping:{self.name}", stream, self._ports.streams, self._leases, self._clock)
 
     async def wait_caught_up(self) -> None:
         """Return once every record that is durable in the source now is settled, and checkpointed as that.
@@ -95,48 +85,62 @@ class MappingPoller:
         while True:
             progress = self._progress
             if all(
-                shard_id in self._lanes and self._lanes[shard_id].checkpoint >= number
+                shard_id in self._shards and self._shards[shard_id].checkpoint >= number
                 for shard_id, number in wanted.items()
             ):
                 return
-            if self._ended:
+            if self.ended:
                 raise ClosedError(f"mapping {self.name!r}, with records left in its source,")
             await progress.wait()
 
-    async def _adopt(self, target: Target, stop: Stop, tasks: TaskGroup) -> None:
-        """Take the leases that are not ours yet, and start a lane for each shard whose parents are done or gone."""
-        async with self._adopting:
-            source = await self._ports.streams.describe_stream(self.mapping.source.name)
-            fresh = [shard.shard_id for shard in source.shards if shard.shard_id not in self._lanes]
+    async def _work(self, mapping: EventSourceMapping, stop: Stop) -> None:
+        target = await Target.of(mapping.sink, self._ports.tables)
+        self._shards = {}
+        async with anyio.create_task_group() as tasks:
+            owner = uuid.uuid4().hex
+            shards = _Shards(mapping, target, stop, tasks, owner, asyncio.Lock(), self._shards, set())
+            try:
+                await self._adopt(shards)
+            except Exception as error:
+                shards.failure = error
+                tasks.cancel_scope.cancel()
+        if shards.failure is not None:
+            raise shards.failure
+
+    async def _adopt(self, shards: _Shards) -> None:
+        """Take the leases that are not ours yet, and start each shard whose parents are done or gone."""
+        async with shards.adopting:
+            mapping = shards.mapping
+            source = await self._ports.streams.describe_stream(mapping.source.name)
+            fresh = [shard.shard_id for shard in source.shards if shard.shard_id not in shards.all]
             leases = await self._leases.take_all(
                 f"mapping:{self.name}",
                 source,
-                self._owner,
-                start=cast(Start, self.mapping.starting_position),
+                shards.owner,
+                start=await beginning_of(mapping.starting_position, source, self._ports, self._clock),
                 shard_ids=fresh,
             )
             for shard_id, lease in leases.items():
-                self._lanes[shard_id] = Lane(self.mapping, lease, target, self._ports, self._clock, self._tally)
-            parents = {shard.shard_id: shard.parent_shard_ids for shard in source.shards}
-            for shard_id, lane in self._lanes.items():
-                if shard_id in self._started or lane.finished:
-                    continue
-                before = [self._lanes[parent] for parent in parents.get(shard_id, ()) if parent in self._lanes]
-                if all(parent.finished for parent in before):
-                    self._started.add(shard_id)
-                    tasks.start_soon(self._run_lane, lane, target, stop, tasks)
+                shards.all[shard_id] = ShardLanes(
+                    mapping, lease, target=shards.target, ports=self._ports, clock=self._clock, tally=self._tally
+                )
+            # Whether a shard and all before it are done, or gone: one without a record is finished before it is begun.
+            done = {shard_id: lanes.finished for shard_id, lanes in shards.all.items()}
+            for shard in source.shards:  # A parent comes before its children.
+                shard_id, lanes = shard.shard_id, shards.all[shard.shard_id]
+                ready = all(done.get(parent, True) for parent in shard.parent_shard_ids)
+                done[shard_id] = ready and lanes.finished
+                if ready and not lanes.finished and shard_id not in shards.started:
+                    shards.started.add(shard_id)
+                    shards.tasks.start_soon(self._run_shard, lanes, shards)
             self._tell()
 
-    async def _run_lane(self, lane: Lane, target: Target, stop: Stop, tasks: TaskGroup) -> None:
+    async def _run_shard(self, lanes: ShardLanes, shards: _Shards) -> None:
         try:
-            await lane.run(stop)
-            if lane.finished:
-                await self._adopt(target, stop, tasks)
+            await lanes.run(shards.stop)
+            if lanes.finished:
+                await self._adopt(shards)
         except Exception as error:
-            # One lane's failure is the mapping's: the others stop where they are, at their last commit.
-            self._failure = self._failure or error
-            tasks.cancel_scope.cancel()
-
-    def _tell(self) -> None:
-        self._progress.set()
-        self._progress = asyncio.Event()
+            # One shard's failure is the mapping's: the others stop where they are, at their last commit.
+            shards.failure = shards.failure or error
+            shards.tasks.cancel_scope.cancel()

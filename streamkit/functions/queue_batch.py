@@ -163,6 +163,7 @@ class QueueBatches:
 
         # INVARIANT: test_each_message_takes_effect_exactly_once
         """
+        await self._target.learn(outcome.writes)
         effects = Effects(
             writes=tuple(coalesce(outcome.writes, self._target.schema_of)),
             sends=outcome.grouped_sends(),

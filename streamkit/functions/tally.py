@@ -44,6 +44,8 @@ class Tally:
     def __init__(self, name: str, clock: Clock, metrics: Metrics, moved: Callable[[], None]) -> None:
         self.counts = Counts()
         self.moved = moved
+        self.last_processing_result = "No records processed"
+        """As Lambda puts it: "OK", or what the problem was."""
         self._name = name
         self._clock = clock
         self._metrics = metrics
@@ -51,6 +53,12 @@ class Tally:
     def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker:
         """What calls the mapping's function with records of this stream."""
         return Invoker(function, source=source, clock=self._clock, metrics=self._metrics)
+
+    def failed(self, error: Exception) -> None:
+        """An invocation failed."""
+        self.counts.errors += 1
+        self.publish("Errors", 1, "AWS/Lambda")
+        self.last_processing_result = f"PROBLEM: Function call failed: {type(error).__name__}: {error}"
 
     def publish(self, name: str, value: float, namespace: str = "streamkit") -> None:
         """Publish one of the mapping's metrics; a count of nothing is not worth a sample."""

@@ -173,20 +173,23 @@ def partition_of(consumer: str, stream: str, stream_id: int) -> str:
 
 
 def fresh_leases(
-    consumer: str, stream: StreamDescription, start: Start | None, known: Collection[str]
+    consumer: str, stream: StreamDescription, start: Start | Mapping[str, int] | None, known: Collection[str]
 ) -> dict[str, Lease]:
     """A lease that nobody has for each shard that the stream has, given the shards that the consumer knows.
 
-    Who is new begins with the oldest record there is, or after the newest. For who is not, a shard that has parents
-    was made later than the leases that are known, so it begins where the shard does: what was trimmed of it is missed,
-    and told.
+    Who is new begins with the oldest record there is, or after the newest, or after a number of each shard. For who is
+    not, a shard that has parents was made later than the leases that are known, so it begins where the shard does: what
+    was trimmed of it is missed, and told.
     """
     fresh: dict[str, Lease] = {}
     for shard in stream.shards:
         number: int | None = None
         if start is not None:
             oldest = max(shard.starting_sequence_number, shard.trim_horizon)
-            number = shard.latest_sequence_number if start == "LATEST" else oldest
+            if isinstance(start, Mapping):
+                number = max(oldest, start[shard.shard_id])
+            else:
+                number = shard.latest_sequence_number if start == "LATEST" else oldest
             if known and shard.parent_shard_ids:
                 number = shard.starting_sequence_number
         fresh[shard.shard_id] = Lease(

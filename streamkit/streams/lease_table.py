@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -113,14 +113,15 @@ class LeaseTable:
         stream: StreamDescription,
         owner: str,
         *,
-        start: Start | None = None,
+        start: Start | Mapping[str, int] | None = None,
         shard_ids: Collection[str] | None = None,
     ) -> dict[str, Lease]:
         """Take the leases of these shards, or of all, for ``owner``, whoever had them; checkpoints stay.
 
         ``start`` becomes the first checkpoint of a shard that has none, so that a restart goes on from there: LATEST
-        is the shard's newest record as ``stream`` describes it. A shard that was made after the consumer began is read
-        from its beginning in any case, because the consumer has seen nothing of it.
+        is the shard's newest record as ``stream`` describes it; a mapping has a number for each shard. A shard that
+        was made after the consumer began is read from its beginning in any case, because the consumer has seen nothing
+        of it.
 
         Of two that take a lease in the same moment one comes after the other, and the later has it.
         Cancellation: some of the leases may have been taken.

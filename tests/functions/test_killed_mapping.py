@@ -34,14 +34,14 @@ from tests.functions.test_killed_mapping import work
 async def main():
     async with streamkit.open(sys.argv[1]) as kit:
         print("open", flush=True)
-        await work(kit, int(sys.argv[2]))
+        await work(kit, int(sys.argv[2]), int(sys.argv[3]))
         print("done", flush=True)
 
 asyncio.run(main())
 """
 
 
-def counting(kit: Kit) -> EventSourceMapping:
+def counting(kit: Kit, lanes: int) -> EventSourceMapping:
     """Counts by key and by residue, and passes some on."""
     letters, copies = kit.queue("sevens"), kit.stream("fives")
 
@@ -58,14 +58,19 @@ def counting(kit: Kit) -> EventSourceMapping:
         return results
 
     return EventSourceMapping(
-        "counting", source=kit.stream("numbers"), function=count, sink=kit.table("totals"), batch_size=20
+        "counting",
+        source=kit.stream("numbers"),
+        function=count,
+        sink=kit.table("totals"),
+        batch_size=20,
+        parallelization_factor=lanes,
     )
 
 
-def poller(kit: Kit) -> MappingPoller:
+def poller(kit: Kit, lanes: int) -> MappingPoller:
     engine = kit.engine
     return MappingPoller(
-        counting(kit),
+        counting(kit, lanes),
         streams=engine.streams,
         tables=engine.tables,
         effects=engine,
@@ -74,17 +79,22 @@ def poller(kit: Kit) -> MappingPoller:
     )
 
 
-async def work(kit: Kit, seed: int) -> None:
-    """Pollers that steal the leases from each other at random instants, until everything is settled."""
+async def work(kit: Kit, seed: int, most_lanes: int) -> None:
+    """Pollers that steal the leases from each other at random instants, until everything is settled.
+
+    With more than one lane each has another number of them, and the stream is resharded meanwhile.
+    """
     chance = random.Random(seed)
     running: list[asyncio.Task[None]] = []
     for _ in range(5):
-        running.append(asyncio.create_task(poller(kit).run(Stop())))
+        running.append(asyncio.create_task(poller(kit, chance.randint(1, most_lanes)).run(Stop())))
+        if most_lanes > 1 and chance.random() < 0.3:
+            await kit.stream("numbers").update_shard_count(chance.randint(2, 4))
         for _ in range(chance.randint(0, 60)):
             await asyncio.sleep(0)
     ended: list[BaseException | None] = []
     while running:
-        last, stop = poller(kit), Stop()
+        last, stop = poller(kit, chance.randint(1, most_lanes)), Stop()
         running.append(asyncio.create_task(last.run(stop)))
         # Whoever was started before may still take the leases, and is then fenced or works to the end.
         with contextlib.suppress(ClosedError):
@@ -130,17 +140,18 @@ def truth(numbers: Sequence[int]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("lanes", [1, 10])
 @pytest.mark.parametrize("seed", range(5))
-async def test_whoever_steals_leases_each_record_has_each_of_its_effects_once(seed: int) -> None:
+async def test_whoever_steals_leases_each_record_has_each_of_its_effects_once(seed: int, lanes: int) -> None:
     async with streamkit.open("memory:") as kit:
         await fill(kit, 700)
-        await work(kit, seed)
+        await work(kit, seed, lanes)
         assert await found(kit) == truth(range(700))
 
 
-def live(path: Path, seed: int, seconds: float) -> int | None:
+def live(path: Path, seed: int, lanes: int, seconds: float) -> int | None:
     """How a process ended that was given so long; None: it had to be killed."""
-    command = [sys.executable, "-c", CHILD, str(path), str(seed)]
+    command = [sys.executable, "-c", CHILD, str(path), str(seed), str(lanes)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
@@ -151,13 +162,14 @@ def live(path: Path, seed: int, seconds: float) -> int | None:
             return None
 
 
-async def test_killed_at_random_instants_each_record_has_each_of_its_effects_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lanes", [1, 6])
+async def test_killed_at_random_instants_each_record_has_each_of_its_effects_once(tmp_path: Path, lanes: int) -> None:
     path = tmp_path / "data"
     async with streamkit.open(path) as kit:
         await fill(kit, RECORDS)
     chance = random.Random(20261126)
-    ends = [await asyncio.to_thread(live, path, seed, chance.uniform(0, 0.15)) for seed in range(12)]
+    ends = [await asyncio.to_thread(live, path, seed, lanes, chance.uniform(0, 0.15)) for seed in range(12)]
     assert ends.count(None) >= 3, "it was done before it could be killed: give it more to do"
-    assert await asyncio.to_thread(live, path, 12, 60) == 0
+    assert await asyncio.to_thread(live, path, 12, lanes, 60) == 0
     async with streamkit.open(path) as kit:
         assert await found(kit) == truth(range(RECORDS))

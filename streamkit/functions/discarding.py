@@ -1,0 +1,92 @@
+"""Giving records up: which, why, and what the on-failure destination hears of it."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from streamkit.clock import Clock
+from streamkit.errors import FunctionError
+from streamkit.functions.batch import Discarded, Reason, on_failure_document
+from streamkit.functions.forming import Forming
+from streamkit.functions.invocation import Invocation
+from streamkit.functions.mapping import EventSourceMapping
+from streamkit.functions.outcome import Outcome
+from streamkit.functions.tally import Tally
+from streamkit.streams.record import Record
+
+logger = logging.getLogger("streamkit.functions")
+
+
+class Discarding:
+    """What one lane gives up."""
+
+    def __init__(
+        self, mapping: EventSourceMapping, stream: str, shard_id: str, forming: Forming, *, clock: Clock, tally: Tally
+    ) -> None:
+        self._mapping = mapping
+        self._stream = stream
+        self._shard_id = shard_id
+        self._forming = forming
+        self._clock = clock
+        self._tally = tally
+
+    def unfit(self, records: Sequence[Record[Any]], failures: int) -> tuple[int, Discarded] | None:
+        """How many of the first records cannot be handed over (any more) after so many failures, and why."""
+        if self._mapping.maximum_record_age != -1:
+            horizon_ms = self._clock.now_ms() - self._mapping.maximum_record_age * 1000
+            old = 0
+            while old < len(records) and records[old].arrival_ms < horizon_ms:
+                old += 1
+            if old:
+                return old, self._discarded("RecordAgeExceeded", failures, None, None)
+        # One that is too large is alone in its batch.
+        if self._forming.too_large(records[0]):
+            # Trying it would only fail, for ever where there is no limit, and stop what is behind it.
+            error = FunctionError("the event of this record alone exceeds 6 MB: it was not handed over")
+            self._tally.failed(error)
+            return 1, self._discarded("RetryAttemptsExhausted", failures, error, None)
+        return None
+
+    def exhausted(self, failures: int, error: Exception, invocation: Invocation) -> Discarded:
+        """They were tried as often as the mapping allows."""
+        return self._discarded("RetryAttemptsExhausted", failures, error, invocation)
+
+    def _discarded(
+        self, reason: Reason, invocations: int, error: Exception | None, invocation: Invocation | None
+    ) -> Discarded:
+        return Discarded(
+            function=getattr(self._mapping.function, "__name__", self._mapping.name),
+            stream=self._stream,
+            request_id=(invocation.request_id if invocation is not None else "") or str(uuid.uuid4()),
+            reason=reason,
+            invocations=invocations,
+            error=error,
+            reported=invocation is not None and invocation.reported,
+        )
+
+    def outcome(self, records: Sequence[Record[Any]], discarded: Discarded) -> Outcome:
+        """What is committed with the checkpoint behind them."""
+        outcome = Outcome()
+        if self._mapping.on_failure is not None:
+            document = on_failure_document(discarded, records, self._clock.now_ms())
+            outcome.send(self._mapping.on_failure.name, msgspec.json.encode(document))
+        return outcome
+
+    def tell(self, records: Sequence[Record[Any]], discarded: Discarded) -> None:
+        """That was committed."""
+        self._tally.counts.dropped += len(records)
+        self._tally.publish("DroppedEventCount", len(records))
+        logger.warning(
+            "mapping %s gave up on %d records from %s of %s (%s): %s",
+            self._mapping.name,
+            len(records),
+            records[0].sequence_number,
+            self._shard_id,
+            discarded.reason,
+            discarded.error,
+        )

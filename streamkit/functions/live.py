@@ -1,0 +1,163 @@
+"""The face of an event source mapping that runs: its state, and changes to it while it works.
+
+Follows UpdateEventSourceMapping and GetEventSourceMapping (AWS Lambda API Reference). Knows neither streams nor queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import msgspec
+
+from streamkit.errors import ClosedError, ValidationError
+from streamkit.functions.mapping import EventSourceMapping
+from streamkit.functions.tally import Counts, Tally
+from streamkit.service import Stop
+
+MappingState = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating"]
+
+IMMUTABLE = ("name", "source", "starting_position")
+
+
+class LiveMapping:
+    """A service that works under a mapping's settings, and again under new ones when they change.
+
+    Whoever derives from it implements ``_work``, which returns when its stop is requested and then has lost nothing.
+    """
+
+    def __init__(self, mapping: EventSourceMapping, tally: Tally) -> None:
+        self.name = mapping.name
+        self.mapping = mapping
+        """The settings that hold now."""
+        self.state: MappingState = "Creating"
+        """"Disabled" also once it has ended."""
+        self.ended = False
+        self.check: Callable[[EventSourceMapping], None] = lambda mapping: None
+        """Refuses settings that cannot run here."""
+        self._tally = tally
+        self._wanted: tuple[EventSourceMapping, bool] = (mapping, True)
+        self._held: tuple[EventSourceMapping, bool] | None = None
+        self._work_stop: Stop | None = None
+        self._progress = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.state}, {self.counts!r})"
+
+    @property
+    def counts(self) -> Counts:
+        """What it has done since it was started, whatever was changed meanwhile; a copy."""
+        return msgspec.structs.replace(self._tally.counts)
+
+    @property
+    def last_processing_result(self) -> str:
+        """ "No records processed", "OK", or what the last problem was."""
+        return self._tally.last_processing_result
+
+    # ---- changes
+
+    async def disable(self) -> None:
+        """Stop reading. Returns once what was in hand is settled or left at its checkpoint, where it goes on later.
+
+        Raises:
+            ClosedError: the mapping has ended.
+        """
+        await self._change(self._wanted[0], enabled=False)
+
+    async def enable(self) -> None:
+        """Go on where it stopped.
+
+        Raises:
+            ClosedError: the mapping has ended.
+        """
+        await self._change(self._wanted[0], enabled=True)
+
+    async def update(self, **changes: Any) -> None:
+        """Change fields of the mapping. Returns once they hold.
+
+        The batch in hand is finished under the old settings; one that fails is left after its attempt, and tried again
+        under the new. Nothing is lost, and nothing takes effect twice. Name, source and starting position stay.
+
+        Raises:
+            ValidationError: a field cannot be changed, or the mapping would not be valid; nothing was changed.
+            ClosedError: the mapping has ended.
+        """
+        for field in changes:
+            if field in IMMUTABLE:
+                raise ValidationError(
+                    f"mapping {self.name!r}: {field} cannot be changed while it lives; start a mapping of another name"
+                )
+        wanted, enabled = self._wanted
+        try:
+            changed = replace(wanted, **changes)
+        except (TypeError, ValueError) as error:
+            raise ValidationError(f"mapping {self.name!r} has no such field to change: {error}") from None
+        self.check(changed)
+        await self._change(changed, enabled=enabled)
+
+    async def _change(self, mapping: EventSourceMapping, *, enabled: bool) -> None:
+        if self.ended:
+            raise ClosedError(f"mapping {self.name!r}")
+        if self.mapping is mapping and self.state == ("Enabled" if enabled else "Disabled"):
+            return
+        wanted = self._wanted = (mapping, enabled)
+        if self.state in ("Enabled", "Enabling", "Updating", "Disabling"):
+            self.state = "Updating" if enabled else "Disabling"
+        elif enabled and self.state == "Disabled":
+            self.state = "Enabling"
+        if self._work_stop is not None:
+            self._work_stop.request()
+        self._tell()
+        # A later change may overtake this one, and then speaks for both.
+        while self._held is not wanted and self._wanted is wanted:
+            if self.ended:
+                raise ClosedError(f"mapping {self.name!r}")
+            await self._moved()
+
+    # ---- work
+
+    async def run(self, stop: Stop) -> None:
+        """Work until a stop is requested; the batch in hand is finished.
+
+        Raises:
+            LeaseLostError: another of this name took over.
+            NotFoundError: the source, the sink or another destination was deleted.
+            StorageError: the engine cannot read or commit.
+        """
+        try:
+            while not stop.requested:
+                wanted = self._wanted
+                self.mapping, enabled = self._held = wanted
+                self.state = "Enabled" if enabled else "Disabled"
+                self._tell()
+                if not enabled:
+                    with stop.interruptible():
+                        while self._wanted is wanted:
+                            await self._moved()
+                    continue
+                self._work_stop = stop.child()
+                try:
+                    await self._work(self.mapping, self._work_stop)
+                finally:
+                    self._work_stop = None
+                if self._wanted is wanted:
+                    break
+        finally:
+            self.ended = True
+            self.state = "Disabled"
+            self._tell()
+
+    async def _work(self, mapping: EventSourceMapping, stop: Stop) -> None:
+        """Work under these settings until the stop is requested, or there is nothing left to do for ever."""
+        raise NotImplementedError
+
+    def _tell(self) -> None:
+        """Something moved: a checkpoint, the state, or what is wanted."""
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+    async def _moved(self) -> None:
+        """Wait until something moves."""
+        await self._progress.wait()
