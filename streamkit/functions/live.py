@@ -14,6 +14,7 @@ import msgspec
 
 from streamkit.errors import ClosedError, ValidationError
 from streamkit.functions.mapping import EventSourceMapping
+from streamkit.functions.mapping_rules import check_change
 from streamkit.functions.tally import Counts, Tally
 from streamkit.service import Stop
 
@@ -94,6 +95,7 @@ class LiveMapping:
             changed = replace(wanted, **changes)
         except (TypeError, ValueError) as error:
             raise ValidationError(f"mapping {self.name!r} has no such field to change: {error}") from None
+        check_change(wanted, changed)
         self.check(changed)
         await self._change(changed, enabled=enabled)
 

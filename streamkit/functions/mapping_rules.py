@@ -49,6 +49,19 @@ def check_stream(mapping: Any) -> None:
         )
 
 
+def check_change(before: Any, after: Any) -> None:
+    """Refuse a change that a running mapping cannot make in one step.
+
+    Raises:
+        ValidationError: says in which steps it can.
+    """
+    if after.tumbling_window and before.parallelization_factor != 1:
+        raise ValidationError(
+            f"mapping {after.name!r} has {before.parallelization_factor} lanes, and a window takes its records in one "
+            "row: update parallelization_factor to 1 first, and tumbling_window once it has caught up"
+        )
+
+
 def check_queue(mapping: Any, *, fifo: bool) -> None:
     """Refuse what a mapping from a queue cannot have.
 

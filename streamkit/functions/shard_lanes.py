@@ -9,6 +9,7 @@ from functools import partial
 import anyio
 
 from streamkit.clock import Clock
+from streamkit.errors import ValidationError
 from streamkit.functions.lane import Lane
 from streamkit.functions.layout import lane_of
 from streamkit.functions.mapping import EventSourceMapping
@@ -76,6 +77,12 @@ class ShardLanes:
             for lane, start in enumerate(old.own)
         ]
         if any(not source.at_end for source in sources):
+            if self._mapping.tumbling_window:
+                raise ValidationError(
+                    f"mapping {self._mapping.name!r} had {old.lanes} lanes, which are not even in {place.shard_id}, "
+                    "and a window takes its records in one row: run it with parallelization_factor=1 and without "
+                    "tumbling_window until it has caught up, then with it"
+                )
             logger.info(
                 "mapping %s brings %d lanes of %s to %d before it has %d",
                 *(self._mapping.name, old.lanes, place.shard_id, old.furthest, lanes),

@@ -11,7 +11,7 @@ import pytest
 
 import streamkit
 from streamkit import Batch, EventSourceMapping, Kit, Retry, Stop, Update
-from streamkit.errors import LeaseLostError
+from streamkit.errors import LeaseLostError, ValidationError
 from streamkit.functions import sharing
 from streamkit.functions.layout import Layout, lane_of
 from streamkit.functions.poller import MappingPoller
@@ -251,7 +251,7 @@ async def test_a_closed_shard_is_done_before_what_came_of_it_begins(kit: Kit, la
     assert len(finished) >= 2
 
 
-async def test_filtered_lanes_are_checkpointed_and_idle_ones_cost_no_commits(kit: Kit) -> None:
+async def test_filtered_lanes_are_checkpointed(kit: Kit) -> None:
     await fill(kit, range(60))
     running = kit.start(counting(kit, 5, filters=[{"partitionKey": ["k3"]}]))
     await running.wait_caught_up()
@@ -289,3 +289,32 @@ async def test_crashes_steals_and_reshards_with_any_number_of_lanes(kit: Kit, se
     ended = await asyncio.gather(*stolen, return_exceptions=True)
     assert all(isinstance(error, (LeaseLostError, asyncio.CancelledError)) for error in ended), ended
     assert await totals(kit) == truth(range(total))
+
+
+async def test_a_window_does_not_begin_over_lanes_that_are_uneven(kit: Kit, clock: ManualClock) -> None:
+    """Its function would miss the records between them."""
+    await fill(kit, range(60))
+    stuck_lane = lane_of("k0", 3)
+
+    async def stuck(batch: Batch[int]) -> list[Update]:
+        if any(lane_of(record.partition_key, 3) == stuck_lane for record in batch):
+            raise ConnectionError("not yet")
+        return await count(batch)
+
+    running = kit.start(counting(kit, 3, function=stuck))
+    with pytest.raises(ValidationError, match="update parallelization_factor to 1 first"):
+        await running.update(parallelization_factor=1, tumbling_window=60)
+    while running.counts.written < 30:
+        await clock.advance(1)
+    await kit.stop(running)
+
+    async def windowed(batch: Batch[int]) -> dict[str, Any]:
+        return {"state": {}}
+
+    with pytest.raises(ValidationError, match="had 3 lanes, which are not even"):
+        await poller(kit, 1, function=windowed, tumbling_window=60).run(Stop())
+    even = kit.start(counting(kit, 1))
+    await even.wait_caught_up()
+    await even.update(function=windowed, tumbling_window=60)
+    assert even.mapping.tumbling_window == 60
+    assert await totals(kit) == truth(range(60))

@@ -75,7 +75,10 @@ class EmbeddedStores:
         puts = [self.streams.check(stream, entries) for stream, entries in effects.puts]
         for queue, messages in effects.sends:
             self.queues.validate(queue, messages)
-        deletes = [self.queues.check_deletes(queue, handles) for queue, handles in effects.deletes]
+        handles_of: dict[str, list[str]] = {}
+        for queue, handles in effects.deletes:
+            handles_of.setdefault(queue, []).extend(handles)
+        deletes = [self.queues.check_deletes(queue, handles) for queue, handles in handles_of.items()]
         # ATOMIC: everything joins one group of the log, which is durable whole or not at all
         # INVARIANT: test_commit_is_all_or_nothing
         group = self.tables.stage(self.tables.decide(effects.writes)) if effects.writes else 0

@@ -156,6 +156,7 @@ class EffectContract(Contract):
             (MessageNotInflightError, (("q", (good, stale[b"2"])),)),
             (MessageNotInflightError, (("q", (good, held[b"3"])),)),
             (ValidationError, (("q", (good, good)),)),
+            (ValidationError, (("q", (good,)), ("q", (good,)))),
             (ReceiptHandleInvalidError, (("q", (good, "nonsense")),)),
             (ReceiptHandleInvalidError, (("other", (good,)),)),
             (NotFoundError, (("q", (good,)), ("nowhere", (good,)))),
