@@ -300,7 +300,8 @@ def _values(items: Any, of_queue: bool) -> Invocation:
     errors: dict[int, Exception] = {}
     for at, item in enumerate(items):
         try:
-            answers[at] = item.value
+            # One result, also if it is a list; null is none.
+            answers[at] = None if item.value is None else [item.value]
         except DecodeError as error:
             errors[at] = error
             if not of_queue:

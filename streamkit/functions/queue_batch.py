@@ -18,6 +18,7 @@ from streamkit.errors import (
 )
 from streamkit.functions.batch import coalesce
 from streamkit.functions.effects import Effects
+from streamkit.functions.function import Each, Function
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, Target
@@ -30,6 +31,9 @@ from streamkit.queues.store import SendEntry
 from streamkit.service import Stop
 
 Messages = Sequence[Message[Any]]
+
+BATCH_BYTES = 6_000_000
+"""AWS: a function is called with 6 MB of event at most; one message may have more, and then is alone."""
 
 
 class Handled(msgspec.Struct, frozen=True):
@@ -64,6 +68,9 @@ class QueueBatches:
         self._stop = stop
         self._invoker = tally.invoker_of(mapping.function, "")
         self._patience = Patience(mapping.name, mapping.retry, clock, stop)
+        function = mapping.function.handler if isinstance(mapping.function, Function) else mapping.function
+        # Whether a result is of one message, or of the batch.
+        self._one_by_one = function is None or isinstance(function, Each)
 
     def matching(self, messages: Messages) -> tuple[list[Message[Any]], list[Message[Any]]]:
         """Those that a filter matches, and the others."""
@@ -91,6 +98,27 @@ class QueueBatches:
         await self._commit(outcome, messages)
         self._tally.counts.filtered_out += len(messages)
         self._tally.publish("FilteredOutEventCount", len(messages))
+        self._tally.publish("DeletedEventCount", len(messages))
+
+    async def handle_all(self, messages: Messages) -> Handled:
+        """Handle messages that were received for one batch, in as many calls as their size asks for, one by one.
+
+        Raises:
+            StoppedError: a stop came while the function or the sink was busy; the last part did not happen.
+            StorageError: the engine cannot commit.
+        """
+        failures: dict[Message[Any], Exception] = {}
+        behind: dict[Message[Any], Message[Any]] = {}
+        for part in parts_of(messages):
+            if failures and self._fifo:
+                stuck = {message.group_id: message for message in reversed(failures)}
+                behind.update({message: stuck[message.group_id] for message in part if message.group_id in stuck})
+                part = [message for message in part if message not in behind]
+            if part:
+                handled = await self.handle(part)
+                failures.update(handled.failures)
+                behind.update(handled.behind)
+        return Handled(failures, behind)
 
     async def handle(self, messages: Messages) -> Handled:
         """Call the function, and commit what is done with its deletion.
@@ -106,11 +134,13 @@ class QueueBatches:
         done = [message for message in messages if message not in failures and message not in behind]
         if done:
             refused = await self._settle(messages, done, invocation)
-            if refused is not None:
+            if refused is not None and len(done) > 1 and self._one_by_one:
+                failures |= await self._settle_alone(messages, done, invocation)
+            elif refused is not None:
                 failures |= dict.fromkeys(done, refused)
-                behind = held_back(messages, failures) if self._fifo else {}
+            behind = held_back(messages, failures) if self._fifo else {}
         if failures:
-            self._tally.counts.errors += 1
+            self._tally.failed(next(iter(failures.values())))
             self._tally.publish("FailedInvokeEventCount", len(failures))
         return Handled({message: error for message, error in failures.items() if message not in behind}, behind)
 
@@ -127,6 +157,21 @@ class QueueBatches:
             await self._patience.wait(waits, invocation.error)
             if self._stop.requested:
                 raise StoppedError
+
+    async def _settle_alone(
+        self, messages: Messages, done: Messages, invocation: Invocation
+    ) -> dict[Message[Any], Exception]:
+        """Each message with what came of it alone, since together they were refused; which of them are, and why."""
+        failures: dict[Message[Any], Exception] = {}
+        stuck: set[str | None] = set()
+        for message in done:
+            if self._fifo and message.group_id in stuck:
+                continue  # It is behind one that failed.
+            refused = await self._settle(messages, [message], invocation)
+            if refused is not None:
+                failures[message] = refused
+                stuck.add(message.group_id)
+        return failures
 
     async def _settle(self, messages: Messages, done: Messages, invocation: Invocation) -> Exception | None:
         """Commit what is done; the error if its own writes were refused, which counts as the function's failure."""
@@ -171,3 +216,16 @@ class QueueBatches:
             deletes=((self._queue, tuple(message.receipt_handle for message in messages)),),
         )
         await self._patience.until_room(lambda: self._ports.effects.commit(effects))
+
+
+def parts_of(messages: Messages) -> list[list[Message[Any]]]:
+    """Messages in their order, in parts that one event can hold."""
+    parts: list[list[Message[Any]]] = [[]]
+    size = 0
+    for message in messages:
+        if parts[-1] and size + len(message.body) > BATCH_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(message)
+        size += len(message.body)
+    return parts

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
 from streamkit.clock import Clock
 from streamkit.errors import ClosedError, ValidationError
 from streamkit.functions.effects import EffectStore
+from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Target
 from streamkit.functions.patience import StoppedError
-from streamkit.functions.queue_batch import Messages, QueueBatches
+from streamkit.functions.queue_batch import BATCH_BYTES, Messages, QueueBatches
 from streamkit.functions.scaling import Scaling
-from streamkit.functions.tally import Counts, Ports, Tally
+from streamkit.functions.tally import Ports, Tally
 from streamkit.metrics.window import Metrics
 from streamkit.queues.handling import Heartbeat
 from streamkit.queues.message import Message
@@ -33,14 +33,12 @@ from streamkit.tables.store import TableStore
 logger = logging.getLogger("streamkit.functions")
 
 _WAIT_SECONDS = 20.0
-# AWS: a batch is handed over at 6 MB of event.
-_BATCH_BYTES = 6_000_000
 _SHORTEST_TIMEOUT_SECONDS = 1.0
 # For letting go of what is in hand when it is cancelled.
 _SETTLE_SECONDS = 5.0
 
 
-class QueuePoller:
+class QueuePoller(LiveMapping):
     """A service. Batches side by side; of a FIFO queue one of each message group at a time.
 
     What a batch did and the deletion of its messages are one commit: each message takes effect exactly once, however
@@ -58,61 +56,18 @@ class QueuePoller:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self.name = mapping.name
-        self.mapping = mapping
+        super().__init__(mapping, Tally(mapping.name, clock, metrics, self._tell))
         assert isinstance(mapping.source, Queue)
         self._source: Queue[Any] = mapping.source
         self._ports = Ports(streams, tables, effects)
         self._clock = clock
-        self._tally = Tally(mapping.name, clock, metrics, self._tell)
         self._portions: Portions[Any] = Portions(mapping.source)
         self._settling: Settling[Any] = Settling(self._portions, clock, f"mapping {mapping.name}")
         self._scaling = Scaling(mapping.maximum_concurrency)
         self._timeout = _SHORTEST_TIMEOUT_SECONDS
+        self._fifo = False
         self._running = 0
-        self._progress = asyncio.Event()
-        self._ended = False
         self._failure: Exception | None = None
-
-    def __repr__(self) -> str:
-        return f"QueuePoller({self.name!r}, {self.counts!r})"
-
-    @property
-    def counts(self) -> Counts:
-        """What it has done so far, in messages; a copy."""
-        return msgspec.structs.replace(self._tally.counts)
-
-    async def run(self, stop: Stop) -> None:
-        """Work until a stop is requested; the batches in hand are finished.
-
-        Raises:
-            NotFoundError: the source, the sink or another destination was deleted.
-            StorageError: the engine cannot receive or commit.
-        """
-        try:
-            attributes = (await self._source.describe()).attributes
-            self._timeout = max(attributes.visibility_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
-            target = await Target.of(self.mapping.sink, self._ports.tables)
-            batches = QueueBatches(
-                self.mapping,
-                fifo=attributes.fifo,
-                target=target,
-                ports=self._ports,
-                clock=self._clock,
-                tally=self._tally,
-                stop=stop,
-            )
-            async with anyio.create_task_group() as tasks:
-                try:
-                    while not stop.requested:
-                        await self._one_batch(batches, stop, tasks)
-                except Exception as error:
-                    self._fail(error, tasks)
-        finally:
-            self._ended = True
-            self._tell()
-        if self._failure is not None:
-            raise self._failure
 
     async def wait_caught_up(self) -> None:
         """Return once the queue is empty: nothing visible, in flight or delayed.
@@ -125,55 +80,77 @@ class QueuePoller:
             found = await self._source.describe()
             if found.visible + found.not_visible + found.delayed == 0:
                 return
-            if self._ended:
+            if self.ended:
                 raise ClosedError(f"mapping {self.name!r}, with messages left in its source,") from self._failure
             await progress.wait()
+
+    async def _work(self, mapping: EventSourceMapping, stop: Stop) -> None:
+        attributes = (await self._source.describe()).attributes
+        self._timeout = max(attributes.visibility_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
+        self._fifo = attributes.fifo
+        self._scaling = Scaling(mapping.maximum_concurrency)
+        target = await Target.of(mapping.sink, self._ports.tables)
+        batches = QueueBatches(
+            mapping,
+            fifo=attributes.fifo,
+            target=target,
+            ports=self._ports,
+            clock=self._clock,
+            tally=self._tally,
+            stop=stop,
+        )
+        async with anyio.create_task_group() as tasks:
+            try:
+                while not stop.requested:
+                    await self._one_batch(batches, stop, tasks)
+            except Exception as error:
+                self._fail(error, tasks)
+        if self._failure is not None:
+            raise self._failure
 
     # ---- receiving
 
     async def _one_batch(self, batches: QueueBatches, stop: Stop, tasks: TaskGroup) -> None:
         """Wait for room, receive a batch, and start handling it. A stop lets go of what was not started."""
-        gathered: list[Message[Any]] = []
+        gathered: dict[Message[Any], int] = {}
         try:
             with stop.interruptible():
                 while self._running >= self._scaling.limit:
-                    await self._progress.wait()
-                await self._settling.insist(lambda: self._gather(gathered, batches, tasks))
+                    await self._moved()
+                await self._settling.insist(lambda: self._gather(gathered, batches))
         except BaseException:
-            with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
-                await self._settling.let_go((), gathered)
+            await self._let_go([*gathered])
             raise
         if not gathered:
             return
         if stop.requested:
-            await self._settling.let_go((), gathered)
+            await self._let_go([*gathered])
             return
         # ATOMIC: from the receive to here nothing can be cancelled
         self._running += 1
-        tasks.start_soon(self._handle, gathered, self._clock.now_ms(), batches, tasks)
+        tasks.start_soon(self._handle, gathered, batches, tasks)
 
-    async def _gather(self, gathered: list[Message[Any]], batches: QueueBatches, tasks: TaskGroup) -> None:
-        """Receive until the batch is full, or its window has passed since its first message."""
+    async def _gather(self, gathered: dict[Message[Any], int], batches: QueueBatches) -> None:
+        """Receive until the batch is full, or its window has passed since its first message; with when each came."""
         window_ms = round(self.mapping.batch_window * 1000)
         # What is gathered must stay hidden until it is handed over.
         timeout = self._timeout + self.mapping.batch_window
         deadline_ms: int | None = None
         size = 0
-        while (room := self.mapping.batch_limit - len(gathered)) > 0 and size < _BATCH_BYTES:
+        while (room := self.mapping.batch_limit - len(gathered)) > 0 and size < BATCH_BYTES:
             left_ms = None if deadline_ms is None else deadline_ms - self._clock.now_ms()
             if left_ms is not None and left_ms <= 0:
                 return
             wait = _WAIT_SECONDS if left_ms is None else min(left_ms / 1000, _WAIT_SECONDS)
             found = await self._portions.receive(room, timeout, wait)
-            # ATOMIC: whoever was received is in the batch or being dropped before anything can be cancelled
+            # ATOMIC: whoever was received is in the batch, or being dropped, before anything can be cancelled
             kept, dropped = batches.matching(found)
-            gathered += kept
-            if dropped:
-                self._running += 1
-                tasks.start_soon(self._drop, dropped, batches, tasks)
+            gathered.update(dict.fromkeys(kept, self._clock.now_ms()))
             self._tally.counts.polled += len(found)
             self._tally.publish("PolledEventCount", len(found))
             size += sum(len(message.body) for message in kept)
+            if dropped:
+                await self._drop(dropped, batches)
             if len(found) == room:
                 self._scaling.full()
             elif not found and not gathered:
@@ -183,9 +160,8 @@ class QueuePoller:
             if gathered and deadline_ms is None:
                 deadline_ms = self._clock.now_ms() + window_ms
 
-    # ---- handling
-
-    async def _drop(self, messages: Messages, batches: QueueBatches, tasks: TaskGroup) -> None:
+    async def _drop(self, messages: Messages, batches: QueueBatches) -> None:
+        """Nothing more is received meanwhile, so no more wait for a disk that is full than one receive gives."""
         try:
             await batches.drop(messages)
         except asyncio.CancelledError:
@@ -194,33 +170,30 @@ class QueuePoller:
         except ValidationError as error:
             # Somebody else has one of them, or one cannot be sent on. They come again when their timeout ends.
             logger.warning("mapping %s could not drop %d messages: %s", self.name, len(messages), error)
-        except Exception as error:
-            self._fail(error, tasks)
-        finally:
-            self._running -= 1
-            self._tell()
+        self._tell()
 
-    async def _handle(
-        self, messages: Sequence[Message[Any]], received_ms: int, batches: QueueBatches, tasks: TaskGroup
-    ) -> None:
+    # ---- handling
+
+    async def _handle(self, received: Mapping[Message[Any], int], batches: QueueBatches, tasks: TaskGroup) -> None:
+        messages = [*received]
         beat = Heartbeat(self._clock, self._timeout / 2, tasks, lambda: self._extend(messages, tasks))
         try:
-            handled = await batches.handle(messages)
+            handled = await batches.handle_all(messages)
             # An extension that is on its way must not hide again what is shown below.
             await beat.stop()
             if handled.failures:
-                passed = (self._clock.now_ms() - received_ms) / 1000
-                delay = max(0.0, self._timeout - passed)
-                await self._settling.show_again(
-                    messages, handled.failures, dict.fromkeys(handled.failures, delay), handled.behind
-                )
-            if len(handled.failures) == len(messages):
+                now_ms = self._clock.now_ms()
+                left = {one: self._timeout - (now_ms - received[one]) / 1000 for one in handled.failures}
+                delays = {message: max(0.0, seconds) for message, seconds in left.items()}
+                await self._settling.show_again(messages, handled.failures, delays, handled.behind)
+            # AWS: after errors of the function fewer batches of a standard queue are handled at a time.
+            if not self._fifo and len(handled.failures) == len(messages):
                 self._scaling.failed()
             else:
                 self._scaling.succeeded()
         except StoppedError:
             await beat.stop()
-            await self._settling.let_go((), messages)
+            await self._let_go(messages)
         except asyncio.CancelledError:
             with anyio.CancelScope(shield=True):
                 await beat.stop()
@@ -248,7 +221,3 @@ class QueuePoller:
     def _fail(self, error: Exception, tasks: TaskGroup) -> None:
         self._failure = self._failure or error
         tasks.cancel_scope.cancel()
-
-    def _tell(self) -> None:
-        self._progress.set()
-        self._progress = asyncio.Event()

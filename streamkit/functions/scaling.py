@@ -8,7 +8,7 @@ from __future__ import annotations
 
 FIRST = 5
 """Batches at a time to begin with."""
-MOST = 1_000
+MOST = 1_250
 """Unless ``maximum_concurrency`` says less."""
 
 

@@ -13,9 +13,10 @@ import pytest
 
 import streamkit
 from streamkit import EventSourceMapping, Kit, Message, RedrivePolicy, Retry, Send, Stop, Update, each
-from streamkit.errors import DiskFullError, NotFoundError, ServiceFailedError
+from streamkit.errors import DiskFullError, NotFoundError, ServiceFailedError, ValidationError
 from streamkit.functions.effects import Effects, EffectStore
 from streamkit.functions.file_sink import FileSink
+from streamkit.functions.function import Function
 from streamkit.functions.queue_poller import QueuePoller
 from streamkit.testing.clock import ManualClock
 
@@ -158,17 +159,40 @@ async def test_a_batch_waits_for_its_window_from_its_first_message_on(kit: Kit, 
     assert sorted(seen[1]) == [3, 4, 5], "it was full"
 
 
-async def test_a_batch_has_6_mb_at_most_and_one_message_more(kit: Kit, clock: ManualClock) -> None:
+async def test_the_function_is_called_with_6_mb_at_most(kit: Kit, clock: ManualClock) -> None:
+    """But for a message that has more by itself."""
     seen: list[int] = []
 
     async def note(messages: Sequence[Message[Any]]) -> None:
-        seen.append(len(messages))
+        seen.append(sum(len(message.body) for message in messages))
 
-    await kit.queue("jobs").send_batch(["x" * 2_500_000 for _ in range(4)])
+    await kit.queue("jobs").send_batch(["x" * 1_000_000 for _ in range(8)])
+    await kit.queue("jobs").send("x" * 7_000_000)
     running = kit.start(mapping(kit, note, batch_size=100, batch_window=300))
-    task = asyncio.create_task(running.wait_caught_up())
-    await until_done(task, clock)
-    assert sum(seen) == 4
+    await until_done(asyncio.create_task(running.wait_caught_up()), clock)
+    assert running.counts.written == 9
+    assert sorted(size > 6_000_000 for size in seen) == [False] * (len(seen) - 1) + [True]
+    assert len(seen) == 3
+
+
+async def test_the_timeout_of_what_failed_counts_from_its_receive(kit: Kit, clock: ManualClock) -> None:
+    """And not from when its window was over."""
+    calls: list[int] = []
+
+    async def failing(messages: Sequence[Message[Any]]) -> None:
+        calls.append(clock.now_ms())
+        raise ConnectionError("nobody there")
+
+    began_ms = clock.now_ms()
+    kit.start(mapping(kit, failing, batch_size=5, batch_window=20))
+    await turns()
+    await kit.queue("jobs").send(1)
+    for _ in range(70):
+        await clock.advance(1)
+        await turns(5)
+    seconds = [round((at - began_ms) / 1000) for at in calls]
+    assert seconds[0] == 20
+    assert seconds[1] == 50, "received again after 30 s, and its window is 20 s"
 
 
 # ---- filters
@@ -359,6 +383,123 @@ async def test_a_queue_that_is_deleted_ends_the_mapping(kit: Kit) -> None:
     assert running.counts.polled == 0
 
 
+async def test_one_write_that_is_refused_takes_no_other_message_with_it(kit: Kit, clock: ManualClock) -> None:
+    await kit.queue("jobs").update(redrive_policy=RedrivePolicy(dead_letter_queue="dead", max_receive_count=2))
+
+    @each
+    async def wrong_for_three(message: Message[int]) -> Update:
+        return Update(key={"key": "x"}, set={"key": "y"}) if message.value == 3 else effect(message)
+
+    await kit.queue("jobs").send_batch(range(10))
+    running = kit.start(mapping(kit, wrong_for_three))
+    await until_done(asyncio.create_task(running.wait_caught_up()), clock)
+    assert await totals(kit) == expected([value for value in range(10) if value != 3])
+    (letter,) = await kit.queue("dead").receive(10)
+    assert letter.value == 3
+    assert "is a key attribute" in (letter.last_error or "")
+
+
+async def test_on_a_fifo_queue_what_is_behind_a_refused_write_waits_for_it(kit: Kit, clock: ManualClock) -> None:
+    await fifo(kit, 2, 3)
+    done: list[int] = []
+    refused = 0
+
+    @each
+    async def once_wrong(message: Message[list[Any]]) -> Update:
+        nonlocal refused
+        at = message.value[1]
+        if at == 2 and refused < 2:
+            refused += 1
+            return Update(key={"key": "x"}, set={"key": "y"})
+        done.append(at)
+        return Update(key={"key": message.value[0]}, add={"count": 1, "sum": at})
+
+    running = kit.start(mapping(kit, once_wrong, source="jobs.fifo"))
+    await until_done(asyncio.create_task(running.wait_caught_up()), clock)
+    assert await totals(kit) == {"g0": (3, 6), "g1": (3, 9)}
+    assert [at for at in done if at % 2 == 0][-2:] == [2, 4]
+
+
+async def test_a_function_that_takes_too_long_fails_and_its_messages_come_again(kit: Kit, clock: ManualClock) -> None:
+    calls = 0
+
+    async def slow_once(messages: Sequence[Message[int]]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await asyncio.Event().wait()
+
+    await kit.queue("jobs").send_batch(range(3))
+    running = kit.start(mapping(kit, Function(slow_once, timeout=10)))
+    await until_done(asyncio.create_task(running.wait_caught_up()), clock)
+    assert (calls, running.counts.errors, running.counts.written) == (2, 1, 3)
+
+
+@pytest.mark.parametrize("answer", ["text", {"batchItemFailures": [{"itemIdentifier": ""}]}, {"batchItemFailures": 5}])
+async def test_an_answer_that_nobody_understands_fails_the_whole_batch(
+    kit: Kit, clock: ManualClock, answer: object
+) -> None:
+    calls = 0
+
+    async def strange(messages: Sequence[Message[int]]) -> object:
+        nonlocal calls
+        calls += 1
+        return answer if calls == 1 else None
+
+    await kit.queue("jobs").send_batch(range(3))
+    running = kit.start(mapping(kit, strange))
+    await until_done(asyncio.create_task(running.wait_caught_up()), clock)
+    assert (calls, running.counts.errors, running.counts.written) == (2, 1, 3)
+
+
+# ---- live
+
+
+async def test_a_mapping_of_a_queue_is_listed_disabled_enabled_and_updated(kit: Kit) -> None:
+    running = kit.start(mapping(kit))
+    await turns()
+    assert [one.name for one in kit.mappings()] == ["totals"]
+    await running.disable()
+    await kit.queue("jobs").send_batch(range(10))
+    await turns()
+    assert await sizes(kit) == (10, 0)
+    seen: list[int] = []
+
+    async def note(messages: Sequence[Message[int]]) -> list[Update]:
+        seen.append(len(messages))
+        return [effect(message) for message in messages]
+
+    await running.update(function=note, batch_size=3)
+    await running.enable()
+    await running.wait_caught_up()
+    assert max(seen) == 3
+    assert await totals(kit) == expected(range(10))
+    with pytest.raises(ValidationError, match="source cannot be changed"):
+        await running.update(source=kit.queue("dead"))
+    with pytest.raises(ValidationError, match="parallelization_factor is for a stream"):
+        await running.update(parallelization_factor=2)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_changes_at_random_instants_lose_and_double_nothing(kit: Kit, seed: int) -> None:
+    chance = random.Random(seed)
+    await kit.queue("jobs").send_batch(range(200))
+    running = kit.start(mapping(kit))
+    for _ in range(8):
+        await turns(chance.randint(0, 60))
+        change = chance.randrange(3)
+        if change == 0:
+            await running.update(batch_size=chance.randint(1, 10))
+        elif change == 1:
+            await running.disable()
+        else:
+            await running.enable()
+    await running.enable()
+    await running.wait_caught_up()
+    assert await totals(kit) == expected(range(200))
+    assert running.counts.errors == 0
+
+
 # ---- FIFO
 
 
@@ -530,5 +671,13 @@ async def test_values_go_to_queues_streams_and_files_as_well(kit: Kit, tmp_path:
     await kit.stop("totals")
     await kit.queue("jobs").send_batch(range(10))
     await kit.start(mapping(kit, None, sink=FileSink(tmp_path / "out"))).wait_caught_up()
+    await kit.stop("totals")
     lines = [line for path in (tmp_path / "out").iterdir() for line in path.read_text().splitlines()]
     assert sorted(map(int, lines)) == list(range(10))
+
+
+async def test_a_record_has_the_group_of_its_message_as_its_key(kit: Kit) -> None:
+    values = await fifo(kit, 3, 2)
+    stream = await kit.create_stream("copies")
+    await kit.start(mapping(kit, None, source="jobs.fifo", sink=stream)).wait_caught_up()
+    assert sorted([(record.partition_key, record.value[1]) async for record in stream.records()]) == sorted(values)
