@@ -74,7 +74,7 @@ async def test_functions_of_every_kind(function: Any) -> None:
 
 
 async def test_without_a_function_the_values_are_the_results() -> None:
-    assert await invoke(None, 1, None, [2, 3]) == Invocation([(0, [1]), (2, [2, 3])], 3)
+    assert await invoke(None, 1, None, [2, 3]) == Invocation([(0, [1]), (2, [[2, 3]])], 3)
     assert await invoke_messages(None, "a", "b") == Invocation([(0, ["a"]), (1, ["b"])], 2)
 
 
