@@ -16,7 +16,6 @@ from streamkit.engines.base import Durability, Engine
 from streamkit.errors import ClosedError, NotFoundError
 from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.poller import MappingPoller
 from streamkit.metrics.window import Metrics
 from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
@@ -292,7 +291,7 @@ class Kit:
     ) -> AlarmWatcher: ...
 
     @overload
-    def start(self, what: EventSourceMapping) -> MappingPoller: ...
+    def start(self, what: EventSourceMapping) -> LiveMapping: ...
 
     @overload
     def start(self, what: S) -> S: ...

@@ -15,6 +15,7 @@ import pytest
 
 import streamkit
 from streamkit.alarms.watcher import AlarmWatcher
+from streamkit.functions.live import LiveMapping
 from streamkit.functions.poller import MappingPoller
 
 
@@ -107,7 +108,7 @@ async def test_handles_are_of_the_type_that_was_asked_for() -> None:
         table = assert_type(await kit.create_table("orders", partition_key="id"), streamkit.Table)
         worker = assert_type(kit.start(kit.queue("orders", type=Order).worker(print)), streamkit.Worker[Order])
         mapping = kit.start(streamkit.EventSourceMapping("copy", source=kit.stream("orders"), sink=table))
-        assert isinstance(assert_type(mapping, MappingPoller), MappingPoller)
+        assert isinstance(assert_type(mapping, LiveMapping), MappingPoller)
         metric = streamkit.Metric.of("shop", "Errors")
         alarm = streamkit.Alarm(
             "errors", metric=metric, statistic="Sum", period=60, threshold=1, comparison="GreaterThanThreshold"

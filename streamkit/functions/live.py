@@ -1,6 +1,6 @@
 """The face of an event source mapping that runs: its state, and changes to it while it works.
 
-Follows UpdateEventSourceMapping and GetEventSourceMapping (AWS Lambda API Reference). Knows neither streams nor queues.
+Follows UpdateEventSourceMapping and GetEventSourceMapping (AWS Lambda API Reference). Of whatever source.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.mapping_rules import check_change
 from streamkit.functions.tally import Counts, Tally
 from streamkit.service import Stop
+from streamkit.streams.lag import Lag
 
 MappingState = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating"]
 
@@ -26,7 +27,7 @@ IMMUTABLE = ("name", "source", "starting_position")
 class LiveMapping:
     """A service that works under a mapping's settings, and again under new ones when they change.
 
-    Whoever derives from it implements ``_work``, which returns when its stop is requested and then has lost nothing.
+    Whoever derives from it implements ``wait_caught_up`` and ``_work``, which returns when its stop is requested and then has lost nothing.
     """
 
     def __init__(self, mapping: EventSourceMapping, tally: Tally) -> None:
@@ -117,6 +118,23 @@ class LiveMapping:
             if self.ended:
                 raise ClosedError(f"mapping {self.name!r}")
             await self._moved()
+
+    async def wait_caught_up(self) -> None:
+        """Return once all that is in the source now is settled: of a queue, once it is empty.
+
+        Raises:
+            ClosedError: the mapping ended before.
+        """
+        raise NotImplementedError
+
+    async def lag(self) -> Lag:
+        """How far it is behind its stream, in records and in time, by its checkpoints as they are stored.
+
+        Raises:
+            NotFoundError: the stream is gone, or the mapping has not begun.
+            ValidationError: its source is a queue, whose backlog and age ``queue.describe()`` has.
+        """
+        raise ValidationError(f"mapping {self.name!r} reads a queue: queue.describe() says what waits there")
 
     # ---- work
 

@@ -681,3 +681,8 @@ async def test_a_record_has_the_group_of_its_message_as_its_key(kit: Kit) -> Non
     stream = await kit.create_stream("copies")
     await kit.start(mapping(kit, None, source="jobs.fifo", sink=stream)).wait_caught_up()
     assert sorted([(record.partition_key, record.value[1]) async for record in stream.records()]) == sorted(values)
+
+
+async def test_a_queue_has_no_lag(kit: Kit) -> None:
+    with pytest.raises(ValidationError, match=r"queue.describe\(\) says what waits"):
+        await kit.start(mapping(kit)).lag()
