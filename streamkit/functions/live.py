@@ -27,8 +27,8 @@ IMMUTABLE = ("name", "source", "starting_position")
 class LiveMapping:
     """A service that works under a mapping's settings, and again under new ones when they change.
 
-    Whoever derives from it implements ``wait_caught_up``, and ``_work``, which returns when its stop is requested and then
-    has lost nothing.
+    Whoever derives from it implements ``wait_caught_up``, and ``_work``, which returns when its stop is requested
+    and then has lost nothing.
     """
 
     def __init__(self, mapping: EventSourceMapping, tally: Tally) -> None:
