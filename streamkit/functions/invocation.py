@@ -41,3 +41,5 @@ class Invocation(msgspec.Struct, frozen=True):
     """It was not called, because its concurrency limit was reached: this counts as no attempt."""
     request_id: str = ""
     """Of one that failed: ``aws_request_id`` of the context that the function saw; empty if it was not called."""
+    together: bool = False
+    """The results belong to the batch and to none of its messages alone: one that is refused fails all of them."""

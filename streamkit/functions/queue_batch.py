@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,6 @@ from streamkit.errors import (
 )
 from streamkit.functions.batch import coalesce
 from streamkit.functions.effects import Effects
-from streamkit.functions.function import Each, Function
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, Target
@@ -68,9 +67,6 @@ class QueueBatches:
         self._stop = stop
         self._invoker = tally.invoker_of(mapping.function, "")
         self._patience = Patience(mapping.name, mapping.retry, clock, stop)
-        function = mapping.function.handler if isinstance(mapping.function, Function) else mapping.function
-        # Whether a result is of one message, or of the batch.
-        self._one_by_one = function is None or isinstance(function, Each)
 
     def matching(self, messages: Messages) -> tuple[list[Message[Any]], list[Message[Any]]]:
         """Those that a filter matches, and the others."""
@@ -133,11 +129,7 @@ class QueueBatches:
         behind = held_back(messages, failures) if self._fifo and failures else {}
         done = [message for message in messages if message not in failures and message not in behind]
         if done:
-            refused = await self._settle(messages, done, invocation)
-            if refused is not None and len(done) > 1 and self._one_by_one:
-                failures |= await self._settle_alone(messages, done, invocation)
-            elif refused is not None:
-                failures |= dict.fromkeys(done, refused)
+            failures |= await self._settle(messages, done, invocation)
             behind = held_back(messages, failures) if self._fifo else {}
         if failures:
             self._tally.failed(next(iter(failures.values())))
@@ -158,36 +150,55 @@ class QueueBatches:
             if self._stop.requested:
                 raise StoppedError
 
-    async def _settle_alone(
+    async def _settle(
         self, messages: Messages, done: Messages, invocation: Invocation
     ) -> dict[Message[Any], Exception]:
-        """Each message with what came of it alone, since together they were refused; which of them are, and why."""
+        """Deliver and commit what is done; which messages were refused, and why.
+
+        That counts as the function's failure. What is refused together is tried message by message, if each result is
+        of one message, so that one takes no other with it.
+        """
+        refused = await self._refusal(self._deliver_all(messages, done, invocation))
+        if refused is not None:
+            return dict.fromkeys(done, refused)
+        refused = await self._refusal(self._commit_all(messages, done, invocation))
+        if refused is None:
+            return {}
+        if invocation.together or len(done) == 1:
+            return dict.fromkeys(done, refused)
         failures: dict[Message[Any], Exception] = {}
         stuck: set[str | None] = set()
         for message in done:
             if self._fifo and message.group_id in stuck:
                 continue  # It is behind one that failed.
-            refused = await self._settle(messages, [message], invocation)
+            refused = await self._refusal(self._commit_all(messages, [message], invocation))
             if refused is not None:
                 failures[message] = refused
                 stuck.add(message.group_id)
         return failures
 
-    async def _settle(self, messages: Messages, done: Messages, invocation: Invocation) -> Exception | None:
-        """Commit what is done; the error if its own writes were refused, which counts as the function's failure."""
+    async def _refusal(self, step: Awaitable[None]) -> Exception | None:
+        try:
+            await step
+        except (FunctionError, EncodeError, ValidationError, ConditionFailedError, TransactionCanceledError) as error:
+            return error
+        return None
+
+    async def _deliver_all(self, messages: Messages, done: Messages, invocation: Invocation) -> None:
+        if isinstance(self._mapping.sink, Sink):
+            await self._deliver(self._outcome(messages, done, invocation).values)
+
+    async def _commit_all(self, messages: Messages, done: Messages, invocation: Invocation) -> None:
+        await self._commit(self._outcome(messages, done, invocation), done)
+        self._tally.counts.written += len(done)
+        self._tally.publish("DeletedEventCount", len(done))
+
+    def _outcome(self, messages: Messages, done: Messages, invocation: Invocation) -> Outcome:
         if len(done) < len(messages):
             counted = set(done)
             results = [(at, found) for at, found in invocation.results if messages[at] in counted]
             invocation = msgspec.structs.replace(invocation, results=results)
-        try:
-            outcome = self._target.outcome(messages, invocation)
-            await self._deliver(outcome.values)
-            await self._commit(outcome, done)
-        except (FunctionError, EncodeError, ValidationError, ConditionFailedError, TransactionCanceledError) as error:
-            return error
-        self._tally.counts.written += len(done)
-        self._tally.publish("DeletedEventCount", len(done))
-        return None
+        return self._target.outcome(messages, invocation)
 
     async def _deliver(self, values: list[Any]) -> None:
         sink = self._mapping.sink

@@ -170,6 +170,7 @@ def _with_results(invocation: Invocation, count: int, results: list[Any], *, que
     if not results:
         return invocation
     kept: list[tuple[int, list[Any]]]
+    together = len(results) != count
     if len(results) == count:
         undone = set(invocation.failures) if queue else range(invocation.done, count)
         kept = [(at, [one]) for at, one in enumerate(results) if one is not None and at not in undone]
@@ -188,4 +189,5 @@ def _with_results(invocation: Invocation, count: int, results: list[Any], *, que
         invocation.failures,
         invocation.state,
         invocation.reported,
+        together=together,
     )

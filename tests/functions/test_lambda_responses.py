@@ -143,7 +143,8 @@ def test_in_a_window_state_and_failures_come_together() -> None:
     ],
 )
 def test_results_belong_to_their_records_or_to_the_last(answer: Any, results: Any) -> None:
-    assert batch_answer(answer) == Invocation(results, 4)
+    together = answer in (["a", None], {"results": ["a"]})
+    assert batch_answer(answer) == Invocation(results, 4, together=together)
 
 
 def test_results_of_what_failed_do_not_count() -> None:

@@ -399,6 +399,44 @@ async def test_one_write_that_is_refused_takes_no_other_message_with_it(kit: Kit
     assert "is a key attribute" in (letter.last_error or "")
 
 
+@pytest.mark.parametrize("results", ["each of its message", "of the batch"])
+async def test_results_of_a_batch_function_fail_alone_or_together(kit: Kit, clock: ManualClock, results: str) -> None:
+    """One that is refused takes the others with it only if they belong to no message."""
+    await kit.queue("jobs").update(redrive_policy=RedrivePolicy(dead_letter_queue="dead", max_receive_count=1))
+
+    async def wrong_for_three(messages: Sequence[Message[int]]) -> list[Update]:
+        updates = [
+            Update(key={"key": "x"}, set={"key": "y"}) if message.value == 3 else effect(message)
+            for message in messages
+        ]
+        return updates if results == "each of its message" else [*updates, Update(key={"key": "all"}, add={"n": 1})]
+
+    await kit.queue("jobs").send_batch(range(5))
+    running = kit.start(mapping(kit, wrong_for_three))
+    await until_done(asyncio.create_task(running.wait_caught_up()), clock)
+    letters = sorted(letter.value for letter in await kit.queue("dead").receive(10))
+    assert letters == ([3] if results == "each of its message" else [0, 1, 2, 3, 4])
+
+
+async def test_what_a_sink_has_is_not_delivered_again_for_a_write_that_is_refused(kit: Kit, clock: ManualClock) -> None:
+    await kit.queue("jobs").update(redrive_policy=RedrivePolicy(dead_letter_queue="dead", max_receive_count=1))
+    delivered: list[int] = []
+
+    async def take(values: list[int]) -> None:
+        delivered.extend(values)
+
+    @each
+    async def both(message: Message[int]) -> list[Any]:
+        table = "nowhere" if message.value == 3 else "totals"
+        return [message.value, Update(key={"key": "all"}, add={"count": 1, "sum": message.value}, table=table)]
+
+    await kit.queue("jobs").send_batch(range(5))
+    running = kit.start(mapping(kit, both, sink=take))
+    await until_done(asyncio.create_task(running.wait_caught_up()), clock)
+    assert sorted(delivered) == list(range(5))
+    assert await totals(kit) == {"all": (4, 7)}
+
+
 async def test_on_a_fifo_queue_what_is_behind_a_refused_write_waits_for_it(kit: Kit, clock: ManualClock) -> None:
     await fifo(kit, 2, 3)
     done: list[int] = []
