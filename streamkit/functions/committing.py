@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from streamkit.clock import Clock
@@ -16,9 +15,8 @@ from streamkit.functions.patience import Patience
 from streamkit.functions.place import Place
 from streamkit.functions.sink import Sink
 from streamkit.functions.tally import Ports, Tally
+from streamkit.functions.tumbling import ATTRIBUTE, Kept
 from streamkit.service import Stop
-
-_NOTHING: Mapping[str, Any] = {}
 
 
 class Committing:
@@ -65,9 +63,7 @@ class Committing:
         """How long until ``flush`` is due, not below 0; None: nothing waits."""
         return self._deliveries.due_in_ms(self._clock.now_ms())
 
-    async def settle(
-        self, sequence_number: int, outcome: Outcome, count: int, kept: Mapping[str, Any] = _NOTHING
-    ) -> None:
+    async def settle(self, sequence_number: int, outcome: Outcome, count: int, kept: Kept | None = None) -> None:
         """So many records are done up to this number: deliver, and commit unless that waits for a flush.
 
         Raises:
@@ -78,7 +74,7 @@ class Committing:
             StorageError: the engine cannot commit.
         """
         await self._deliver(outcome.values)
-        if self._deliveries.buffers and outcome.changes_nothing and not kept:
+        if self._deliveries.buffers and outcome.changes_nothing and kept is None:
             self._deliveries.wait_for_flush(sequence_number, count)
         else:
             await self.commit(sequence_number, outcome, count, kept)
@@ -93,10 +89,8 @@ class Committing:
         if self._deliveries.waiting:
             await self.commit(self._deliveries.settled, Outcome())
 
-    async def commit(
-        self, sequence_number: int, outcome: Outcome, count: int = 0, kept: Mapping[str, Any] = _NOTHING
-    ) -> None:
-        """Effects of so many records, the checkpoint and what is ``kept`` beside it, as one, fenced by the lease.
+    async def commit(self, sequence_number: int, outcome: Outcome, count: int = 0, kept: Kept | None = None) -> None:
+        """Effects of so many records, the checkpoint and what is ``kept`` of a window, as one, fenced by the lease.
 
         # INVARIANT: test_each_record_takes_effect_exactly_once
         """
@@ -106,7 +100,10 @@ class Committing:
             await self._patience.until_room(self._deliveries.flush)
         await self._target.learn(outcome.writes)
         writes = coalesce(outcome.writes, self._target.schema_of)
-        writes.append(self._place.moving(self._lane, sequence_number, kept))
+        attributes = {} if kept is None else {ATTRIBUTE: kept.window}
+        writes.append(self._place.moving(self._lane, sequence_number, attributes))
+        if kept is not None:
+            writes.extend(kept.writes(self._place.lease.key))
         effects = Effects(writes=tuple(writes), sends=outcome.grouped_sends(), puts=outcome.grouped_puts())
         try:
             await self._patience.until_room(lambda: self._ports.effects.commit(effects))

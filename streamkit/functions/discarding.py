@@ -16,7 +16,7 @@ from streamkit.functions.forming import Forming
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome
-from streamkit.functions.tally import Tally
+from streamkit.functions.tally import Ports, Tally
 from streamkit.streams.record import Record
 
 logger = logging.getLogger("streamkit.functions")
@@ -26,19 +26,30 @@ class Discarding:
     """What one lane gives up."""
 
     def __init__(
-        self, mapping: EventSourceMapping, stream: str, shard_id: str, forming: Forming, *, clock: Clock, tally: Tally
+        self,
+        mapping: EventSourceMapping,
+        stream: str,
+        shard_id: str,
+        forming: Forming,
+        *,
+        ports: Ports,
+        clock: Clock,
+        tally: Tally,
     ) -> None:
         self._mapping = mapping
         self._stream = stream
         self._shard_id = shard_id
         self._forming = forming
+        self._ports = ports
         self._clock = clock
         self._tally = tally
 
-    def unfit(self, records: Sequence[Record[Any]], failures: int) -> tuple[int, Discarded] | None:
-        """How many of the first records cannot be handed over (any more) after so many failures, and why."""
-        if self._mapping.maximum_record_age != -1:
-            horizon_ms = self._clock.now_ms() - self._mapping.maximum_record_age * 1000
+    async def unfit(
+        self, records: Sequence[Record[Any]], failures: int, throttles: int
+    ) -> tuple[int, Discarded] | None:
+        """How many of the first records cannot be handed over (any more) after so many attempts, and why."""
+        horizon_ms = await self._horizon_ms(tried=failures + throttles > 0)
+        if horizon_ms is not None:
             old = 0
             while old < len(records) and records[old].arrival_ms < horizon_ms:
                 old += 1
@@ -51,6 +62,18 @@ class Discarding:
             self._tally.failed(error)
             return 1, self._discarded("RetryAttemptsExhausted", failures, error, None)
         return None
+
+    async def _horizon_ms(self, *, tried: bool) -> float | None:
+        """Records that arrived before are too old; None: none is."""
+        ages_ms: list[float] = []
+        if self._mapping.maximum_record_age != -1:
+            ages_ms.append(self._mapping.maximum_record_age * 1000)
+        if tried:
+            # AWS: where nothing else ends the attempts, a record blocks those behind it until it leaves the stream.
+            stream = await self._ports.streams.describe_stream(self._stream)
+            if stream.attributes.retention_ms is not None:
+                ages_ms.append(stream.attributes.retention_ms)
+        return self._clock.now_ms() - min(ages_ms) if ages_ms else None
 
     def exhausted(self, failures: int, error: Exception, invocation: Invocation) -> Discarded:
         """They were tried as often as the mapping allows."""
@@ -81,6 +104,8 @@ class Discarding:
         """That was committed."""
         self._tally.counts.dropped += len(records)
         self._tally.publish("DroppedEventCount", len(records))
+        if self._mapping.on_failure is not None:
+            self._tally.publish("OnFailureDestinationDeliveredEventCount", len(records))
         logger.warning(
             "mapping %s gave up on %d records from %s of %s (%s): %s",
             self._mapping.name,

@@ -24,7 +24,7 @@ from streamkit.functions.patience import StoppedError
 from streamkit.functions.place import Place
 from streamkit.functions.source import Source
 from streamkit.functions.tally import Ports, Tally
-from streamkit.functions.tumbling import ATTRIBUTE, Tumbling
+from streamkit.functions.tumbling import Tumbling
 from streamkit.service import Stop
 from streamkit.streams.record import Batch, Record
 
@@ -62,7 +62,9 @@ class Lane:
         self._forming = Forming(
             mapping, place.shard_id, source, self._committing, windows=windows, clock=clock, tally=tally
         )
-        self._discarding = Discarding(mapping, place.stream, place.shard_id, self._forming, clock=clock, tally=tally)
+        self._discarding = Discarding(
+            mapping, place.stream, place.shard_id, self._forming, ports=ports, clock=clock, tally=tally
+        )
 
     def settled_at(self) -> int:
         """``settled_to``, as a call."""
@@ -117,7 +119,7 @@ class Lane:
         throttles = 0
         while (attempt := plan.next) is not None:
             records = batch[attempt.start : attempt.end]
-            unfit = self._discarding.unfit(records, attempt.failures)
+            unfit = await self._discarding.unfit(records, attempt.failures, throttles)
             if unfit is not None:
                 await self._discard(batch, attempt.start, unfit[0], position, unfit[1])
                 plan.settle(unfit[0])
@@ -144,6 +146,9 @@ class Lane:
                     error = refused
             assert error is not None
             self._tally.failed(error)
+            self._tally.publish("FailedInvokeEventCount", invocation.failed)
+            # Also of what fails: an alarm on the age is how one hears of a shard that is blocked.
+            self._publish_age(records[-1])
             failures = attempt.failures + 1
             if plan.fail(invocation.failed, split=split):
                 discarded = self._discarding.exhausted(failures, error, invocation)
@@ -164,7 +169,7 @@ class Lane:
         One that failed is tried as often as a batch is, and then the state is dropped.
         """
         failures = throttles = 0
-        dropped = {ATTRIBUTE: None}
+        dropped = windows.dropped()
         while True:
             invocation = await self._invoke([], final=True)
             error = invocation.error
@@ -201,6 +206,7 @@ class Lane:
         if not invocation.throttled:
             self._tally.counts.invocations += 1
             self._tally.publish("Invocations", 1, "AWS/Lambda")
+            self._tally.publish("InvokedEventCount", len(records))
         return invocation
 
     async def _wait(self, failures: int, what: str, number: int, error: Exception | None, stop: Stop) -> bool:
@@ -226,19 +232,22 @@ class Lane:
     ) -> Exception | None:
         """Commit what was done; the error if its own writes were refused, which counts as the function's failure."""
         try:
-            kept = {} if self._windows is None else self._windows.kept(invocation.state)
+            kept = None if self._windows is None else self._windows.kept(invocation.state)
             outcome = self._target.outcome(batch[start:done], invocation)
             await self._committing.settle(self._checkpoint_of(batch, done, position), outcome, done - start, kept)
         except REFUSALS as error:
             await self._committing.check_lease()
             return error
-        if self._windows is not None:
+        if self._windows is not None and kept is not None:
             self._windows.keep(kept)
-        age_ms = max(0, self._clock.now_ms() - batch[done - 1].arrival_ms)
-        self._tally.publish("IteratorAge", age_ms, "AWS/Lambda")
         if invocation.error is None:
+            self._publish_age(batch[done - 1])
             self._tally.last_processing_result = "OK"
         return None
+
+    def _publish_age(self, record: Record[Any]) -> None:
+        age_ms = max(0, self._clock.now_ms() - record.arrival_ms)
+        self._tally.publish("IteratorAge", age_ms, "AWS/Lambda")
 
     async def _discard(
         self, batch: list[Record[Any]], start: int, count: int, position: int, discarded: Discarded

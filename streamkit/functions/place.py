@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
-from streamkit.errors import ConditionFailedError, LeaseLostError
+from streamkit.errors import AlreadyExistsError, ConditionFailedError, LeaseLostError
 from streamkit.functions.layout import Layout, attribute_of
+from streamkit.functions.tumbling import ATTRIBUTE, WINDOWS, Stored, part_keys
 from streamkit.streams.lease import LEASES, Lease
 from streamkit.tables.item import Item
 from streamkit.tables.store import TableStore
@@ -54,6 +56,18 @@ class Place:
             raise LeaseLostError(self.lease.consumer, self.lease.shard_id) from None
         self.layout = Layout.of_item(item)
         return item
+
+    async def window(self, item: Item) -> Stored | None:
+        """The window that is open according to the lease's item, with its whole state; None: none is."""
+        with contextlib.suppress(AlreadyExistsError):
+            await self._tables.create_table(WINDOWS)
+        if (window := item.get(ATTRIBUTE)) is None:
+            return None
+        parts = (
+            await self._tables.get(WINDOWS.name, part_keys(self.lease.key, window["more"])) if window["more"] else []
+        )
+        state = window["state"] + b"".join(part["state"] for part in parts if part is not None)
+        return Stored(window["start"], window["end"], state, window["early"], window["more"])
 
     async def check_lease(self) -> None:
         """Refuse to go on without it.

@@ -18,7 +18,7 @@ from streamkit.functions.place import Place
 from streamkit.functions.sharing import SharedShard
 from streamkit.functions.source import Behind, Source, WholeShard
 from streamkit.functions.tally import Ports, Tally
-from streamkit.functions.tumbling import ATTRIBUTE, Tumbling
+from streamkit.functions.tumbling import Tumbling
 from streamkit.service import Stop
 from streamkit.streams.lease import Lease
 from streamkit.streams.record import StoredRecord
@@ -57,7 +57,7 @@ class ShardLanes:
         if place.layout.lanes != lanes and not await self._even_out(lanes, stop):
             return
         if self._mapping.tumbling_window:
-            self._windows = Tumbling(round(self._mapping.tumbling_window * 1000), item.get(ATTRIBUTE))
+            self._windows = Tumbling(round(self._mapping.tumbling_window * 1000), await place.window(item))
         ended = await (self._work_alone(stop) if lanes == 1 else self._work_side_by_side(stop))
         if ended:
             await place.store(finished=True)

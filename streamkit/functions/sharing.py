@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.functions.layout import lane_of
 from streamkit.functions.source import Behind, WholeShard
+from streamkit.limits import MIB
 from streamkit.service import Stop
 from streamkit.streams.record import StoredRecord
 
-# How many records may wait for one lane. What is read at once is no more than that, so a lane that keeps up has room.
+# How many records, and bytes of them, may wait for one lane. What is read at once is no more than that, so a lane that
+# keeps up has room.
 ROOM = 20_000
+ROOM_BYTES = 64 * MIB
 _WAIT_MS = 240_000
 # Distributing so many holds the loop for a millisecond.
 _AT_ONCE = 1_000
@@ -40,6 +43,7 @@ class SharedShard:
         self.waiting = False
         """Everything there is was read."""
         self.room = ROOM if room is None else room
+        self.room_bytes = ROOM_BYTES
         self.clock = clock
         self._reader_after = reader_after
         self._reader = reader_after(self.position)
@@ -92,10 +96,10 @@ class SharedShard:
                 source = sources[lane_of(record.partition_key, lanes)]
                 if source.behind is None:
                     source.queue.append(record)
+                    source.bytes += len(record.data)
             self.position = some[-1].sequence_number
             for source in sources:
-                if source.behind is None and len(source.queue) > self.room:
-                    del source.queue[self.room :]
+                if source.behind is None and source.drop_over(self.room, self.room_bytes):
                     source.leave_behind(self._reader_after(source.queue[-1].sequence_number))
             self._wake()
             await asyncio.sleep(0)
@@ -114,11 +118,20 @@ class SharedSource:
 
     def __init__(self, shard: SharedShard, lane: int, lanes: int) -> None:
         self.queue: list[StoredRecord] = []
+        self.bytes = 0
+        """Of the data in the queue."""
         self.behind: Behind | None = None
         """What reads on after the queue, until it has reached the others."""
         self._shard = shard
         self._lane = lane
         self._lanes = lanes
+
+    def drop_over(self, room: int, room_bytes: int) -> bool:
+        """Drop the last of the queue, but for one record, while it is over its room; whether anything was."""
+        queue, before = self.queue, len(self.queue)
+        while len(queue) > 1 and (len(queue) > room or self.bytes > room_bytes):
+            self.bytes -= len(queue.pop().data)
+        return len(queue) < before
 
     def leave_behind(self, reader: WholeShard) -> None:
         """Read alone from there on."""
@@ -155,5 +168,5 @@ class SharedSource:
                 # Whoever only looks waits as well, for what is read without waiting.
                 if not await shard.more(deadline_ms if wait_ms else None) or wait_ms == 0:
                     break
-        found, self.queue = self.queue, []
+        found, self.queue, self.bytes = self.queue, [], 0
         return found

@@ -13,6 +13,7 @@ import streamkit
 from streamkit import Batch, EventSourceMapping, Kit, Record, Retry, Update, each
 from streamkit.functions.function import Function
 from streamkit.functions.lambda_handler import lambda_handler
+from streamkit.metrics.metric import Metric
 from streamkit.testing.clock import ManualClock
 
 
@@ -190,6 +191,75 @@ async def test_records_get_too_old_while_they_are_tried(kit: Kit, clock: ManualC
     assert "responseContext" not in document
     assert document["KinesisBatchInfo"]["batchSize"] == 2
     assert (calls, running.counts.dropped, running.counts.written) == (8, 2, 1)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_without_limits_a_record_blocks_until_it_leaves_the_stream(
+    kit: Kit, clock: ManualClock, busy: bool
+) -> None:
+    """Also one that nobody has time for. It is not lost: the on-failure destination has it."""
+    await kit.stream("numbers").update(retention=60)
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def poison(batch: Batch[int]) -> Any:
+        if batch[0].value == 0 and not busy:
+            raise ValueError("poison")
+        if batch[0].value == -1:
+            entered.set()
+            await release.wait()
+        return [{"value": value} for value in batch.values]
+
+    function = Function(poison, concurrency=1)
+    if busy:
+        other = await kit.create_stream("other")
+        await other.put(-1, partition_key="k")
+        kit.start(EventSourceMapping("other", source=other, function=function, sink=kit.table("seen")))
+        await entered.wait()
+    running = kit.start(mapping(kit, function, batch_size=1, retry=Retry(first=1, longest=5, jitter=False)))
+    await kit.stream("numbers").put(0, partition_key="k")
+    await clock.advance(59)
+    await kit.stream("numbers").put(1, partition_key="k")
+    assert running.counts.dropped == running.counts.written == 0
+    await clock.advance(10)
+    assert running.counts.dropped == 1
+    (letter,) = await letters(kit)
+    assert letter["requestContext"]["condition"] == "RecordAgeExceeded"
+    assert letter["payload"]["Records"][0]["sequenceNumber"] == letter["KinesisBatchInfo"]["startSequenceNumber"] == "1"
+    assert (letter["requestContext"]["approximateInvokeCount"] == 0) is busy
+    release.set()
+    await caught_up(running, clock)
+    assert 1 in await seen(kit)
+
+
+async def test_what_becomes_of_records_is_counted_by_metrics(kit: Kit, clock: ManualClock) -> None:
+    async def poison(batch: Batch[int]) -> Any:
+        if 3 in batch.values:
+            raise ValueError("poison")
+        return [{"value": value} for value in batch.values]
+
+    await fill(kit, 10)
+    await kit.stream("numbers").put(99, partition_key="filtered")
+    await clock.advance(7)
+    running = kit.start(mapping(kit, poison, batch_size=5, maximum_retry_attempts=1, filters=[{"partitionKey": ["k"]}]))
+    await clock.advance(0.5)
+
+    def total(name: str, namespace: str = "streamkit") -> Any:
+        return kit.metrics.total(Metric.of(namespace, name, EventSourceMapping="picky"))
+
+    # A shard that is blocked shows in the age of what blocks it.
+    age = total("IteratorAge", "AWS/Lambda")
+    assert (age.sample_count, age.maximum) == (1, 7_000)
+    await caught_up(running, clock)
+    names = ("Polled", "FilteredOut", "Invoked", "FailedInvoke", "Dropped", "OnFailureDestinationDelivered")
+    assert {name: total(f"{name}EventCount").sum for name in names} == {
+        "Polled": 11,
+        "FilteredOut": 1,
+        "Invoked": 15,
+        "FailedInvoke": 10,
+        "Dropped": 5,
+        "OnFailureDestinationDelivered": 5,
+    }
+    assert running.last_processing_result == "OK"
 
 
 async def test_records_that_are_too_old_are_never_handed_over(kit: Kit, clock: ManualClock) -> None:

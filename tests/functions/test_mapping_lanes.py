@@ -12,7 +12,7 @@ import pytest
 import streamkit
 from streamkit import Batch, EventSourceMapping, Kit, Retry, Stop, Update
 from streamkit.errors import LeaseLostError, ValidationError
-from streamkit.functions import sharing
+from streamkit.functions import shard_lanes, sharing
 from streamkit.functions.layout import Layout, lane_of
 from streamkit.functions.poller import MappingPoller
 from streamkit.streams.lease import LEASES
@@ -173,6 +173,46 @@ async def test_a_lane_left_behind_comes_up_by_itself(
     await running.wait_caught_up()
     assert await totals(kit) == truth(range(520))
     assert running.counts.polled == 520
+
+
+async def test_what_waits_for_a_lane_is_bounded_in_bytes(
+    kit: Kit, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lane that fails holds little memory however large the records behind it are; then it reads them again."""
+    monkeypatch.setattr(sharing, "ROOM_BYTES", 50_000)
+    shards: list[sharing.SharedShard] = []
+
+    class Watched(sharing.SharedShard):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            shards.append(self)
+
+    monkeypatch.setattr(shard_lanes, "SharedShard", Watched)
+    seen: list[int] = []
+    works = False
+
+    async def note(batch: Batch[list[Any]]) -> None:
+        if not works and any(record.partition_key == "k3" for record in batch):
+            raise ValueError("k3")
+        seen.extend(value[0] for value in batch.values)
+
+    running = kit.start(counting(kit, 4, function=note, sink=None))
+    for first in range(0, 200, 20):
+        await kit.stream("numbers").put_batch(
+            [(f"k{at % KEYS}", [at, "x" * 10_000]) for at in range(first, first + 20)]
+        )
+        await clock.advance(0.1)
+    stuck = lane_of("k3", 4)
+    assert sorted(seen) == [at for at in range(200) if lane_of(f"k{at % KEYS}", 4) != stuck]
+    (shard,) = shards
+    source = shard.sources[stuck]
+    assert 0 < sum(len(record.data) for record in source.queue) == source.bytes <= 50_000
+    works = True
+    waiting = asyncio.create_task(running.wait_caught_up())
+    while not waiting.done():
+        await clock.advance(5)
+    assert sorted(seen) == list(range(200))
+    assert source.bytes == 0
 
 
 async def test_each_lane_has_a_checkpoint_of_its_own(kit: Kit, clock: ManualClock) -> None:

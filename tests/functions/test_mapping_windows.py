@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import streamkit
-from streamkit import Batch, EventSourceMapping, Kit, Put, Retry, Stop
+from streamkit import Batch, EventSourceMapping, Kit, Limits, Put, Retry, Stop
 from streamkit.functions.lambda_handler import lambda_handler
 from streamkit.functions.poller import MappingPoller
-from streamkit.functions.tumbling import STATE_BYTES, Tumbling
+from streamkit.functions.tumbling import ANSWER_BYTES, PART_BYTES, STATE_BYTES, WINDOWS, Stored, Tumbling
 from streamkit.testing.clock import ManualClock
 
 START_MS = 1_700_000_000_000 - 1_700_000_000_000 % 10_000 + 10_000
@@ -180,6 +180,48 @@ async def test_a_state_that_is_too_large_ends_its_window_early(kit: Kit, clock: 
     assert len({event["window"]["start"] for event in function.events}) == 1
 
 
+@pytest.mark.parametrize("limits", [Limits.aws(), Limits.relaxed()])
+async def test_a_state_of_many_items_is_kept_with_the_checkpoint(clock: ManualClock, limits: Limits) -> None:
+    """It grows and shrinks over restarts in the middle of its window, and nothing of it is left at the end."""
+    sizes = [3 * PART_BYTES, PART_BYTES + 1, STATE_BYTES - 20, 10]
+    states: list[tuple[Any, bool]] = []
+
+    async def handler(event: dict[str, Any], context: Any) -> Any:
+        states.append((event["state"].get("large"), event["isFinalInvokeForWindow"]))
+        return {"state": {"large": "ä" * (sizes[len(states) - 1] // 2) if len(states) <= len(sizes) else ""}}
+
+    async with streamkit.open("memory:", clock=clock, limits=limits) as kit:
+        await kit.create_stream("numbers")
+        for at in range(len(sizes)):
+            running = kit.start(mapping(kit, lambda_handler(handler), batch_size=1))
+            await put(kit, at)
+            await running.wait_caught_up()
+            await kit.stop(running)
+            assert running.counts.errors == 0
+        running = kit.start(mapping(kit, lambda_handler(handler)))
+        await clock.advance(10)
+        assert running.counts.errors == 0
+        large = ["ä" * (size // 2) for size in sizes]
+        assert states == [(None, False), *((each, False) for each in large[:-1]), (large[-1], True)]
+        assert not (await kit.engine.tables.scan(WINDOWS.name)).items
+
+
+async def test_a_state_that_no_answer_may_have_is_a_failed_invocation(kit: Kit, clock: ManualClock) -> None:
+    function = Summing()
+    function.state = {"state": {"large": "x" * ANSWER_BYTES}}
+    running = kit.start(mapping(kit, function))
+    await put(kit, 1)
+    await clock.advance(0.5)
+    assert (running.counts.errors, running.counts.written) == (1, 0)
+    assert "an answer has 6,291,456 at most" in running.last_processing_result
+    function.state = {"state": {"large": "x" * (ANSWER_BYTES - 100)}}
+    await clock.advance(1)
+    assert running.counts.written == 1
+    # It was large enough to end its window, though, which is made known with all of it.
+    assert [event["isWindowTerminatedEarly"] for event in function.events] == [False, False, True]
+    assert function.events[-1]["state"] == function.state["state"]
+
+
 async def test_the_end_of_a_shard_closes_its_window_and_children_start_fresh(kit: Kit, clock: ManualClock) -> None:
     function = Summing()
     running = kit.start(mapping(kit, function))
@@ -259,7 +301,7 @@ def test_windows_are_aligned_to_their_length() -> None:
     assert windows.over(30_000)
     kept = windows.kept({"a": 1})
     windows.keep(kept)
-    again = Tumbling(5_000, kept["window"])
+    again = Tumbling(5_000, Stored(20_000, 30_000, b'{"a":1}'))
     assert again.window(final=True) == windows.window(final=True)
     again.close()
     assert again.end_ms is None
