@@ -308,7 +308,7 @@ class Table:
             return self.schema.partition_key, self.schema.sort_key
         for one in (await self.describe()).attributes.indexes:
             if one.name == index:
-                return one.partition_key, one.sort_key
+                return one.partition_key or self.schema.partition_key, one.sort_key
         raise NotFoundError("index", index, f"table {self.name!r} has none of that name")
 
     def _key(self, key: tuple[Any, ...]) -> Mapping[str, Any]:
