@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         "--gigabytes", type=float, default=1.0, help="of the large store and of what passes through (default 1)"
     )
     made.add_argument("--messages", type=int, default=100_000, help="that wait in a queue (default 100,000)")
+    made.add_argument("--items", type=int, default=1_000_000, help="in one table (default 1,000,000)")
     made.add_argument("--durability", choices=["fsync", "interval", "memory"], default="fsync", help="of streamkit")
     made.add_argument("--dir", type=Path, help="a directory on the disk to measure (default: the temporary one)")
     return made
@@ -41,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; 1 if something was lost, doubled or swapped."""
     options = parser().parse_args(arguments)
-    if options.rounds < 1 or options.messages < 1 or options.gigabytes <= 0:
-        parser().error("--rounds and --messages are at least 1, and --gigabytes is above 0")
+    if options.rounds < 1 or min(options.messages, options.items) < 1 or options.gigabytes <= 0:
+        parser().error("--rounds, --messages and --items are at least 1, and --gigabytes is above 0")
     peers = not options.small if options.peers is None else options.peers
     rounds = 1 if options.small else options.rounds
     # What a lane with less durability, or a handful of records, reaches is no answer to a target.
@@ -51,13 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=options.dir) as base:
         machine = bare.machine(Path(base))
         print(", ".join(f"{name} {value}" for name, value in machine.items()))
-        size = f"{options.gigabytes:g} GB, {options.messages:,} messages"
+        size = f"{options.gigabytes:g} GB, {options.messages:,} messages, {options.items:,} items"
         print(f"streamkit's durability {options.durability}; {rounds} rounds, {size}")
         missing = _missing() if peers else {}
         for name, why in missing.items():
             print(f"peer {name} is left out: {why}")
         print(report.header(options.small), flush=True)
-        setting = Setting(Path(), Path(), options.small, options.durability, options.gigabytes, options.messages)
+        setting = Setting(
+            Path(), Path(), options.small, options.durability, options.gigabytes, options.messages, options.items
+        )
         for workload in WORKLOADS:
             if options.only and workload.name not in options.only:
                 continue

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import streamkit
 from benchmarks.measure import WrongResultError, chunks, verify
@@ -78,6 +79,25 @@ async def passing(directory: str, count: int, retention: float | None) -> None:
     print(json.dumps({"seen": count, "seconds": seconds, "sizes": sizes}))
 
 
+def table_items(places: range, partition: int) -> list[dict[str, Any]]:
+    """Items of 100 B, so many to a partition, in the order of their keys."""
+    return [{"pk": f"p{place // partition:06d}", "sk": place % partition, "value": f"{place:080d}"} for place in places]
+
+
+async def items(directory: str, count: int) -> None:
+    """Put items into one table; print how much memory that took, from beginning to end."""
+    sizes: list[int] = []
+    async with streamkit.open(directory) as kit:
+        table = await kit.create_table("items", partition_key="pk", sort_key="sk")
+        empty = resident_bytes()
+        started = time.perf_counter()
+        for chunk in chunks(count, BATCH):
+            await table.put_batch(table_items(chunk, 10_000))
+            sizes.append(resident_bytes())
+        seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "sizes": sizes, "empty": empty}))
+
+
 def resident_bytes() -> int:
     """Of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -88,6 +108,8 @@ def main(what: str, directory: str, *numbers: str) -> None:
     try:
         if what == "passing":
             asyncio.run(passing(directory, int(numbers[0]), float(numbers[1]) if numbers[1] else None))
+        elif what == "items":
+            asyncio.run(items(directory, int(numbers[0])))
         else:
             asyncio.run({"history": history, "tail": tail}[what](directory, int(numbers[0]), int(numbers[1])))
     except* WrongResultError as wrong:

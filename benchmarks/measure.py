@@ -37,6 +37,8 @@ class Setting:
     """How much history and throughput the workloads about large stores build up."""
     messages: int = 100_000
     """How many wait in the queue of the workload about a backlog."""
+    items: int = 1_000_000
+    """How many the workload about a large table puts."""
 
     def sized(self, full: int, small: int) -> int:
         """A count: the full one, or that of a small run."""

@@ -10,7 +10,20 @@ from benchmarks.workloads.read import READ
 from benchmarks.workloads.recovery import RECOVERY
 from benchmarks.workloads.scale import SCALE
 from benchmarks.workloads.services import SERVICES
+from benchmarks.workloads.tables import TABLES
 
 __all__ = ["WORKLOADS"]
 
-WORKLOADS = (*APPEND, *READ, *LATENCY, *RECOVERY, *SCALE, *QUEUES, *QUEUE_SCALE, *SERVICES, *PATTERNS, *END_TO_END)
+WORKLOADS = (
+    *APPEND,
+    *READ,
+    *LATENCY,
+    *RECOVERY,
+    *SCALE,
+    *QUEUES,
+    *QUEUE_SCALE,
+    *TABLES,
+    *SERVICES,
+    *PATTERNS,
+    *END_TO_END,
+)

@@ -1,4 +1,4 @@
-"""A table's puts; and what an import costs."""
+"""What an import costs."""
 
 from __future__ import annotations
 
@@ -6,28 +6,8 @@ import asyncio
 import statistics
 import subprocess
 import sys
-import time
 
-import streamkit
-from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
-from benchmarks.stream import BATCH, SYNCED
-
-
-async def _table(setting: Setting) -> Figures:
-    """Atomic batches of items."""
-    count = setting.sized(60, 3) * BATCH
-    prepared = [[{"id": at, "value": f"{at:080d}"} for at in chunk] for chunk in chunks(count, BATCH)]
-    async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
-        items = await kit.create_table("items", partition_key="id")
-        started = time.perf_counter()
-        for batch in prepared:
-            await items.put_batch(batch)
-        seconds = time.perf_counter() - started
-    async with streamkit.open(setting.directory / "data") as kit:
-        found = [dict(item) async for item in kit.table("items").scan()]
-        expected = [item for batch in prepared for item in batch]
-        verify(found == expected, f"{count:,} items were put, and the {len(found):,} that are there are others")
-    return {"streamkit": rate(count, seconds, "items/s")}
+from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload
 
 
 def _import_seconds(modules: str) -> float:
@@ -45,7 +25,6 @@ def _import(name: str, modules: str) -> Lane:
 
 
 SERVICES = (
-    Workload("table", f"put_batch of {BATCH} items of 100 B", [Lane(_table, SYNCED)]),
     Workload(
         "import",
         "what importing costs",

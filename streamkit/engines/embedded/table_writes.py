@@ -1,6 +1,6 @@
 """The writing half of the table port: what is decided, what that means for indexes and feeds, and staging it.
 
-HOT: `python -m benchmarks --only table`.
+HOT: `python -m benchmarks --only table_put`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The table port over items in memory, a colder base, and a log. HOT: `python -m benchmarks --only table`."""
+"""The table port over items in memory, a colder base, and a log.
+
+HOT: `python -m benchmarks --only table_put`, `--only table_get`, `--only table_query`.
+"""
 
 from __future__ import annotations
 
