@@ -33,6 +33,9 @@ _DECIMAL, _INT, _SET = 1, 2, 3
 """Codes of the extension types; part of the format on disk."""
 _FITS = 2**63
 _SMALL = 10**18
+_AS_IT_IS = frozenset((str, int, bytes, bool, type(None)))
+"""Types that msgpack has, and that need no look at their value: it refuses ints that are too large by itself."""
+_TEXT = frozenset((str,))
 
 
 def _of_extension(code: int, data: memoryview) -> Any:
@@ -84,10 +87,26 @@ class TableSchema(msgspec.Struct, frozen=True):
         Raises:
             ValidationError: a key attribute is missing, empty, too long, or of a type that cannot be a key.
         """
+        sort_key = self.sort_key
+        if attributes.__class__ is dict:
+            # HOT: `python -m benchmarks --only table_put`; most keys are short plain text and small numbers.
+            value = attributes.get(self.partition_key)
+            kind = value.__class__
+            if (kind is str and 0 < len(value) <= 1024 and value.isascii()) or (
+                kind is int and -_SMALL < value < _SMALL
+            ):
+                if sort_key is None:
+                    return value, None
+                sort = attributes.get(sort_key)
+                kind = sort.__class__
+                if (kind is str and 0 < len(sort) <= 1024 and sort.isascii()) or (
+                    kind is int and -_SMALL < sort < _SMALL
+                ):
+                    return value, sort
         partition = _key_value(self, self.partition_key, attributes, 2048)
-        if self.sort_key is None:
+        if sort_key is None:
             return partition, None
-        return partition, _key_value(self, self.sort_key, attributes, 1024)
+        return partition, _key_value(self, sort_key, attributes, 1024)
 
 
 def _key_value(schema: TableSchema, name: str, attributes: Mapping[str, Any], limit: int) -> KeyValue:
@@ -120,6 +139,14 @@ def encode_item(item: Mapping[str, Any], limit: int) -> bytes:
     Raises:
         ValidationError: a value is of a type that cannot be stored, not finite, too deeply nested, or too large.
     """
+    if item.__class__ is dict and _AS_IT_IS.issuperset(map(type, item.values())) and _TEXT.issuperset(map(type, item)):
+        # HOT: most items are flat. Whatever is wrong with one is said below.
+        try:
+            data = _encode(item)
+        except (ValueError, OverflowError):
+            data = b""
+        if data and 4 * len(data) <= limit:
+            return data
     if not isinstance(item, dict):
         # Any mapping is an item, though only a dict has bytes.
         if not isinstance(item, Mapping):

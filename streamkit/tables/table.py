@@ -73,7 +73,8 @@ class Table:
         Raises:
             ValidationError: an item cannot be stored, or two have one key; nothing was written.
         """
-        writes = [Put(item, table=self.name) for item in items]
+        name = self.schema.name
+        writes = [Put(item, name) for item in items]
         await self._store.write(writes)
         self._metrics.put(self._written, len(writes), self._clock.now_ms())
 
@@ -160,8 +161,9 @@ class Table:
             ExpressionError: the projection is not valid; with the position.
             ValidationError: the key has another shape, or a value that cannot be a key.
         """
-        (item,) = await self.get_batch([self._key(key)], projection=projection)
-        return item
+        (item,) = await self._store.get(self.schema.name, (self._key(key),))
+        wanted = as_projection(projection) if projection is not None else None
+        return item if wanted is None or item is None else wanted.of(item)
 
     async def get_batch(self, keys: Iterable[Any], *, projection: Wanted = None) -> list[Item | None]:
         """The items of several keys, in their order; None where there is none. Mirrors BatchGetItem, but for the order.

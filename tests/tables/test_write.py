@@ -11,7 +11,7 @@ from streamkit.limits import Limits
 from streamkit.tables.condition import attribute
 from streamkit.tables.expression import Expression
 from streamkit.tables.item import Item, Key, TableSchema, decode_item
-from streamkit.tables.transaction import decide
+from streamkit.tables.transaction import decide, plain_puts
 from streamkit.tables.write import Check, Delete, Put, Update, Write, updated
 
 SCHEMA = TableSchema("items", "id")
@@ -141,3 +141,65 @@ def test_an_update_by_names_is_the_same_as_an_expression(
 def test_updates_that_follow_read_what_the_one_before_left() -> None:
     first = Update(key={"id": 1}, add={"n": 1}, then=(Update(key={"id": 1}, expression="SET m = n"),))
     assert updated(SCHEMA, None, first) == {"id": 1, "n": 1, "m": 1}
+
+
+SOME_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**40), 10**40),
+    st.sampled_from([2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**18, -(10**18)]),
+    st.floats(),
+    st.decimals(),
+    st.text(st.characters(exclude_categories=()), max_size=3),
+    st.binary(max_size=3),
+    st.lists(st.integers(0, 3), max_size=2),
+    st.sets(st.integers(0, 3), max_size=2),
+    st.sampled_from([object(), "x" * 3000]),
+)
+SOME_ITEMS = st.dictionaries(
+    st.one_of(st.sampled_from(["id", "at", "a", "b"]), st.integers(0, 1)), SOME_VALUES, max_size=4
+)
+SOME_PUTS = st.builds(
+    Put,
+    SOME_ITEMS,
+    st.sampled_from(["items", "items", "items", "others"]),
+    st.sampled_from([None, None, None, attribute("a").absent()]),
+    st.sampled_from(["NONE", "NONE", "NONE", "ALL_OLD"]),
+)
+GOOD_PUTS = st.builds(
+    lambda key, at, rest: Put(rest | {"id": key, "at": at}, "items"),
+    st.one_of(st.text(max_size=2), st.integers(), st.binary(max_size=2)),
+    st.integers(),
+    st.dictionaries(st.sampled_from(["a", "b"]), st.one_of(st.integers(-(2**70), 2**70), st.text(max_size=2))),
+)
+
+
+@given(st.lists(st.one_of(SOME_PUTS, GOOD_PUTS), max_size=4), st.booleans())
+def test_plain_puts_are_what_deciding_makes_of_them(puts: list[Put], sorted_too: bool) -> None:
+    schema = TableSchema("items", "id", "at" if sorted_too else None)
+    limits = Limits.aws()
+    outcomes = None
+    try:
+        outcomes = decide(puts, lambda name: schema, lambda table, key: None, limits)
+    except (ValidationError, ConditionFailedError, TransactionCanceledError):
+        assert plain_puts(puts, schema, limits) is None
+    stored = plain_puts(puts, schema, limits)
+    if stored is not None:
+        assert outcomes is not None
+        assert {key: decode_item(data) for key, data in stored.items()} == {
+            outcome.key: decode_item(outcome.item) for outcome in outcomes if outcome.item is not None
+        }
+        assert list(stored) == [outcome.key for outcome in outcomes]
+
+
+def test_plain_puts_are_taken_and_others_are_not() -> None:
+    def taken(*puts: Write) -> bool:
+        return plain_puts(puts, SCHEMA, Limits.relaxed()) is not None
+
+    assert taken(Put({"id": 1}, "items"), Put({"id": 2, "a": {1}}, "items"))
+    assert not taken(Put({"id": 1}, "items"), Put({"id": 1}, "items"))
+    assert not taken(Put({"id": 1}, "items"), Put({"id": 2}, "others"))
+    assert not taken(Put({"id": 1}, "items", attribute("a").absent()))
+    assert not taken(Put({"id": 1}, "items", None, "ALL_OLD"))
+    assert not taken(Put({"id": 1}, "items"), Delete({"id": 2}, "items"))
+    assert not taken()

@@ -61,6 +61,13 @@ class Items:
             self._recent.forget(key)
         self.newest.set(key, item)
 
+    def update(self, items: dict[Key, bytes]) -> None:
+        """Store several items."""
+        if self._recent:
+            for key in items:
+                self._recent.forget(key)
+        self.newest.update(items)
+
     def get(self, key: Key) -> bytes | None:
         """The item of a key."""
         known, item = self.newest.find(key)

@@ -121,6 +121,12 @@ class Layer:
             self._added.append(key)
         self._items[key] = item
 
+    def update(self, items: dict[Key, bytes]) -> None:
+        """Store several items."""
+        if self._chunks is not None:
+            self._added += [key for key in items if key not in self._items]
+        self._items.update(items)
+
     def drop(self, key: Key) -> None:
         """Forget a key altogether, as if nothing had been written."""
         if key not in self._items:

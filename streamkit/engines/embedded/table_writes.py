@@ -21,7 +21,7 @@ from streamkit.tables import feed
 from streamkit.tables.index import TTL_INDEX, EntryKey, entry_of
 from streamkit.tables.item import Item, Key, decode_item
 from streamkit.tables.store import Consumed
-from streamkit.tables.transaction import Outcome, decide
+from streamkit.tables.transaction import Outcome, decide, plain_puts
 from streamkit.tables.write import Check, Put, Write
 
 
@@ -163,6 +163,24 @@ class TableWrites:
                 table.last_group = max(table.last_group, group)
         if decided.consumed:
             self._metering.wrote(decided.consumed)
+        return group
+
+    def put(self, writes: Sequence[Write]) -> int | None:
+        """Decide and stage puts into one plain table, without what others need; None: they are not that, or wrong."""
+        first = writes[0] if writes else None
+        if not isinstance(first, Put) or not first.table:
+            return None
+        self._log.check()
+        table = self._table(first.table)
+        if not table.is_plain:
+            return None
+        stored = plain_puts(writes, table.schema, self._limits)
+        if stored is None:
+            return None
+        partition_keys, sort_keys = map(list, zip(*stored, strict=True))
+        change = ItemsWritten(table.table_id, partition_keys, sort_keys, list(stored.values()))
+        table.items.update(stored)
+        group = table.last_group = self._log.append(change)
         return group
 
     def _entries(
