@@ -7,7 +7,7 @@ has no type for (``Decimal``, ints of more than 64 bits, sets) in extension type
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -50,6 +50,7 @@ def _of_extension(code: int, data: memoryview) -> Any:
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Item, ext_hook=_of_extension).decode
+_decode_all = msgspec.msgpack.Decoder(list[Item], ext_hook=_of_extension).decode
 _decode_members = msgspec.msgpack.Decoder(list[Any], ext_hook=_of_extension).decode
 
 
@@ -173,6 +174,15 @@ def decode_item(data: bytes) -> Item:
         return _decode(data)
     except msgspec.DecodeError as error:
         raise DecodeError(f"stored item does not decode: {error}") from None
+
+
+def decode_items(stored: Sequence[bytes]) -> list[Item]:
+    """The items of several stored bytes, in their order; less work than one by one."""
+    # An array of 32 bits' length, of which each item's bytes are a member.
+    try:
+        return _decode_all(b"".join((b"\xdd", len(stored).to_bytes(4, "big"), *stored)))
+    except msgspec.DecodeError as error:
+        raise DecodeError(f"stored items do not decode: {error}") from None
 
 
 def _check(path: str, value: Any, depth: int) -> bool:

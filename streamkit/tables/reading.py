@@ -61,13 +61,12 @@ class Pages:
             items = [self._projection.of(item) for item in items]
         return Page(items, page.last_key, len(page.items))
 
-    async def items_of(self, read: Callable[[Reading], Awaitable[ItemPage]], first: Reading) -> AsyncIterator[Item]:
-        """The items of all pages, one after the other."""
+    async def all(self, read: Callable[[Reading], Awaitable[ItemPage]], first: Reading) -> AsyncIterator[list[Item]]:
+        """The items of each page, one page after the other."""
         reading = first
         while True:
             page = await read(reading)
-            for item in self.one(page).items:
-                yield item
+            yield self.one(page).items
             if page.last_key is None:
                 return
             reading = msgspec.structs.replace(reading, after=page.last_key)

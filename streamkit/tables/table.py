@@ -208,8 +208,9 @@ class Table:
         wanted = await self._wanted(partition_key, sort_keys, index)
         pages = await self._pages(where, projection, of_query=True, index=index)
         first = Reading(forward=forward, index=index)
-        async for item in pages.items_of(lambda reading: self._query(wanted, reading), first):
-            yield item
+        async for items in pages.all(lambda reading: self._query(wanted, reading), first):
+            for item in items:
+                yield item
 
     async def query_page(
         self,
@@ -246,8 +247,9 @@ class Table:
             ExpressionError: an expression is not valid; with the position.
         """
         pages = await self._pages(where, projection)
-        async for item in pages.items_of(self._scan, Reading(index=index)):
-            yield item
+        async for items in pages.all(self._scan, Reading(index=index)):
+            for item in items:
+                yield item
 
     async def scan_page(
         self,

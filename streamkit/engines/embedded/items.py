@@ -95,6 +95,8 @@ class Items:
 
         ``limit``: how many will be consumed at most, as far as one knows.
         """
+        if self.base is not None and not self.newest and not self.moving:
+            return self.base.range(partition, bounds, forward=forward, limit=limit)
         sources: list[Iterator[Entry]] = [
             layer.range(partition, bounds, forward=forward) for layer in (self.newest, self.moving) if layer
         ]

@@ -54,6 +54,7 @@ class Journal:
         self.group = next_number
         self.durable_group = next_number - 1
         self.bytes_since_cut = bytes_since_cut
+        """Of the journal, and what its items take in memory beside them: small ones take several times as much."""
         self.on_growth: Callable[[], None] = lambda: None
         """Called after every commit."""
         self.room = asyncio.Event()
@@ -310,7 +311,7 @@ class Journal:
     def _committed(self, size: int) -> None:
         group = self._waiting.pop(0)
         self.durable_group += 1
-        self.bytes_since_cut += size
+        self.bytes_since_cut += size + group.overhead
         self._in_flight = False
         group.committed(self._position)
         if self._waiting or self._gathering.changes or self._sync_wanted:

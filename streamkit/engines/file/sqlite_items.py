@@ -16,6 +16,7 @@ from typing import Any
 
 from streamkit.engines.embedded.layer import Bounds, SortKey
 from streamkit.errors import ClosedError, CorruptLogError, StorageError
+from streamkit.limits import MIB
 from streamkit.tables.item import Key, KeyValue, TableSchema
 
 _PARTITIONS_AT_A_TIME = 256
@@ -74,7 +75,10 @@ class SqliteItems:
                 yield (partition, None if sort == _NO_SORT_KEY else sort), item
             if len(found) < block:
                 return
-            block = min(2 * block, _LARGEST_BLOCK)
+            limit -= len(found)
+            # A page ends at 1 MiB, and the items of one partition are often alike.
+            average = sum(len(item) for _, item in found) // len(found)
+            block = max(1, min(limit if limit > 0 else _LARGEST_BLOCK, MIB // (average + 1), _LARGEST_BLOCK))
             found = self._select(query.format(f"AND sk {beyond} ?"), (*values, found[-1][0], block))
 
     def entries_from(self, after: Key | None, *, limit: int) -> Iterator[tuple[Key, bytes]]:
@@ -126,13 +130,16 @@ class SqliteItems:
         Raises:
             StorageError: nothing was stored.
         """
-        puts: list[tuple[KeyValue, KeyValue, bytes]] = []
         deletes: list[tuple[KeyValue, KeyValue]] = []
-        for (partition, sort), item in entries:
-            if item is None:
-                deletes.append((partition, _stored(sort)))
-            else:
-                puts.append((partition, _stored(sort), item))
+
+        def puts() -> Iterator[tuple[KeyValue, KeyValue, bytes]]:
+            # One by one: a list of them would take as much memory again as their keys.
+            for (partition, sort), item in entries:
+                if item is None:
+                    deletes.append((partition, _stored(sort)))
+                else:
+                    yield partition, _stored(sort), item
+
         try:
             connection = self._connect()
             try:
@@ -141,8 +148,8 @@ class SqliteItems:
                     if afresh:
                         # A crash, or a settling that failed later on, may have left items of a time before.
                         connection.execute("DELETE FROM items")
+                    connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", puts())
                     connection.executemany("DELETE FROM items WHERE pk = ? AND sk = ?", deletes)
-                    connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", puts)
                     connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", self._about())
                     # Those who read without locks (settled_items) see by this that something happened.
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
