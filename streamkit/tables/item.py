@@ -91,14 +91,14 @@ class TableSchema(msgspec.Struct, frozen=True):
         sort_key = self.sort_key
         if attributes.__class__ is dict:
             # HOT: `python -m benchmarks --only table_put`; most keys are short plain text and small numbers.
-            value = attributes.get(self.partition_key)
+            value: Any = attributes.get(self.partition_key)
             kind = value.__class__
             if (kind is str and 0 < len(value) <= 1024 and value.isascii()) or (
                 kind is int and -_SMALL < value < _SMALL
             ):
                 if sort_key is None:
                     return value, None
-                sort = attributes.get(sort_key)
+                sort: Any = attributes.get(sort_key)
                 kind = sort.__class__
                 if (kind is str and 0 < len(sort) <= 1024 and sort.isascii()) or (
                     kind is int and -_SMALL < sort < _SMALL

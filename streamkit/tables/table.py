@@ -318,7 +318,10 @@ class Table:
     def _key(self, key: tuple[Any, ...]) -> Mapping[str, Any]:
         if len(key) == 1 and isinstance(key[0], Mapping):
             return key[0]
-        names = self.schema.key_names
+        schema = self.schema
+        if len(key) == 2 and schema.sort_key is not None:
+            return {schema.partition_key: key[0], schema.sort_key: key[1]}
+        names = schema.key_names
         if len(key) != len(names):
             raise ValidationError(f"table {self.name!r} has the key {', '.join(names)}: pass {len(names)} value(s)")
         return dict(zip(names, key, strict=True))

@@ -10,8 +10,9 @@ from typing import Any
 from streamkit.engines.embedded.changes import WRITTEN_IS_ENOUGH, Change, ItemsWritten
 from streamkit.engines.file.segment import Position
 
-_ITEM_OVERHEAD = 280
-"""Bytes of an item in memory: its key's tuple and two values, an object's head, an entry of a dict."""
+_ITEM_OVERHEAD = 2 * 280
+"""Bytes of an item in memory: its key's tuple and two values, an object's head, an entry of a dict. Counted twice,
+since as many come while those before them are being settled."""
 
 _log = logging.getLogger("streamkit.engine")
 

@@ -71,8 +71,12 @@ class SqliteItems:
         block = min(limit, _FIRST_BLOCK)
         found = self._select(query.format(""), (*values, block))
         while True:
-            for sort, item in found:
-                yield (partition, None if sort == _NO_SORT_KEY else sort), item
+            # HOT: only a partition of one item may have no sort key.
+            if len(found) == 1 and found[0][0] == _NO_SORT_KEY:
+                yield (partition, None), found[0][1]
+            else:
+                for sort, item in found:
+                    yield (partition, sort), item
             if len(found) < block:
                 return
             limit -= len(found)
