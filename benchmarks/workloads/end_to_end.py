@@ -13,7 +13,7 @@ import msgspec
 import streamkit
 from benchmarks.measure import Figures, Lane, Setting, Workload, chunks, rate, verify
 from benchmarks.stream import BATCH, NAME, SHARDS, SYNCED
-from streamkit import EventSourceMapping, Kit, Record, Stream, Table, Update, each
+from streamkit import EventSourceMapping, Kit, Message, Record, Stream, Table, Update, each
 
 CUSTOMERS = 5_000
 KEPT = 10
@@ -49,16 +49,26 @@ def orders(count: int) -> list[list[Pair]]:
     return [[(f"customer-{at % CUSTOMERS}", order(at)) for at in chunk] for chunk in chunks(count, BATCH)]
 
 
-@each
-async def total(record: Record[Order]) -> Update:
+def item_of(found: Order) -> Update:
     """The item of a kept order; ``seen`` counts how often it took effect."""
-    found = record.value
     lines = sum(line["count"] for line in found["lines"])
     return Update(
         key={"order": found["order"]},
         set={"customer": found["customer"]["name"], "total": found["total"], "lines": lines},
         add={"seen": 1},
     )
+
+
+@each
+async def total(record: Record[Order]) -> Update:
+    """Of a record."""
+    return item_of(record.value)
+
+
+@each
+async def total_of_message(message: Message[Order]) -> Update:
+    """Of a message."""
+    return item_of(message.value)
 
 
 def expected(count: int) -> dict[int, dict[str, Any]]:
@@ -169,6 +179,32 @@ async def _by_hand(setting: Setting) -> Figures:
     return {"by hand, at least once": rate(count, seconds)}
 
 
+async def _from_queue(setting: Setting) -> Figures:
+    """Messages that wait, handled and deleted by one mapping: its effect and the deletion are one commit."""
+    count = setting.sized(40, 3) * BATCH
+    data = setting.directory / "data"
+    async with streamkit.open(data, durability=setting.durability) as kit:
+        queue = await kit.create_queue("orders", visibility_timeout=600)
+        (table,) = await _tables(kit, ["paid"])
+        for batch in orders(count):
+            await queue.send_batch([value for _, value in batch])
+        from_queue = EventSourceMapping(
+            "paid",
+            source=queue,
+            filters=[{"body": FILTER["data"]}],
+            function=total_of_message,
+            sink=table,
+            batch_size=MAPPING_BATCH,
+            batch_window=1,
+        )
+        started = time.perf_counter()
+        service = kit.start(from_queue)
+        await service.wait_caught_up()
+        seconds = time.perf_counter() - started
+    await verify_table(data, "paid", count)
+    return {"from a queue": rate(count, seconds, "messages/s")}
+
+
 END_TO_END = (
     Workload(
         "end_to_end",
@@ -186,4 +222,5 @@ END_TO_END = (
         "the same by mappings: records/s handled by all of them",
         [_drain(f"{mappings} mappings", mappings=mappings) for mappings in (1, 2, 4, 8)],
     ),
+    Workload("mapping_queue", "the same from a queue, batches of 1,000", [Lane(_from_queue, SYNCED)]),
 )
