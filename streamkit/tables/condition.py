@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from streamkit.errors import ValidationError
+from streamkit.tables import number
 from streamkit.tables.item import Item
 from streamkit.tables.path import MISSING, Path
 
@@ -168,7 +169,7 @@ class And(Condition, frozen=True):
 
     def holds(self, item: Item | None) -> bool:
         """See Condition."""
-        return self.left.holds(item) and self.right.holds(item)
+        return all(one.holds(item) for one in _chain(self, And))
 
 
 class Or(Condition, frozen=True):
@@ -179,7 +180,17 @@ class Or(Condition, frozen=True):
 
     def holds(self, item: Item | None) -> bool:
         """See Condition."""
-        return self.left.holds(item) or self.right.holds(item)
+        return any(one.holds(item) for one in _chain(self, Or))
+
+
+def _chain(joined: Condition, by: type[And] | type[Or]) -> list[Condition]:
+    """What ``a AND b AND c`` joins, from left to right: a long one would be too deep to descend into."""
+    parts: list[Condition] = []
+    while isinstance(joined, (And, Or)) and isinstance(joined, by):
+        parts.append(joined.right)
+        joined = joined.left
+    parts.append(joined)
+    return parts[::-1]
 
 
 class Not(Condition, frozen=True):
@@ -346,6 +357,8 @@ def ordered(left: Any, operator: Operator, right: Any) -> bool:
     if kind == "S":
         # AWS: by UTF-8 bytes, which order as code points do.
         left, right = str(left), str(right)
+    elif kind == "N":
+        left, right = number.alike(left, right)
     if operator == "<":
         return bool(left < right)
     if operator == "<=":
@@ -364,6 +377,8 @@ def same(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(map(same, left, right))
     if kind == "M":
         return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
+    if kind == "N":
+        left, right = number.alike(left, right)
     return bool(left == right)
 
 
@@ -374,7 +389,7 @@ def kind_of(value: Any) -> Kind | None:
     if isinstance(value, bool):
         return "BOOL"
     if isinstance(value, (int, float, Decimal)):
-        return "N"
+        return "N" if number.is_finite(value) else None
     if isinstance(value, bytes):
         return "B"
     if value is None:

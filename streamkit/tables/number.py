@@ -67,6 +67,20 @@ def add(left: Number, right: Number) -> Number:
         raise ValidationError(f"{left} + {right} has more than {DIGITS} significant digits") from None
 
 
+def alike(left: Number, right: Number) -> tuple[Number, Number]:
+    """The two as they compare by value: a float beside a Decimal is the number that it is written as."""
+    if isinstance(left, float) and isinstance(right, Decimal):
+        return _decimal(left), right
+    if isinstance(left, Decimal) and isinstance(right, float):
+        return left, _decimal(right)
+    return left, right
+
+
+def is_finite(value: Number) -> bool:
+    """Whether it is neither infinite nor NaN; those have no place in an item, nor beside one."""
+    return value.is_finite() if isinstance(value, Decimal) else isinstance(value, int) or math.isfinite(value)
+
+
 def negative(value: Number) -> Number:
     """Exactly the same below zero."""
     return value.copy_negate() if isinstance(value, Decimal) else -value
