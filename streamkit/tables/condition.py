@@ -379,6 +379,8 @@ def same(left: Any, right: Any) -> bool:
         return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
     if kind == "N":
         left, right = number.alike(left, right)
+    if kind == "NS":
+        return number.by_value(left).keys() == number.by_value(right).keys()
     return bool(left == right)
 
 

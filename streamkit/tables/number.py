@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from streamkit.errors import ValidationError
 
@@ -74,6 +75,11 @@ def alike(left: Number, right: Number) -> tuple[Number, Number]:
     if isinstance(left, Decimal) and isinstance(right, float):
         return left, _decimal(right)
     return left, right
+
+
+def by_value(members: Set[Any]) -> dict[Any, Any]:
+    """The members of a set, of whatever kind, by what they are equal by: 0.1 and Decimal("0.1") are one."""
+    return {_decimal(member) if isinstance(member, float) else member: member for member in members}
 
 
 def is_finite(value: Number) -> bool:

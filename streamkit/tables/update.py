@@ -157,7 +157,7 @@ def _sum(action: Add, found: Any) -> Any:
             return set(value)
         if kind_of(found) != kind_of(value):
             raise ValidationError(f"ADD to {action.path}: members of {value!r:.60} cannot join {found!r:.60}")
-        return set(found) | set(value)
+        return set({**number.by_value(value), **number.by_value(found)}.values())
     if found is MISSING:
         return value
     if not number.is_number(found):
@@ -172,7 +172,8 @@ def _difference(action: Take, found: Any) -> Any:
         return MISSING
     if kind_of(found) != kind_of(value):
         raise ValidationError(f"DELETE from {action.path}: {value!r:.60} is of another kind than {found!r:.60}")
-    return (set(found) - set(value)) or None
+    taken = number.by_value(value)
+    return {member for at, member in number.by_value(found).items() if at not in taken} or None
 
 
 def _set(item: Item, path: Path, value: Any) -> None:

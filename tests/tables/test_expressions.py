@@ -478,3 +478,15 @@ def test_an_update_reaches_into_one_of_two_attributes_that_share_a_value() -> No
     after = apply({}, {"a": shared, "b": shared}, as_actions(Expression("SET a.x[0] = :one", {":one": 1})))
     assert after == {"a": {"x": [1]}, "b": {"x": [0]}}
     assert shared == {"x": [0]}
+
+
+def test_members_of_a_set_are_one_by_value() -> None:
+    item: dict[str, Any] = {"s": {0.1, 2}}
+    given = Expression("ADD s :v", {":v": {Decimal("0.1"), 3}})
+    assert apply(item, item, as_actions(given)) == {"s": {0.1, 2, 3}}
+    assert apply(item, item, as_actions(Expression("DELETE s :v", {":v": {Decimal("0.1")}}))) == {"s": {2}}
+    assert apply(item, item, as_actions(Expression("DELETE s :v", {":v": {Decimal("0.1"), 2.0}}))) == {}
+    equal = as_condition(Expression("s = :v", {":v": {Decimal("0.1"), 2.0}}))
+    assert equal is not None
+    assert equal.holds(item)
+    assert not equal.holds({"s": {0.1, 3}})
