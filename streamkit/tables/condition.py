@@ -8,6 +8,7 @@ empty one.
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import ge, gt, le, lt
 from typing import Any, Literal
 
 import msgspec
@@ -21,6 +22,7 @@ Operator = Literal["=", "<>", "<", "<=", ">", ">="]
 Kind = Literal["S", "N", "B", "SS", "NS", "BS", "BOOL", "NULL", "L", "M"]
 KINDS: tuple[Kind, ...] = ("S", "N", "B", "SS", "NS", "BS", "BOOL", "NULL", "L", "M")
 MAX_OPTIONS = 100
+_ORDERS = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -189,8 +191,7 @@ def _chain(joined: Condition, by: type[And] | type[Or]) -> list[Condition]:
     while isinstance(joined, (And, Or)) and isinstance(joined, by):
         parts.append(joined.right)
         joined = joined.left
-    parts.append(joined)
-    return parts[::-1]
+    return [joined, *reversed(parts)]
 
 
 class Not(Condition, frozen=True):
@@ -357,15 +358,8 @@ def ordered(left: Any, operator: Operator, right: Any) -> bool:
     if kind == "S":
         # AWS: by UTF-8 bytes, which order as code points do.
         left, right = str(left), str(right)
-    elif kind == "N":
-        left, right = number.alike(left, right)
-    if operator == "<":
-        return bool(left < right)
-    if operator == "<=":
-        return bool(left <= right)
-    if operator == ">":
-        return bool(left > right)
-    return bool(left >= right)
+    left, right = number.alike(left, right)
+    return bool(_ORDERS[operator](left, right))
 
 
 def same(left: Any, right: Any) -> bool:
@@ -377,10 +371,9 @@ def same(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(map(same, left, right))
     if kind == "M":
         return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
-    if kind == "N":
-        left, right = number.alike(left, right)
+    left, right = number.alike(left, right)
     if kind == "NS":
-        return number.by_value(left).keys() == number.by_value(right).keys()
+        left, right = number.by_value(left).keys(), number.by_value(right).keys()
     return bool(left == right)
 
 
@@ -402,7 +395,6 @@ def kind_of(value: Any) -> Kind | None:
         return "M"
     if isinstance(value, (set, frozenset)) and value:
         kinds = {kind_of(member) for member in value}
-        if len(kinds) == 1:
-            only = kinds.pop()
-            return {"S": "SS", "N": "NS", "B": "BS"}.get(only or "")  # type: ignore[return-value]
+        only = kinds.pop() if len(kinds) == 1 else None
+        return {"S": "SS", "N": "NS", "B": "BS"}.get(only or "")  # type: ignore[return-value]
     return None

@@ -68,8 +68,8 @@ def add(left: Number, right: Number) -> Number:
         raise ValidationError(f"{left} + {right} has more than {DIGITS} significant digits") from None
 
 
-def alike(left: Number, right: Number) -> tuple[Number, Number]:
-    """The two as they compare by value: a float beside a Decimal is the number that it is written as."""
+def alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Two values as they compare: a float beside a Decimal is the number that it is written as."""
     if isinstance(left, float) and isinstance(right, Decimal):
         return _decimal(left), right
     if isinstance(left, Decimal) and isinstance(right, float):
