@@ -15,7 +15,7 @@ import msgspec
 from streamkit.errors import FunctionError
 from streamkit.streams.record import Record
 from streamkit.tables.item import Key, TableSchema
-from streamkit.tables.write import Check, Delete, Put, Write, updated
+from streamkit.tables.write import Put, Update, Write, updated
 
 Reason = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
 
@@ -83,27 +83,42 @@ def coalesce(writes: Sequence[Write], schema_of: Callable[[str], TableSchema]) -
         FunctionError: two writes of one item cannot be one, because one has a condition or is a Check.
     """
     merged: dict[tuple[str, Key], Write] = {}
+    following: dict[tuple[str, Key], list[Update]] = {}
     for write in writes:
         schema = schema_of(write.table)
         place = (write.table, schema.key_of(write.item if isinstance(write, Put) else write.key))
         before = merged.get(place)
-        merged[place] = write if before is None else _merge(schema, before, write)
+        if before is None:
+            merged[place] = write
+        elif isinstance(before, Update) and isinstance(write, Update):
+            # Joined once at the end: thousands of one counter would be copied again with each.
+            _check_unconditional(schema, before, write)
+            following.setdefault(place, []).append(write)
+        else:
+            merged[place] = _merge(schema, before, write)
+            following.pop(place, None)
+    for place, updates in following.items():
+        first = merged[place]
+        assert isinstance(first, Update)
+        merged[place] = msgspec.structs.replace(first, then=(*first.then, *updates))
     return list(merged.values())
 
 
-def _merge(schema: TableSchema, first: Write, second: Write) -> Write:
+def _check_unconditional(schema: TableSchema, first: Write, second: Write) -> None:
     if first.condition is not None or second.condition is not None:
         raise FunctionError(
             f"a batch writes one item of table {schema.name!r} more than once, and one of the writes has a condition: "
             "use batch_size=1, or do without the condition"
         )
-    if isinstance(first, Check) or isinstance(second, (Check, Put, Delete)):
+
+
+def _merge(schema: TableSchema, first: Write, second: Write) -> Write:
+    """Two writes as one, of which not both are updates."""
+    _check_unconditional(schema, first, second)
+    if not isinstance(second, Update):
         return second
-    if isinstance(first, Put):
-        return Put(updated(schema, dict(first.item), second), table=first.table)
-    if isinstance(first, Delete):
-        return Put(updated(schema, None, second), table=first.table)
-    return msgspec.structs.replace(first, then=(*first.then, second))
+    item = dict(first.item) if isinstance(first, Put) else None
+    return Put(updated(schema, item, second), table=first.table)
 
 
 class Discarded(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,11 +8,13 @@ empty one.
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import ge, gt, le, lt
 from typing import Any, Literal
 
 import msgspec
 
 from streamkit.errors import ValidationError
+from streamkit.tables import number
 from streamkit.tables.item import Item
 from streamkit.tables.path import MISSING, Path
 
@@ -20,6 +22,7 @@ Operator = Literal["=", "<>", "<", "<=", ">", ">="]
 Kind = Literal["S", "N", "B", "SS", "NS", "BS", "BOOL", "NULL", "L", "M"]
 KINDS: tuple[Kind, ...] = ("S", "N", "B", "SS", "NS", "BS", "BOOL", "NULL", "L", "M")
 MAX_OPTIONS = 100
+_ORDERS = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -168,7 +171,7 @@ class And(Condition, frozen=True):
 
     def holds(self, item: Item | None) -> bool:
         """See Condition."""
-        return self.left.holds(item) and self.right.holds(item)
+        return all(one.holds(item) for one in _chain(self, And))
 
 
 class Or(Condition, frozen=True):
@@ -179,7 +182,16 @@ class Or(Condition, frozen=True):
 
     def holds(self, item: Item | None) -> bool:
         """See Condition."""
-        return self.left.holds(item) or self.right.holds(item)
+        return any(one.holds(item) for one in _chain(self, Or))
+
+
+def _chain(joined: Condition, by: type[And] | type[Or]) -> list[Condition]:
+    """What ``a AND b AND c`` joins, from left to right: a long one would be too deep to descend into."""
+    parts: list[Condition] = []
+    while isinstance(joined, (And, Or)) and isinstance(joined, by):
+        parts.append(joined.right)
+        joined = joined.left
+    return [joined, *reversed(parts)]
 
 
 class Not(Condition, frozen=True):
@@ -346,13 +358,8 @@ def ordered(left: Any, operator: Operator, right: Any) -> bool:
     if kind == "S":
         # AWS: by UTF-8 bytes, which order as code points do.
         left, right = str(left), str(right)
-    if operator == "<":
-        return bool(left < right)
-    if operator == "<=":
-        return bool(left <= right)
-    if operator == ">":
-        return bool(left > right)
-    return bool(left >= right)
+    left, right = number.alike(left, right)
+    return bool(_ORDERS[operator](left, right))
 
 
 def same(left: Any, right: Any) -> bool:
@@ -364,6 +371,9 @@ def same(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(map(same, left, right))
     if kind == "M":
         return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
+    left, right = number.alike(left, right)
+    if kind == "NS":
+        left, right = number.by_value(left).keys(), number.by_value(right).keys()
     return bool(left == right)
 
 
@@ -374,7 +384,7 @@ def kind_of(value: Any) -> Kind | None:
     if isinstance(value, bool):
         return "BOOL"
     if isinstance(value, (int, float, Decimal)):
-        return "N"
+        return "N" if number.is_finite(value) else None
     if isinstance(value, bytes):
         return "B"
     if value is None:
@@ -385,7 +395,6 @@ def kind_of(value: Any) -> Kind | None:
         return "M"
     if isinstance(value, (set, frozenset)) and value:
         kinds = {kind_of(member) for member in value}
-        if len(kinds) == 1:
-            only = kinds.pop()
-            return {"S": "SS", "N": "NS", "B": "BS"}.get(only or "")  # type: ignore[return-value]
+        only = kinds.pop() if len(kinds) == 1 else None
+        return {"S": "SS", "N": "NS", "B": "BS"}.get(only or "")  # type: ignore[return-value]
     return None

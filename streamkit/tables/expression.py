@@ -79,7 +79,11 @@ def parse(given: object, read: Callable[[Words], T], what: str) -> T:
         raise ValidationError(
             f"{given!r:.80} is not {what}: use an Expression, its text, or build a condition with attribute(name)"
         )
+    if not isinstance(given.text, str):
+        raise ValidationError(f"the text of an expression is a str, not {given.text!r:.80}")
     for sign, mapping in (("#", given.names), (":", given.values)):
+        if not isinstance(mapping, Mapping):
+            raise ValidationError(f"what {sign} placeholders stand for is a dict, not {mapping!r:.80}")
         for name in mapping:
             if not isinstance(name, str) or not name.startswith(sign) or len(name) > 255:
                 raise ValidationError(f"{name!r:.80} is no placeholder: use {sign} and a name, such as {sign}one")

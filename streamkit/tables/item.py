@@ -123,7 +123,7 @@ def _key_value(schema: TableSchema, name: str, attributes: Mapping[str, Any], li
         )
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
-            raise ValidationError(f"key attribute {name!r} of table {schema.name!r} does not fit 64 bits: {value}")
+            raise ValidationError(f"key attribute {name!r} of table {schema.name!r} does not fit 64 bits")
         return value
     try:
         size = len(value.encode()) if isinstance(value, str) else len(value)

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from streamkit.errors import ValidationError
 
@@ -65,6 +66,25 @@ def add(left: Number, right: Number) -> Number:
         return _EXACT.add(_decimal(left), _decimal(right))
     except (Inexact, InvalidOperation, Overflow):
         raise ValidationError(f"{left} + {right} has more than {DIGITS} significant digits") from None
+
+
+def alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Two values as they compare: a float beside a Decimal is the number that it is written as."""
+    if isinstance(left, float) and isinstance(right, Decimal):
+        return _decimal(left), right
+    if isinstance(left, Decimal) and isinstance(right, float):
+        return left, _decimal(right)
+    return left, right
+
+
+def by_value(members: Set[Any]) -> dict[Any, Any]:
+    """The members of a set, of whatever kind, by what they are equal by: 0.1 and Decimal("0.1") are one."""
+    return {_decimal(member) if isinstance(member, float) else member: member for member in members}
+
+
+def is_finite(value: Number) -> bool:
+    """Whether it is neither infinite nor NaN; those have no place in an item, nor beside one."""
+    return value.is_finite() if isinstance(value, Decimal) else isinstance(value, int) or math.isfinite(value)
 
 
 def negative(value: Number) -> Number:

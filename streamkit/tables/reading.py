@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from streamkit.errors import ValidationError
-from streamkit.tables.condition import Condition
-from streamkit.tables.item import Item, Key, KeyValue
+from streamkit.tables import number
+from streamkit.tables.condition import Condition, same
+from streamkit.tables.item import Item, Key, KeyValue, TableSchema
 from streamkit.tables.projection import Projection
 from streamkit.tables.store import ItemPage, Segment, SortKeyRange
 
@@ -76,7 +79,7 @@ def without(page: ItemPage, name: str | None, but: KeyValue | None) -> ItemPage:
     """The page without the items that have ``but`` as their attribute ``name``: a range that leaves out its end."""
     if but is None or name is None:
         return page
-    return ItemPage([item for item in page.items if item[name] != but], page.last_key)
+    return ItemPage([item for item in page.items if not same(item[name], but)], page.last_key)
 
 
 def check_range(wanted: SortKeyRange, *, has_sort_key: bool, table: str) -> None:
@@ -104,11 +107,82 @@ def check_filter(where: Condition | None, key_names: Sequence[str]) -> None:
 
 def names_in(value: Any) -> set[str]:
     """The attributes that a condition is about."""
-    if isinstance(value, msgspec.Struct):
-        parts = getattr(value, "parts", None)
-        if parts is not None:
-            return {parts[0]}
-        return set().union(*(names_in(getattr(value, field)) for field in value.__struct_fields__))
-    if isinstance(value, tuple):
-        return set().union(*map(names_in, value))
-    return set()
+    found: set[str] = set()
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, msgspec.Struct):
+            parts = getattr(one, "parts", None)
+            if parts is not None:
+                found.add(parts[0])
+            else:
+                left += [getattr(one, field) for field in one.__struct_fields__]
+        elif isinstance(one, tuple):
+            left += one
+    return found
+
+
+def checked_after(schema: TableSchema, reading: Reading, partition: KeyValue | None = None) -> Key | None:
+    """Where a page begins: of a table a key of it, in a query of the same partition; of an index what a page said.
+
+    Raises:
+        ValidationError: it is none of that.
+    """
+    after: Any = reading.after
+    if after is None:
+        return None
+    wrong = f"after={after!r:.200} is no place to go on from: pass the last_key of the page before"
+    if not isinstance(after, (tuple, list)) or len(after) != 2:
+        raise ValidationError(wrong)
+    if reading.index is not None:
+        if not all(isinstance(part, bytes) for part in after):
+            raise ValidationError(wrong)
+        return after[0], after[1]
+    if (after[1] is None) != (schema.sort_key is None):
+        raise ValidationError(wrong)
+    key = schema.key_of(dict(zip(schema.key_names, after, strict=False)))
+    if partition is not None and key[0] != partition:
+        raise ValidationError(wrong)
+    return key
+
+
+def checked_key(value: Any, *, of_index: bool) -> KeyValue:
+    """What a partition or sort key is compared with.
+
+    Raises:
+        ValidationError: no key can be that.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValidationError(f"a key has a UTF-8 form, which {value!r:.80} has not: {error}") from None
+        return value
+    if isinstance(value, bytes):
+        return value
+    if not number.is_number(value):
+        raise ValidationError(f"a key is a str, a number or bytes, not {value!r:.80}")
+    number.check("key", value)
+    if not of_index and not -(2**63) <= value < 2**63:
+        raise ValidationError("a number that is a key of a table fits 64 bits")
+    return value  # type: ignore[return-value]
+
+
+def checked_range(wanted: SortKeyRange | None, *, of_index: bool) -> SortKeyRange | None:
+    """The range of sort keys; of a table, whose numbers are ints, with ints as its ends.
+
+    Raises:
+        ValidationError: an end of it can be no key.
+    """
+    if wanted is None:
+        return None
+    ends: list[Any] = []
+    for end, to_int in ((wanted.at_least, math.ceil), (wanted.at_most, math.floor)):
+        if end is not None:
+            end = checked_key(end, of_index=of_index)
+            if not of_index and isinstance(end, (float, Decimal)):
+                end = to_int(end)
+        ends.append(end)
+    if wanted.prefix is not None and not isinstance(checked_key(wanted.prefix, of_index=of_index), (str, bytes)):
+        raise ValidationError(f"a prefix is a str or bytes, not {wanted.prefix!r:.80}")
+    return SortKeyRange(at_least=ends[0], at_most=ends[1], prefix=wanted.prefix)

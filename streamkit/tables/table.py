@@ -14,7 +14,17 @@ from streamkit.tables.condition import Condition
 from streamkit.tables.expression import Expression, as_condition, as_projection
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
 from streamkit.tables.key_condition import KeyCondition, as_key_condition
-from streamkit.tables.reading import Page, Pages, Reading, check_filter, check_range, without
+from streamkit.tables.reading import (
+    Page,
+    Pages,
+    Reading,
+    check_filter,
+    check_range,
+    checked_after,
+    checked_key,
+    checked_range,
+    without,
+)
 from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription, TableStore
 from streamkit.tables.write import AnyCondition, Delete, Put, Returns, Update, Write
 
@@ -266,20 +276,26 @@ class Table:
         return (await self._pages(where, projection)).one(await self._scan(reading))
 
     async def _query(self, wanted: KeyCondition, reading: Reading) -> ItemPage:
+        of_index = reading.index is not None
+        partition = checked_key(wanted.partition_key, of_index=of_index)
         page = await self._store.query(
             self.name,
-            wanted.partition_key,
-            wanted.sort_keys,
+            partition,
+            checked_range(wanted.sort_keys, of_index=of_index),
             forward=reading.forward,
             limit=reading.limit,
-            after=reading.after,
+            after=checked_after(self.schema, reading, partition),
             index=reading.index,
         )
         return page if wanted.but is None else without(page, (await self._key_names(reading.index))[1], wanted.but)
 
     async def _scan(self, reading: Reading) -> ItemPage:
         return await self._store.scan(
-            self.name, limit=reading.limit, after=reading.after, index=reading.index, segment=reading.segment
+            self.name,
+            limit=reading.limit,
+            after=checked_after(self.schema, reading),
+            index=reading.index,
+            segment=reading.segment,
         )
 
     async def _wanted(

@@ -7,14 +7,13 @@ action per item, all or nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 
 import msgspec
 
 from streamkit.errors import ConditionFailedError, TransactionCanceledError, ValidationError
 from streamkit.limits import Limits
 from streamkit.tables.expression import as_condition
-from streamkit.tables.item import Item, Key, TableSchema, encode_item
+from streamkit.tables.item import Item, Key, TableSchema, decode_item, encode_item
 from streamkit.tables.projection import Projection
 from streamkit.tables.write import Check, Delete, Put, Update, Write, actions_of, updated
 
@@ -72,15 +71,13 @@ def decide(
         reasons.append("None")
         if isinstance(write, Check):
             continue
-        after: Item | None = None
         if isinstance(write, Put):
             stored = encode_item(write.item, limits.item_bytes)
         elif isinstance(write, Update):
-            after = updated(schema, item, write)
-            stored = encode_item(after, limits.item_bytes)
+            stored = encode_item(updated(schema, item, write), limits.item_bytes)
         else:
             stored = None
-        answer = None if returns == "NONE" else _answer(write, returns, item, after)
+        answer = None if returns == "NONE" else _answer(write, returns, item, stored)
         outcomes.append(Outcome(write.table, key, stored, at, answer))
     if "ConditionalCheckFailed" in reasons:
         if len(writes) == 1:
@@ -115,7 +112,7 @@ def plain_puts(writes: Sequence[Write], schema: TableSchema, limits: Limits) -> 
     return stored if len(stored) == len(writes) else None
 
 
-def _answer(write: Put | Update | Delete, returns: str, before: Item | None, after: Item | None) -> Item | None:
+def _answer(write: Put | Update | Delete, returns: str, before: Item | None, stored: bytes | None) -> Item | None:
     if returns == "ALL_OLD":
         return before
     if returns not in ("ALL_NEW", "UPDATED_OLD", "UPDATED_NEW") or not isinstance(write, Update):
@@ -123,10 +120,12 @@ def _answer(write: Put | Update | Delete, returns: str, before: Item | None, aft
         if isinstance(write, Update):
             allowed = "NONE, ALL_OLD, ALL_NEW, UPDATED_OLD or UPDATED_NEW"
         raise ValidationError(f"a {type(write).__name__} returns {allowed}, not {returns!r:.80}")
+    # Decoded anew: it shares nothing with what the caller gave, nor one attribute with another.
+    after = {} if stored is None or returns == "UPDATED_OLD" else decode_item(stored)
     if returns == "ALL_NEW":
-        return deepcopy(after)
+        return after
     touched = Projection([action.path for action in actions_of(write)])
-    return touched.of(before or {}) if returns == "UPDATED_OLD" else deepcopy(touched.of(after or {}))
+    return touched.of(before or {}) if returns == "UPDATED_OLD" else touched.of(after)
 
 
 def _key_of(schema: TableSchema, write: Write) -> Key:

@@ -7,7 +7,6 @@ reads the item as it was before, and no two paths overlap.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any, Literal
 
 import msgspec
@@ -90,7 +89,7 @@ def apply(before: Item, base: Item, actions: Sequence[Action]) -> Item:
         ValidationError: an action cannot be done: a path leads nowhere, or a value is of the wrong kind.
     """
     # What an item holds is replaced and not changed, unless a path leads into it.
-    after = deepcopy(base) if any(len(action.path.parts) > 1 for action in actions) else dict(base)
+    after = _copy(base) if any(len(action.path.parts) > 1 for action in actions) else dict(base)
     removed: list[Path] = []
     for action in actions:
         if isinstance(action, SetTo):
@@ -109,6 +108,13 @@ def apply(before: Item, base: Item, actions: Sequence[Action]) -> Item:
     for path in sorted(removed, key=_place, reverse=True):
         _remove(after, path)
     return after
+
+
+def _copy(value: Any) -> Any:
+    """A copy in which no two places are one object: deepcopy keeps those that two attributes share as one."""
+    if isinstance(value, dict):
+        return {name: _copy(member) for name, member in value.items()}
+    return [_copy(member) for member in value] if isinstance(value, list) else value
 
 
 def _place(path: Path) -> list[tuple[int, int | str]]:
@@ -151,7 +157,7 @@ def _sum(action: Add, found: Any) -> Any:
             return set(value)
         if kind_of(found) != kind_of(value):
             raise ValidationError(f"ADD to {action.path}: members of {value!r:.60} cannot join {found!r:.60}")
-        return set(found) | set(value)
+        return set({**number.by_value(value), **number.by_value(found)}.values())
     if found is MISSING:
         return value
     if not number.is_number(found):
@@ -166,7 +172,8 @@ def _difference(action: Take, found: Any) -> Any:
         return MISSING
     if kind_of(found) != kind_of(value):
         raise ValidationError(f"DELETE from {action.path}: {value!r:.60} is of another kind than {found!r:.60}")
-    return (set(found) - set(value)) or None
+    taken = number.by_value(value)
+    return {member for at, member in number.by_value(found).items() if at not in taken} or None
 
 
 def _set(item: Item, path: Path, value: Any) -> None:

@@ -447,3 +447,46 @@ def test_an_update_equals_a_naive_one(item: dict[str, int], steps: list[tuple[st
     text = " ".join(f"{section} {', '.join(parts)}" for section, parts in sections.items())
     actions = as_actions(Expression(text, {":v": 7} if ":v" in text else {}))
     assert apply(item, item, actions) == expected
+
+
+@pytest.mark.parametrize("operator", ["=", "<=", ">="])
+def test_a_float_and_a_decimal_compare_by_what_is_written(operator: str) -> None:
+    for left, right in ((0.1, Decimal("0.1")), (Decimal("0.1"), 0.1)):
+        condition = as_condition(Expression(f"a {operator} :v", {":v": right}))
+        assert condition is not None
+        assert condition.holds({"a": left})
+        assert not condition.holds({"a": left + left if operator != ">=" else left - 1})  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), float("nan"), {float("inf")}])
+def test_what_is_no_finite_number_is_compared_with_nothing(value: Any) -> None:
+    with pytest.raises(ExpressionError, match="which no item can hold") as caught:
+        as_condition(Expression("a < :v", {":v": value}))
+    assert "position 4" in str(caught.value)
+    with pytest.raises(ValidationError):
+        attribute("a").between(value, value)
+
+
+@pytest.mark.parametrize("given", [Expression(5), Expression("a = b", None), Expression("a = b", {}, None)])  # type: ignore[arg-type]
+def test_an_expression_is_made_of_a_text_and_mappings(given: Expression) -> None:
+    with pytest.raises(ValidationError):
+        as_condition(given)
+
+
+def test_an_update_reaches_into_one_of_two_attributes_that_share_a_value() -> None:
+    shared = {"x": [0]}
+    after = apply({}, {"a": shared, "b": shared}, as_actions(Expression("SET a.x[0] = :one", {":one": 1})))
+    assert after == {"a": {"x": [1]}, "b": {"x": [0]}}
+    assert shared == {"x": [0]}
+
+
+def test_members_of_a_set_are_one_by_value() -> None:
+    item: dict[str, Any] = {"s": {0.1, 2}}
+    given = Expression("ADD s :v", {":v": {Decimal("0.1"), 3}})
+    assert apply(item, item, as_actions(given)) == {"s": {0.1, 2, 3}}
+    assert apply(item, item, as_actions(Expression("DELETE s :v", {":v": {Decimal("0.1")}}))) == {"s": {2}}
+    assert apply(item, item, as_actions(Expression("DELETE s :v", {":v": {Decimal("0.1"), 2.0}}))) == {}
+    equal = as_condition(Expression("s = :v", {":v": {Decimal("0.1"), 2.0}}))
+    assert equal is not None
+    assert equal.holds(item)
+    assert not equal.holds({"s": {0.1, 3}})

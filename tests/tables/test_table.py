@@ -16,6 +16,7 @@ from streamkit.tables.item import Item, TableSchema
 from streamkit.tables.reading import Reading
 from streamkit.tables.store import Segment, SortKeyRange
 from streamkit.tables.table import Table
+from streamkit.tables.write import Returns
 from streamkit.testing.clock import ManualClock
 
 MakeTable = Callable[..., Awaitable[Table]]
@@ -261,3 +262,14 @@ async def test_segments_of_a_scan_share_the_table(make_table: MakeTable) -> None
             reading = Reading(limit=10, segment=Segment(number, 4), after=page.last_key)
     assert sorted(one for page in found for one in page) == sorted(f"item-{at}" for at in range(200))
     assert len(found) >= 20
+
+
+@pytest.mark.parametrize("returns", ["ALL_NEW", "UPDATED_NEW"])
+async def test_an_answer_shares_nothing(make_table: MakeTable, returns: Returns) -> None:
+    table = await make_table()
+    given = {"x": [1]}
+    answer = await table.update("a", set={"m": given, "n": given}, returns=returns)
+    assert answer is not None
+    answer["m"]["x"].append(2)
+    assert answer["n"] == given == {"x": [1]}
+    assert await table.get("a") == {"id": "a", "m": {"x": [1]}, "n": {"x": [1]}}
