@@ -265,4 +265,4 @@ async def test_every_receiver_is_woken_once(batch: bool) -> None:
 def test_a_number_of_messages_is_at_least_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--messages", "0"])
-    assert "--messages are at least 1" in capsys.readouterr().err
+    assert "--messages and --items are at least 1" in capsys.readouterr().err

@@ -104,6 +104,7 @@ class Layer:
     """
 
     def __init__(self) -> None:
+        self._counted = 0
         self._items: dict[Key, bytes | None] = {}
         self._chunks: list[list[Key]] | None = None
         """Keys in order, but for those in ``_added``; None: nobody has asked yet."""
@@ -111,6 +112,12 @@ class Layer:
 
     def __bool__(self) -> bool:
         return bool(self._items)
+
+    def grown(self) -> int:
+        """How many keys more there are than when this was last asked."""
+        more = len(self._items) - self._counted
+        self._counted += more
+        return more
 
     def __len__(self) -> int:
         return len(self._items)

@@ -33,6 +33,9 @@ class Log(Protocol):
         ``on_durable`` runs once it is durable, before anybody who waits for the group is woken.
         """
 
+    def weigh(self, size: int) -> None:
+        """What was appended takes so many bytes more in memory than in the log, until it is settled."""
+
     async def durable(self, group: int) -> None:
         """Return once the group is durable; at once if it is so already.
 
@@ -59,6 +62,9 @@ class MemoryLog:
         if on_durable is not None:
             on_durable()
         return self.group - 1
+
+    def weigh(self, size: int) -> None:
+        """See Log."""
 
     async def durable(self, group: int) -> None:
         """See Log."""

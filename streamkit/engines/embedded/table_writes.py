@@ -24,6 +24,10 @@ from streamkit.tables.store import Consumed
 from streamkit.tables.transaction import Outcome, decide, plain_puts
 from streamkit.tables.write import Check, Put, Write
 
+ITEM_BYTES = 2 * 280
+"""Of an item in memory beside what it holds: its key's tuple and two values, an object's head, an entry of a dict.
+Counted twice, since as many come while those before them are being settled."""
+
 
 class FeedStreams(Protocol):
     """Where the records of change feeds go."""
@@ -157,6 +161,7 @@ class TableWrites:
             changes[name][1].unindexed = tuple(removed)
         for table, change in changes.values():
             group = table.last_group = self._log.append(change)
+            self._weigh(table)
         if decided.put_records is not None:
             group = decided.put_records()
             for table, _ in changes.values():
@@ -181,7 +186,14 @@ class TableWrites:
         change = ItemsWritten(table.table_id, partition_keys, sort_keys, list(stored.values()))
         table.items.update(stored)
         group = table.last_group = self._log.append(change)
+        self._weigh(table)
         return group
+
+    def _weigh(self, table: EmbeddedTable) -> None:
+        """Small items take several times in memory what they take in the log; what is written again takes no more."""
+        self._log.weigh(table.items.newest.grown() * ITEM_BYTES)
+        for index in table.indexes:
+            self._log.weigh(index.items.newest.grown() * ITEM_BYTES)
 
     def _entries(
         self, table: EmbeddedTable, outcome: Outcome, before: Item | None, data: bytes | None, after: Item | None

@@ -7,12 +7,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from streamkit.engines.embedded.changes import WRITTEN_IS_ENOUGH, Change, ItemsWritten
+from streamkit.engines.embedded.changes import WRITTEN_IS_ENOUGH, Change
 from streamkit.engines.file.segment import Position
-
-_ITEM_OVERHEAD = 2 * 280
-"""Bytes of an item in memory: its key's tuple and two values, an object's head, an entry of a dict. Counted twice,
-since as many come while those before them are being settled."""
 
 _log = logging.getLogger("streamkit.engine")
 
@@ -20,12 +16,10 @@ _log = logging.getLogger("streamkit.engine")
 class CommitGroup:
     """What gathers while the group before it commits."""
 
-    __slots__ = ("callbacks", "changes", "cuts", "overhead", "synced", "waiters")
+    __slots__ = ("callbacks", "changes", "cuts", "synced", "waiters")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
-        self.overhead = 0
-        """Bytes that its items take in memory beyond those in the journal, until they are settled."""
         self.synced = False
         """With durability "fsync" it counts only once it is synced."""
         self.callbacks: list[Callable[[], None]] = []
@@ -36,8 +30,6 @@ class CommitGroup:
     def add(self, change: Change, on_durable: Callable[[], None] | None) -> None:
         """One more."""
         self.changes.append(change)
-        if type(change) is ItemsWritten:
-            self.overhead += _ITEM_OVERHEAD * len(change.items) * (1 + len(change.indexes))
         if type(change) not in WRITTEN_IS_ENOUGH:
             self.synced = True
         if on_durable is not None:

@@ -102,6 +102,10 @@ class Journal:
         self._schedule()
         return self.group
 
+    def weigh(self, size: int) -> None:
+        """See Log."""
+        self.bytes_since_cut += size
+
     async def durable(self, group: int) -> None:
         """See Log."""
         if group <= self.durable_group:
@@ -311,7 +315,7 @@ class Journal:
     def _committed(self, size: int) -> None:
         group = self._waiting.pop(0)
         self.durable_group += 1
-        self.bytes_since_cut += size + group.overhead
+        self.bytes_since_cut += size
         self._in_flight = False
         group.committed(self._position)
         if self._waiting or self._gathering.changes or self._sync_wanted:

@@ -79,6 +79,9 @@ class ReadOnlyLog:
         """See Log."""
         raise ReadOnlyError(self._url, "change anything")
 
+    def weigh(self, size: int) -> None:
+        """See Log."""
+
     async def durable(self, group: int) -> None:
         """See Log."""
 
