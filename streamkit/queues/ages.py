@@ -72,6 +72,12 @@ class Ages:
             return None if on_disk is None else on_disk[1]
         return first.arrived_ms or first.sent_ms
 
+    @staticmethod
+    def oldest_of(messages: Iterable[StoredMessage]) -> int | None:
+        """The same of some of those in memory, each looked at."""
+        first = min(messages, key=lambda m: (m.receive_count >= _RECEIVED_IN_VAIN, m.number), default=None)
+        return None if first is None else first.arrived_ms or first.sent_ms
+
     def undated(self, messages: Mapping[int, StoredMessage], backlog: Backlog, *, fifo: bool) -> Page | None:
         """A page that somebody has to look into first, and to say what its first message is."""
         if not backlog.pages or backlog.pages[0].first is not None:

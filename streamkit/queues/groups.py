@@ -51,7 +51,7 @@ class FifoOrder:
     it has several, and nothing once it is empty.
     """
 
-    noisy_groups = noisy_ready = noisy_in_flight = 0
+    noisy_groups = noisy_ready = noisy_in_flight = noisy_delayed = 0
 
     def __init__(self) -> None:
         self._groups: dict[str | None, _Group] = {}
@@ -86,6 +86,10 @@ class FifoOrder:
         return group is not None and (group.first.place != "ready" or group.in_flight > 0)
 
     def lacks(self, message: StoredMessage, few: int) -> bool:
+        """See Order."""
+        return False
+
+    def is_noisy(self, message: StoredMessage) -> bool:
         """See Order."""
         return False
 

@@ -42,6 +42,11 @@ class Order(Protocol):
         """How many messages of theirs are in flight."""
         ...
 
+    @property
+    def noisy_delayed(self) -> int:
+        """How many messages of theirs are delayed."""
+        ...
+
     def add(self, message: StoredMessage) -> None:
         """A message is there, in the place that it names. The numbers of the messages that are added rise."""
         ...
@@ -81,6 +86,10 @@ class Order(Protocol):
         """Standard: whether so few of its tenant's messages are ready here that others should not keep it waiting."""
         ...
 
+    def is_noisy(self, message: StoredMessage) -> bool:
+        """Standard: whether its tenant was noisy when ``noisy_groups`` was last asked for."""
+        ...
+
 
 class _Tenant(msgspec.Struct, gc=False):
     """A message group of a standard queue that has messages ready or in flight."""
@@ -114,6 +123,8 @@ class StandardOrder:
         self._gone: dict[int, int] = {}
         self._stale = 0
         self._tenants: dict[str, _Tenant] = {}
+        self._delayed: dict[str, int] = {}
+        """How many messages of a tenant are delayed: they make nobody a tenant yet."""
         self._in_flight = 0
         # INVARIANT: test_standard_order_is_that_of_the_model; all noisy tenants, and those quiet again with an aside.
         self._noisy: OrderedDict[str, _Tenant] = OrderedDict()
@@ -138,6 +149,12 @@ class StandardOrder:
         """See Order."""
         self._calm()
         return sum(tenant.in_flight for tenant in self._noisy.values())
+
+    @property
+    def noisy_delayed(self) -> int:
+        """See Order."""
+        self._calm()
+        return sum(self._delayed.get(group_id, 0) for group_id in self._noisy)
 
     def choose(self) -> Iterator[StoredMessage]:
         """See Order."""
@@ -164,6 +181,10 @@ class StandardOrder:
         tenant = self._tenants.get(message.group_id)
         return tenant is None or tenant.ready < few
 
+    def is_noisy(self, message: StoredMessage) -> bool:
+        """See Order."""
+        return message.group_id in self._noisy
+
     def _fairly(self) -> Iterator[StoredMessage]:
         met: dict[int, int] = {}
         for tenant in self._back.values():
@@ -189,6 +210,8 @@ class StandardOrder:
             tenant.in_flight += 1
             self._in_flight += 1
             self._judge(message.group_id, tenant)
+        elif message.place == "delayed" and message.group_id is not None:
+            self._delayed[message.group_id] = self._delayed.get(message.group_id, 0) + 1
 
     def hide(self, message: StoredMessage) -> None:
         """See Order."""
@@ -227,6 +250,8 @@ class StandardOrder:
                 tenant.in_flight -= 1
                 self._in_flight -= 1
                 self._judge(group_id, tenant)
+            else:
+                self._undelay(group_id)
 
     def remove(self, message: StoredMessage) -> None:
         """See Order."""
@@ -237,7 +262,10 @@ class StandardOrder:
                 tenant = self._tenants[group_id]
                 tenant.ready -= 1
             self._leave(message, tenant)
-        elif message.place == "delayed" or group_id is None:
+        elif group_id is None:
+            return
+        elif message.place == "delayed":
+            self._undelay(group_id)
             return
         else:
             tenant = self._tenants[group_id]
@@ -251,6 +279,11 @@ class StandardOrder:
             del self._tenants[group_id]
 
     # ---- tenants
+
+    def _undelay(self, group_id: str) -> None:
+        self._delayed[group_id] -= 1
+        if not self._delayed[group_id]:
+            del self._delayed[group_id]
 
     def _tenant(self, group_id: str) -> _Tenant:
         tenant = self._tenants.get(group_id)

@@ -40,11 +40,13 @@ class QueueMetrics:
             "ApproximateNumberOfMessagesVisible": lambda seen: seen.visible,
             "ApproximateNumberOfMessagesNotVisible": lambda seen: seen.not_visible,
             "ApproximateNumberOfMessagesDelayed": lambda seen: seen.delayed,
-            "ApproximateAgeOfOldestMessage": self._age,
+            "ApproximateAgeOfOldestMessage": lambda seen: self._age(seen.oldest_ms),
             "ApproximateNumberOfGroupsWithInflightMessages": lambda seen: seen.groups_in_flight,
             "ApproximateNumberOfNoisyGroups": lambda seen: seen.noisy_groups,
             "ApproximateNumberOfMessagesVisibleInQuietGroups": lambda seen: seen.visible_in_quiet_groups,
             "ApproximateNumberOfMessagesNotVisibleInQuietGroups": lambda seen: seen.not_visible_in_quiet_groups,
+            "ApproximateNumberOfMessagesDelayedInQuietGroups": lambda seen: seen.delayed_in_quiet_groups,
+            "ApproximateAgeOfOldestMessageInQuietGroups": lambda seen: self._age(seen.oldest_in_quiet_groups_ms),
         }
         for name, of in gauges.items():
             metrics.register_gauge(queue_metric(queue, name), self._reader(of))
@@ -85,6 +87,6 @@ class QueueMetrics:
 
         return read
 
-    def _age(self, seen: QueueDescription) -> float | None:
+    def _age(self, oldest_ms: int | None) -> float | None:
         # AWS: nothing is said of an empty queue.
-        return None if seen.oldest_ms is None else max(0, self._clock.now_ms() - seen.oldest_ms) / 1000
+        return None if oldest_ms is None else max(0, self._clock.now_ms() - oldest_ms) / 1000

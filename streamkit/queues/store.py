@@ -69,6 +69,10 @@ class QueueDescription(msgspec.Struct, frozen=True):
     counts as theirs, since the first 16 of every other one do not wait there."""
     not_visible_in_quiet_groups: int = 0
     """Of the messages in flight, those of the other tenants or of none."""
+    delayed_in_quiet_groups: int = 0
+    """Of the delayed messages, those of the other tenants or of none."""
+    oldest_in_quiet_groups_ms: int | None = None
+    """``oldest_ms`` of the messages of the other tenants or of none; what waits on disk counts as above."""
     modified_ms: int = 0
     """When its attributes were last changed, or it was created."""
 

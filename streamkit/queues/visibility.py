@@ -69,6 +69,8 @@ class QueueState:
         """Attributes and exact counts. If ``ages`` has an undated page, it is to be looked into before."""
         visible = self.visible(now_ms)
         counts, order = self._counts, self.window.order
+        oldest_ms = self.ages.oldest_ms(self.messages, self.backlog, fifo=self.attributes.fifo)
+        noisy_groups = order.noisy_groups
         return QueueDescription(
             self.name,
             self.queue_id,
@@ -77,11 +79,13 @@ class QueueState:
             visible,
             counts["in flight"],
             counts["delayed"],
-            self.ages.oldest_ms(self.messages, self.backlog, fifo=self.attributes.fifo),
+            oldest_ms,
             order.groups_in_flight,
-            order.noisy_groups,
+            noisy_groups,
             self.window.visible_in_quiet_groups,
             counts["in flight"] - order.noisy_in_flight,
+            counts["delayed"] - order.noisy_delayed,
+            self.ages.oldest_of(self.window.of_quiet_groups()) if noisy_groups else oldest_ms,
             self.modified_ms,
         )
 

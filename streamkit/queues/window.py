@@ -64,6 +64,11 @@ class Window:
         waiting = 0 if self.order.noisy_groups else self._counts["backlog"]
         return self._counts["ready"] - self.order.noisy_ready + waiting
 
+    def of_quiet_groups(self) -> Iterator[StoredMessage]:
+        """While there are noisy groups: all messages of others, but for those in the backlog."""
+        is_noisy = self.order.is_noisy
+        return (m for m in self._messages.values() if m.place != "backlog" and not is_noisy(m))
+
     def is_waiting(self, message: StoredMessage) -> bool:
         """Whether a message in memory is in the tail."""
         if message.place == "backlog":

@@ -107,6 +107,9 @@ class Queue:
         assert all(map(self.order.is_receivable, self.ready))
         assert self.order.noisy_groups == len(self.noisy)
         assert len(is_noisy) - self.order.noisy_ready == is_noisy.count(False)
+        delayed = [m for m in self.hidden if m.place == "delayed"]
+        assert self.order.noisy_delayed == len([m for m in delayed if m.group_id in self.noisy])
+        assert all(self.order.is_noisy(m) == (m.group_id in self.noisy) for m in (*self.ready, *self.hidden))
         assert set(self.order._tenants) == {
             m.group_id for m in (*self.ready, *self.hidden) if m.place != "delayed" and m.group_id is not None
         }

@@ -304,6 +304,8 @@ async def test_the_gauges_of_a_queue_are_registered_once(
         "ApproximateNumberOfNoisyGroups": 0,
         "ApproximateNumberOfMessagesVisibleInQuietGroups": 1,
         "ApproximateNumberOfMessagesNotVisibleInQuietGroups": 0,
+        "ApproximateNumberOfMessagesDelayedInQuietGroups": 1,
+        "ApproximateAgeOfOldestMessageInQuietGroups": 0,
     }
 
 

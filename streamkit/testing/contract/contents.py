@@ -23,7 +23,13 @@ async def contents(engine: Engine) -> dict[str, Any]:
         await engine.streams.describe_stream(name) for name in await engine.streams.list_streams()
     ]
     # Who is noisy depends on what happened, and in which order, since the process began.
-    calm = {"noisy_groups": 0, "visible_in_quiet_groups": 0, "not_visible_in_quiet_groups": 0}
+    calm = {
+        "noisy_groups": 0,
+        "visible_in_quiet_groups": 0,
+        "not_visible_in_quiet_groups": 0,
+        "delayed_in_quiet_groups": 0,
+        "oldest_in_quiet_groups_ms": None,
+    }
     queues = [replace(queue, **calm) for queue in await engine.queues.describe_queues()]
     tables = await engine.tables.describe_tables()
     return {

@@ -241,3 +241,32 @@ class MessageContract(Contract):
         (queue,) = await engine.queues.describe_queues(["q"])
         assert queue.noisy_groups == 1
         assert (queue.visible_in_quiet_groups, queue.not_visible_in_quiet_groups) == (0, 5)
+
+    async def test_the_age_and_the_delays_of_quiet_tenants_are_told_apart(
+        self, engine: Engine, clock: ManualClock
+    ) -> None:
+        """The oldest message that no noisy tenant sent, and how many of the delayed ones; all of them in calm times."""
+        await engine.queues.create_queue("q", QueueAttributes())
+        sent_ms = clock.now_ms()
+        await engine.queues.send_messages("q", [SendEntry(b"noisy", group_id="noisy")] * 10)
+        await engine.queues.send_messages("q", [SendEntry(b"later", delay_ms=60_000, group_id="noisy")] * 3)
+        await clock.advance(1)
+        await engine.queues.send_messages("q", [SendEntry(b"quiet", group_id="quiet"), SendEntry(b"of nobody")])
+        await engine.queues.send_messages("q", [SendEntry(b"later", delay_ms=60_000, group_id="quiet")])
+        (queue,) = await engine.queues.describe_queues(["q"])
+        assert (queue.delayed_in_quiet_groups, queue.oldest_in_quiet_groups_ms) == (4, sent_ms)
+        held = await engine.queues.receive_messages("q", 10, 90_000, 0)
+        assert {m.body for m in held} == {b"noisy"}
+        (queue,) = await engine.queues.describe_queues(["q"])
+        assert (queue.oldest_ms, queue.delayed) == (sent_ms, 4)
+        assert (queue.delayed_in_quiet_groups, queue.oldest_in_quiet_groups_ms) == (1, sent_ms + 1_000)
+        # AWS: a message received three times in vain does not stand for the others.
+        for _ in range(3):
+            one, other = await engine.queues.receive_messages("q", 2, 0, 0)
+            assert {one.body, other.body} == {b"quiet", b"of nobody"}
+        await clock.advance(60)
+        (queue,) = await engine.queues.describe_queues(["q"])
+        assert (queue.delayed_in_quiet_groups, queue.oldest_in_quiet_groups_ms) == (0, sent_ms + 1_000)
+        await engine.queues.delete_messages("q", [m.receipt_handle for m in held])
+        (queue,) = await engine.queues.describe_queues(["q"])
+        assert (queue.noisy_groups, queue.oldest_in_quiet_groups_ms) == (0, queue.oldest_ms)
