@@ -122,12 +122,24 @@ def _ours(table: Table, asked: Asked) -> Read:
     async def query(keys: Keys) -> tuple[float, list[Any]]:
         started = time.perf_counter()
         found = [
-            [item async for item in table.query(partition, SortKeyRange(at_least=first, at_most=first + _RANGE - 1))]
+            (await table.query_page(partition, SortKeyRange(at_least=first, at_most=first + _RANGE - 1))).items
             for partition, first in keys
         ]
         return time.perf_counter() - started, found
 
     return get if asked is _gets else query
+
+
+def _one_by_one(table: Table, asked: Asked) -> Read:
+    async def query(keys: Keys) -> tuple[float, list[Any]]:
+        started = time.perf_counter()
+        found = [
+            [item async for item in table.query(partition, SortKeyRange(at_least=first, at_most=first + _RANGE - 1))]
+            for partition, first in keys
+        ]
+        return time.perf_counter() - started, found
+
+    return query
 
 
 def _theirs(table: SqliteTable, asked: Asked) -> Read:
@@ -158,10 +170,13 @@ async def _passes(read: Read, asked: Asked, setting: Setting, name: str, *, warm
 def _reads(asked: Asked, *, warm: bool) -> list[Lane]:
     """Out of a store that was just opened; or once more, after the same reads."""
 
-    async def ours(setting: Setting) -> Figures:
-        await _fill(setting, _batches(setting))
-        async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
-            return await _passes(_ours(kit.table(_NAME), asked), asked, setting, "streamkit", warm=warm)
+    def ours(name: str, reader: Callable[[Table, Asked], Read]) -> Lane:
+        async def run(setting: Setting) -> Figures:
+            await _fill(setting, _batches(setting))
+            async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+                return await _passes(reader(kit.table(_NAME), asked), asked, setting, name, warm=warm)
+
+        return Lane(run, "")
 
     async def theirs(setting: Setting) -> Figures:
         with open_table(setting.directory) as table:
@@ -170,7 +185,8 @@ def _reads(asked: Asked, *, warm: bool) -> list[Lane]:
         with open_table(setting.directory) as table:
             return await _passes(_theirs(table, asked), asked, setting, SQLITE.name, warm=warm)
 
-    return [Lane(ours, ""), _beside(theirs)]
+    lanes = [ours("streamkit", _ours), _beside(theirs)]
+    return lanes if asked is _gets else [*lanes, ours("streamkit, async for", _one_by_one)]
 
 
 def _beside(run: Callable[[Setting], Coroutine[Any, Any, Figures]]) -> Lane:
@@ -231,7 +247,7 @@ TABLES = (
     ),
     Workload(
         "table_query",
-        f"{_RANGE:,} items by a range of sort keys, after a reopening",
+        f"{_RANGE:,} items by a range of sort keys, a page, after a reopening",
         _reads(_ranges, warm=False),
         (Target(SQLITE.name, at_least=1.0),),
     ),

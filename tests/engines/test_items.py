@@ -16,6 +16,7 @@ from streamkit.engines.embedded.recent import Recent
 from streamkit.engines.embedded.table_reads import _MOST_LOOKED_AT, query_page, scan_page, segment_of
 from streamkit.engines.file.sqlite_items import SqliteItems
 from streamkit.errors import ValidationError
+from streamkit.limits import MIB
 from streamkit.tables.item import Item, Key, TableSchema, decode_item
 from streamkit.tables.store import Segment, SortKeyRange
 
@@ -71,12 +72,14 @@ def query(items: Items, partition: Any, sort_keys: SortKeyRange | None, forward:
     after = None
     while True:
         page = query_page(items, partition, sort_keys, forward=forward, limit=limit, after=after)
+        again = query_page(items, partition, sort_keys, forward=forward, limit=limit, after=after, key_of=SCHEMA.key_of)
+        assert (exactly(again.items), again.last_key) == (exactly(page.items), page.last_key)
         assert len(page.items) <= limit
         found += page.items
         after = page.last_key
         if after is None:
             return found
-        assert len(page.items) == limit
+        assert len(page.items) == limit or (page.items and "text" in page.items[-1])
 
 
 def scan(items: Items, limit: int, segment: Segment | None = None) -> list[Item]:
@@ -206,6 +209,23 @@ def test_a_page_reads_no_more_than_itself(tmp_path: Path, items: Items, monkeypa
         ).items
     ] == list(range(11_999, 11_989, -1))
     assert sum(rows) < 300, rows
+
+
+def test_a_page_ends_at_a_mebibyte_however_it_is_read(tmp_path: Path, items: Items) -> None:
+    """Items of any size, more than one SELECT for some of them, and one that is larger than a page by itself."""
+    sizes = [*[100] * 2000, *[30_000] * 100, 2 * MIB, *[400_000] * 5, *[100] * 500]
+    for at, size in enumerate(sizes):
+        items.set(("a", at), msgspec.msgpack.encode({"pk": "a", "sk": at, "n": at, "text": "x" * size}))
+    items.moving, items.newest = items.newest, Layer()
+    settle(items, str(tmp_path / "1.sqlite"))
+    for forward in (True, False):
+        assert len(query(items, "a", None, forward, 1000)) == len(sizes)
+        assert len(query(items, "a", SortKeyRange(at_least=1990), forward, 70)) == len(sizes) - 1990
+    page = query_page(
+        items, "a", SortKeyRange(at_least=2000), forward=True, limit=1000, after=None, key_of=SCHEMA.key_of
+    )
+    assert sum(len(item["text"]) for item in page.items) <= MIB
+    assert page.last_key == ("a", 2000 + len(page.items) - 1)
 
 
 def test_a_segment_of_others_ends_its_page(items: Items) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from streamkit.errors import ConditionFailedError, TransactionCanceledError, Val
 from streamkit.limits import Limits
 from streamkit.tables.condition import attribute
 from streamkit.tables.expression import Expression
-from streamkit.tables.item import Item, Key, TableSchema, decode_item
+from streamkit.tables.item import Item, Key, TableSchema, decode_item, encode_item, encode_items
 from streamkit.tables.transaction import decide, plain_puts
 from streamkit.tables.write import Check, Delete, Put, Update, Write, updated
 
@@ -190,6 +191,30 @@ def test_plain_puts_are_what_deciding_makes_of_them(puts: list[Put], sorted_too:
             outcome.key: decode_item(outcome.item) for outcome in outcomes if outcome.item is not None
         }
         assert list(stored) == [outcome.key for outcome in outcomes]
+
+
+@given(st.lists(st.one_of(SOME_ITEMS, GOOD_PUTS.map(lambda put: put.item)), max_size=4), st.booleans())
+def test_several_items_are_stored_as_each_by_itself(items: list[dict[str, object]], sorted_too: bool) -> None:
+    schema = TableSchema("items", "id", "at" if sorted_too else None)
+
+    def outcome(of: Callable[[], object]) -> object:
+        try:
+            return of()
+        except ValidationError as error:
+            return str(error)
+
+    assert outcome(lambda: schema.keys_of(items)) == outcome(lambda: [schema.key_of(item) for item in items])
+    assert outcome(lambda: encode_items(items, 2_000)) == outcome(lambda: [encode_item(item, 2_000) for item in items])
+
+
+@pytest.mark.parametrize("wrong", ["", "k" * 2_049, "\ud800", True, 1.5, None, 2**63])
+def test_one_wrong_key_among_many_is_found(wrong: object) -> None:
+    schema = TableSchema("items", "id")
+    items: list[Item] = [{"id": "good"}, {"id": wrong}, {"id": "better"}]
+    with pytest.raises(ValidationError):
+        schema.keys_of(items)
+    with pytest.raises(ValidationError):
+        schema.keys_of([{"id": 1}, {"id": wrong}])
 
 
 def test_plain_puts_are_taken_and_others_are_not() -> None:

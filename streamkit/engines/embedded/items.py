@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from streamkit.engines.embedded.layer import Bounds, Layer, SortKey, place, place_of
@@ -28,6 +28,17 @@ class ColdItems(Protocol):
         ``limit``: how many will be consumed at most, as far as one knows.
         """
 
+    def items_in(
+        self,
+        partition: KeyValue,
+        bounds: Bounds,
+        *,
+        forward: bool,
+        limit: int,
+        sort_key_of: Callable[[bytes], SortKey],
+    ) -> Iterator[list[bytes]]:
+        """The items of ``range`` without their keys, several at a time; ``sort_key_of`` finds the key in an item."""
+
     def entries_from(self, after: Key | None, *, limit: int) -> Iterator[tuple[Key, bytes]]:
         """Everything in order, or what comes after a key; the same."""
 
@@ -41,7 +52,8 @@ class ColdItems(Protocol):
 class Items:
     """One table's items: the newest layer over older ones over a base.
 
-    What ``range`` and ``entries_from`` return is consumed before anything else happens; ``partitions`` may wait.
+    What ``range``, ``items_in`` and ``entries_from`` return is consumed before anything else happens; ``partitions``
+    may wait.
     """
 
     def __init__(self, base: ColdItems | None = None) -> None:
@@ -103,6 +115,23 @@ class Items:
         if self.base is not None:
             sources.append(iter(self.base.range(partition, bounds, forward=forward, limit=limit)))
         return _merged(sources, forward=forward)
+
+    def items_in(
+        self,
+        partition: KeyValue,
+        bounds: Bounds,
+        *,
+        forward: bool,
+        limit: int,
+        sort_key_of: Callable[[bytes], SortKey],
+    ) -> Iterator[list[bytes]] | None:
+        """The items of ``range`` without their keys, several at a time; None: some are in memory, use ``range``."""
+        if self.base is None:
+            return None
+        for layer in (self.newest, self.moving):
+            if layer and next(layer.range(partition, bounds, forward=forward), None) is not None:
+                return None
+        return self.base.items_in(partition, bounds, forward=forward, limit=limit, sort_key_of=sort_key_of)
 
     def entries_from(self, after: Key | None = None, *, limit: int = 1000) -> Iterator[tuple[Key, bytes]]:
         """Everything in the order of the keys, or what comes after one; ``limit`` as for ``range``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.layer import SortKey, bounds_of
@@ -25,8 +25,10 @@ def query_page(
     forward: bool,
     limit: int,
     after: Key | None,
+    key_of: Callable[[Item], Key] | None = None,
 ) -> ItemPage:
-    """A page of one partition. Nothing but the page, and one item more, is read.
+    """A page of one partition. Nothing but the page, and one item more, is read; with ``key_of``, which finds an item's
+    key in it, faster.
 
     Raises:
         ValidationError: the limit is below 1.
@@ -39,6 +41,17 @@ def query_page(
             # Without a sort key there was one item, and it was returned.
             return ItemPage([], None)
     bounds = bounds_of(sort_keys, forward=forward, after=passed)
+    if key_of is not None:
+        find = key_of
+        blocks = items.items_in(
+            partition_key,
+            bounds,
+            forward=forward,
+            limit=limit + 1,
+            sort_key_of=lambda data: find(decode_item(data))[1],
+        )
+        if blocks is not None:
+            return _page_of_blocks(blocks, limit, find)
     return _page(items.range(partition_key, bounds, forward=forward, limit=limit + 1), limit)
 
 
@@ -102,4 +115,23 @@ def _page(entries: Iterator[tuple[Key, bytes]], limit: int) -> ItemPage:
             return ItemPage(decode_items(found), last)
         found.append(data)
         last = key
+    return ItemPage(decode_items(found), None)
+
+
+def _page_of_blocks(blocks: Iterator[list[bytes]], limit: int, key_of: Callable[[Item], Key]) -> ItemPage:
+    # HOT: the same, where nothing is done for each item unless it may be the last one.
+    found: list[bytes] = []
+    size = 0
+    for block in blocks:
+        more = sum(map(len, block))
+        if len(found) + len(block) <= limit and size + more <= PAGE_BYTES:
+            found += block
+            size += more
+            continue
+        for data in block:
+            size += len(data)
+            if len(found) == limit or (found and size > PAGE_BYTES):
+                items = decode_items(found)
+                return ItemPage(items, key_of(items[-1]))
+            found.append(data)
     return ItemPage(decode_items(found), None)

@@ -210,13 +210,15 @@ class EmbeddedTables:
         index: str | None,
     ) -> ItemPage:
         items = table.items
+        key_of = None
         if index is None:
             table.schema.check_partition(partition_key)
+            key_of = table.schema.key_of
         else:
             found = table.index(index)
             items = found.items
             partition_key, sort_keys = entries_within(found.index, partition_key, sort_keys)
-        page = query_page(items, partition_key, sort_keys, forward=forward, limit=limit, after=after)
+        page = query_page(items, partition_key, sort_keys, forward=forward, limit=limit, after=after, key_of=key_of)
         await self._log.durable(table.last_group)
         return page
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from streamkit.engines.embedded.layer import Bounds, SortKey
@@ -53,19 +54,7 @@ class SqliteItems:
 
     def range(self, partition: KeyValue, bounds: Bounds, *, forward: bool, limit: int) -> Iterator[tuple[Key, bytes]]:
         """See ColdItems."""
-        where, values = "pk = ?", [partition]
-        for value, operator in (
-            (bounds.low, ">" if bounds.low_open else ">="),
-            (bounds.high, "<" if bounds.high_open else "<="),
-        ):
-            if value is not None:
-                # Above the largest int there is text, the empty one first; below the smallest there is nothing.
-                if isinstance(value, int) and value > _LARGEST:
-                    value = ""
-                elif isinstance(value, int) and value < -_LARGEST - 1:
-                    value, operator = -_LARGEST - 1, ">=" if value is bounds.low else "<"
-                where += f" AND sk {operator} ?"
-                values.append(value)
+        where, values = _within(partition, bounds)
         order, beyond = ("ASC", ">") if forward else ("DESC", "<")
         query = f"SELECT sk, item FROM items WHERE {where} {{}} ORDER BY sk {order} LIMIT ?"
         block = min(limit, _FIRST_BLOCK)
@@ -80,10 +69,34 @@ class SqliteItems:
             if len(found) < block:
                 return
             limit -= len(found)
-            # A page ends at 1 MiB, and the items of one partition are often alike.
-            average = sum(len(item) for _, item in found) // len(found)
-            block = max(1, min(limit if limit > 0 else _LARGEST_BLOCK, MIB // (average + 1), _LARGEST_BLOCK))
+            block = _following(limit, sum(len(item) for _, item in found) // len(found))
             found = self._select(query.format(f"AND sk {beyond} ?"), (*values, found[-1][0], block))
+
+    def items_in(
+        self,
+        partition: KeyValue,
+        bounds: Bounds,
+        *,
+        forward: bool,
+        limit: int,
+        sort_key_of: Callable[[bytes], SortKey],
+    ) -> Iterator[list[bytes]]:
+        """See ColdItems."""
+        # HOT: a column less, and no Python for each item.
+        where, values = _within(partition, bounds)
+        order, beyond = ("ASC", ">") if forward else ("DESC", "<")
+        query = f"SELECT item FROM items WHERE {where} {{}} ORDER BY sk {order} LIMIT ?"
+        block = min(limit, _FIRST_BLOCK)
+        found: list[bytes] = list(chain.from_iterable(self._select(query.format(""), (*values, block))))
+        while found:
+            yield found
+            if len(found) < block:
+                return
+            limit -= len(found)
+            block = _following(limit, sum(map(len, found)) // len(found))
+            last = _stored(sort_key_of(found[-1]))
+            rows = self._select(query.format(f"AND sk {beyond} ?"), (*values, last, block))
+            found = list(chain.from_iterable(rows))
 
     def entries_from(self, after: Key | None, *, limit: int) -> Iterator[tuple[Key, bytes]]:
         """See ColdItems."""
@@ -197,3 +210,26 @@ class SqliteItems:
 
 def _stored(sort: SortKey) -> KeyValue:
     return _NO_SORT_KEY if sort is None else sort
+
+
+def _within(partition: KeyValue, bounds: Bounds) -> tuple[str, list[KeyValue]]:
+    """The part of a partition as a condition and its values."""
+    where, values = "pk = ?", [partition]
+    for value, operator in (
+        (bounds.low, ">" if bounds.low_open else ">="),
+        (bounds.high, "<" if bounds.high_open else "<="),
+    ):
+        if value is not None:
+            # Above the largest int there is text, the empty one first; below the smallest there is nothing.
+            if isinstance(value, int) and value > _LARGEST:
+                value = ""
+            elif isinstance(value, int) and value < -_LARGEST - 1:
+                value, operator = -_LARGEST - 1, ">=" if value is bounds.low else "<"
+            where += f" AND sk {operator} ?"
+            values.append(value)
+    return where, values
+
+
+def _following(limit: int, average: int) -> int:
+    """How many items the next SELECT reads: a page ends at 1 MiB, and the items of one partition are often alike."""
+    return max(1, min(limit if limit > 0 else _LARGEST_BLOCK, MIB // (average + 1), _LARGEST_BLOCK))
