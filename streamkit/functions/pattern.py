@@ -5,7 +5,7 @@ Follows Event Ruler as the Amazon EventBridge User Guide documents it ("Event pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from streamkit.codecs import plain
 from streamkit.errors import DecodeError, InvalidPatternError
 from streamkit.functions.pattern_compile import compile_alternatives
+from streamkit.functions.pattern_direct import compile_direct
 from streamkit.functions.pattern_leaf import ANYWHERE, Elements, Leaf, Place, walk
 
 MAX_PATTERN_CHARACTERS = 4096
@@ -74,30 +75,35 @@ class Pattern:
             self._common = {leaf: None for leaf in self._common if leaf in held}
         self._first = [leaf.check for leaf in self._common]
         self._checks = [[(leaf.check, leaf) for leaf in leaves] for leaves in self.alternatives]
+        self._count = 0 if others else len(first)
+        self._direct: Callable[[Any], int] | None = None
+        """Of the only alternative; made when it is needed, since a mapping may have a thousand patterns."""
 
     def matches(self, event: Any) -> bool:
         """Whether a decoded JSON value matches; anything but an object never does. HOT."""
         if not isinstance(event, dict):
             return False
+        if self._count:
+            if self._direct is None:
+                self._direct = compile_direct(self.alternatives[0])
+            certain = self._direct(event)
+            return certain == self._count or self._holds(self._checks[0], event, certain)
         for check in self._first:
             if check(event) is False:
                 return False
-        for checks in self._checks:
-            walked: list[Leaf] | None = None
-            for check, leaf in checks:
-                held = check(event)
-                if held:
-                    continue
-                if held is False:
-                    break
-                if walked is None:
-                    walked = [leaf]
-                else:
-                    walked.append(leaf)
-            else:
-                if walked is None or _hold_together(walked, event):
-                    return True
-        return False
+        return any(self._holds(checks, event, 0) for checks in self._checks)
+
+    @staticmethod
+    def _holds(checks: Sequence[tuple[Callable[[Any], bool | None], Leaf]], event: Any, certain: int) -> bool:
+        """Whether an alternative holds of whose leaves the first ones do for certain."""
+        walked: list[Leaf] = []
+        for check, leaf in checks[certain:] if certain else checks:
+            held = check(event)
+            if held is False:
+                return False
+            if held is None:
+                walked.append(leaf)
+        return not walked or _hold_together(walked, event)
 
     def explain(self, event: Any) -> Explanation:
         """Which leaf decided, in a sentence, and what each leaf says. Of several alternatives the nearest counts."""
