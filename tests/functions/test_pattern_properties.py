@@ -305,3 +305,38 @@ def test_choosing_elements_does_not_take_exponential_time() -> None:
     event: dict[str, Any] = {f"a{at:02}": [{"x": 1, "y": 1} for _ in range(30)] for at in range(12)}
     assert not Pattern(pattern).matches(event | {"z": [{"x": 1}, {"y": 1}]})
     assert Pattern(pattern).matches(event | {"z": [{"x": 1}, {"x": 1, "y": 1}]})
+
+
+def test_each_leaf_of_many_decides() -> None:
+    """Many objects at several depths: whichever leaf fails, and wherever an array or a dotted key hides it."""
+    pattern = {
+        "a": {"b": {"c": [1], "d": {"e": [2], "f": [3]}}, "g": {"h": [4]}},
+        "i": {"j": {"k": [5]}, "l": {"m": {"n": [6]}}},
+        "o": [{"exists": False}],
+        "p": [{"numeric": [">", 7]}],
+    }
+    paths = [("a", "b", "c"), ("a", "b", "d", "e"), ("a", "b", "d", "f"), ("a", "g", "h"), ("i", "j", "k")]
+    paths += [("i", "l", "m", "n"), ("p",)]
+
+    def event(but: tuple[str, ...] = (), value: Any = None) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for number, path in enumerate(paths, 1):
+            inner = made
+            for name in path[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[path[-1]] = value if path == but else 8 if path == ("p",) else number
+        return made
+
+    compiled = Pattern(pattern)
+    assert compiled.matches(event())
+    assert not compiled.matches(event() | {"o": 1})
+    for number, path in enumerate(paths, 1):
+        good = 8 if path == ("p",) else number
+        for value in (0, "x", None, {}, [], [0], [0, good], [[good]], {"z": good}):
+            tried = event(path, value)
+            assert compiled.matches(tried) is naive(pattern, tried), tried
+        if len(path) > 1:
+            tried = event(path, 0) | {".".join(path): good}
+            assert compiled.matches(tried) is naive(pattern, tried)
+            tried = event() | {path[0]: [event()[path[0]], 1]}
+            assert compiled.matches(tried) is naive(pattern, tried)
