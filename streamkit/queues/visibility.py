@@ -273,8 +273,9 @@ class QueueState:
         self.changed, self.modified_ms = True, now_ms
         if attributes.fifo and attributes.delay_ms != self.attributes.delay_ms:
             # AWS: a FIFO queue's new delay counts for the messages that wait for theirs as well.
+            # Whose delay is over, that is told by the time alone: in replay nobody has looked.
             for message in self.messages.values():
-                if message.place == "delayed":
+                if message.place == "delayed" and message.visible_at_ms > now_ms:
                     message.visible_at_ms = message.sent_ms + attributes.delay_ms
                     message.hidden_for_ms = attributes.delay_ms
                     heapq.heappush(self._hidden, (message.visible_at_ms, message.number))

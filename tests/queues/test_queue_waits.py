@@ -11,11 +11,16 @@ from msgspec.structs import replace
 
 from streamkit.engines.base import Engine
 from streamkit.engines.file.engine import FileEngine
+from streamkit.engines.file.queue_files import QueueFiles
 from streamkit.engines.memory import MemoryEngine
+from streamkit.errors import StorageError
 from streamkit.limits import Limits
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry
 from streamkit.testing.clock import ManualClock
+from streamkit.testing.faults import FaultyFiles
+from tests.engines.file.terms import Held, open_file
+from tests.queues.windows import small_windows
 
 FIFO = QueueAttributes(fifo=True)
 
@@ -108,3 +113,86 @@ async def test_a_purge_leaves_those_who_wait_waiting_for_what_is_sent_next(engin
     assert await engine.queues.purge_queue("q.fifo") == 2
     await send(engine, "a", "b")
     assert await served(tasks) == ["a", "b"]
+
+
+async def test_an_eager_policy_moves_at_once_what_was_received_for_no_time(engine: Engine, clock: ManualClock) -> None:
+    """Its last timeout has ended with its receive. Who waits for dead letters is woken, and nobody needs to look."""
+    await engine.queues.create_queue("dead", QueueAttributes())
+    policy = RedrivePolicy(dead_letter_queue="dead", max_receive_count=2, eager=True)
+    await engine.queues.create_queue("q", QueueAttributes(redrive_policy=policy))
+    await engine.queues.send_messages("q", [SendEntry(b"x")])
+    tasks = await waiting(engine, "dead", 1, 30_000)
+    assert len(await engine.queues.receive_messages("q", 1, 0, 0)) == 1
+    assert not (await engine.queues.peek_messages("dead", 10))
+    assert len(await engine.queues.receive_messages("q", 1, 0, 0)) == 1
+    assert await served(tasks) == ["x"]
+
+
+class Backlog:
+    """A FIFO queue of which six messages are in memory, all of one group and in flight, and the others on disk.
+
+    What reads them is held back.
+    """
+
+    def __init__(self, engine: FileEngine, held: Held, received: list[ReceivedMessage]) -> None:
+        self.engine = engine
+        self.held = held
+        self.received = received
+
+    async def delete(self, count: int) -> None:
+        handles = [self.received.pop(0).receipt_handle for _ in range(count)]
+        assert await self.engine.queues.delete_messages("q.fifo", handles) == [None] * count
+
+
+@pytest.fixture
+async def backlog(clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Backlog]:
+    small_windows(monkeypatch)
+    held = Held("streamkit-read")
+    engine = await open_file(tmp_path / "data", clock, files=FaultyFiles(before=held))
+    await engine.queues.create_queue("q.fifo", FIFO)
+    await send(engine, *"aaaaaa", *"bcdefg")
+    await engine.settle()
+    received = await engine.queues.receive_messages("q.fifo", 6, 600_000, 0)
+    assert [message.group_id for message in received] == ["a"] * 6
+    yield Backlog(engine, held, received)
+    held.let_all_through()
+    await engine.aclose()
+
+
+async def test_who_is_woken_and_cancelled_while_a_page_is_loaded_wakes_another(backlog: Backlog) -> None:
+    engine, held = backlog.engine, backlog.held
+    tasks = await waiting(engine, "q.fifo", 2, 30_000)
+    held.holding = True
+    await backlog.delete(1)
+    assert await held.reached(tasks[0])
+    tasks[0].cancel()
+    await asyncio.wait([tasks[0]])
+    assert tasks[0].cancelled()
+    held.let_all_through()
+    assert await served(tasks[1:]) == ["b"]
+
+
+async def test_who_is_woken_and_cannot_load_a_page_wakes_another(backlog: Backlog) -> None:
+    """Which tries again, and here has more luck."""
+    engine = backlog.engine
+    tasks = await waiting(engine, "q.fifo", 2, 30_000)
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        async def fails(*_: object) -> None:
+            patch.undo()
+            raise StorageError("the disk has gone away")
+
+        patch.setattr(QueueFiles, "read", fails)
+        await backlog.delete(1)
+        with pytest.raises(StorageError, match="gone away"):
+            await tasks[0]
+    assert await served(tasks[1:]) == ["b"]
+
+
+@pytest.mark.parametrize(("deleted", "receives"), [(1, 2), (3, 4)])
+async def test_all_that_a_page_brings_is_for_those_who_wait(backlog: Backlog, deleted: int, receives: int) -> None:
+    """However few were woken by what made room for it."""
+    tasks = await waiting(backlog.engine, "q.fifo", receives, 30_000)
+    await backlog.delete(deleted)
+    assert await served(tasks) == list("bcde"[:receives])

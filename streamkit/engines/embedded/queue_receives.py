@@ -57,14 +57,16 @@ class QueueReceives:
         """See QueueStore."""
         now_ms = self._clock.now_ms()
         deadline_ms = now_ms + wait_ms
+        was_woken = False
         while True:
             if queue.backlog.pages:
-                while self._expiring_page(queue, now_ms) is not None or queue.lacks_page(max_messages, now_ms):
-                    await self.expire_on_disk(queue)
-                    if queue.lacks_page(max_messages, self._clock.now_ms()):
-                        await self._loads.load(queue)
-                    self.check_there(queue)
-                    now_ms = self._clock.now_ms()
+                try:
+                    now_ms = await self._fill(queue, max_messages, now_ms)
+                except BaseException:
+                    # INVARIANT: test_who_is_woken_and_cancelled_while_a_page_is_loaded_wakes_another
+                    if was_woken:
+                        self._waits.wake(queue, 1)
+                    raise
             # ATOMIC: choosing, hiding, moving and logging are one step
             change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
             self._loads.refill(queue)
@@ -74,6 +76,7 @@ class QueueReceives:
             if now_ms >= deadline_ms:
                 return []
             await self._waits.wait(queue, deadline_ms)
+            was_woken = True
             self.check_there(queue)
             now_ms = self._clock.now_ms()
         answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
@@ -81,6 +84,9 @@ class QueueReceives:
         self.arm(queue)
         # Others may wait for the end of this timeout, and be woken for it.
         self._waits.arm(queue)
+        if self._waits.is_anybody_at(queue) and queue.visible(now_ms):
+            # INVARIANT: test_all_that_a_page_brings_is_for_those_who_wait
+            self._waits.wake(queue, 1)
         if attempt_id is not None and not change.again:
             self._unanswered[queue.queue_id, attempt_id] = change
         # end ATOMIC
@@ -92,7 +98,19 @@ class QueueReceives:
         finally:
             if attempt_id is not None and self._is_unanswered(change):
                 del self._unanswered[queue.queue_id, attempt_id]
+        if timeout_ms == 0:
+            self._move_due(queue)
         return answer
+
+    async def _fill(self, queue: QueueState, max_messages: int, now_ms: int) -> int:
+        """Have what a receive of so many may want in memory, and nothing that is too old. When that is."""
+        while self._expiring_page(queue, now_ms) is not None or queue.lacks_page(max_messages, now_ms):
+            await self.expire_on_disk(queue)
+            if queue.lacks_page(max_messages, self._clock.now_ms()):
+                await self._loads.load(queue)
+            self.check_there(queue)
+            now_ms = self._clock.now_ms()
+        return now_ms
 
     def _is_unanswered(self, change: MessagesReceived) -> bool:
         key = (change.queue_id, change.attempt_id or "")
@@ -265,9 +283,15 @@ class QueueReceives:
 
     def _look(self, queue: QueueState) -> None:
         del self._eager[queue.queue_id]
-        if self._changes.by_id.get(queue.queue_id) is not queue:
+        self._move_due(queue)
+
+    def _move_due(self, queue: QueueState) -> None:
+        """With an eager policy, somebody looks."""
+        policy = queue.attributes.redrive_policy
+        if policy is None or not policy.eager or self._changes.by_id.get(queue.queue_id) is not queue:
             return
         try:
+            self.expire(queue, self._clock.now_ms())
             self.move_exhausted(queue)
         except StreamKitError:
             return  # Nothing can be changed now; the next receive moves them.

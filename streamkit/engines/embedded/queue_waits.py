@@ -42,6 +42,10 @@ class QueueWaits:
         if waiters:
             self._arm(queue)
 
+    def is_anybody_at(self, queue: QueueState) -> bool:
+        """Whether a receive waits."""
+        return bool(self._waiters.get(queue.queue_id))
+
     def arm(self, queue: QueueState) -> None:
         """Messages were hidden: whoever waits is to be woken when they are visible again."""
         if self._waiters.get(queue.queue_id):

@@ -197,8 +197,10 @@ class EmbeddedQueues:
     ) -> list[ReceivedMessage]:
         """See QueueStore."""
         queue = self._queue(name)
-        if not isinstance(max_messages, int) or not 1 <= max_messages <= self._limits.receive_messages:
-            raise ValidationError(f"max_messages must be 1 to {self._limits.receive_messages:,}, not {max_messages!r}")
+        most = self._limits.receive_messages
+        is_whole = isinstance(max_messages, int) and not isinstance(max_messages, bool)
+        if not is_whole or not 1 <= max_messages <= most:
+            raise ValidationError(f"max_messages is a whole number, 1 to {most:,}, not {max_messages!r:.40}")
         timeout_ms = queue.attributes.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
         check_timeout(timeout_ms)
         wait_ms = queue.attributes.receive_wait_ms if wait_ms is None else wait_ms
@@ -215,7 +217,9 @@ class EmbeddedQueues:
         """See QueueStore."""
         queue = self._queue(name)
         self._check_count(receipt_handles)
-        found = deliveries(self._receipts, queue, receipt_handles, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        self._receives.expire(queue, now_ms)
+        found = deliveries(self._receipts, queue, receipt_handles, now_ms)
         numbers = list({message.number: None for message in found if isinstance(message, StoredMessage)})
         if numbers:
             self._log.check()
@@ -258,6 +262,7 @@ class EmbeddedQueues:
         queue = self._queue(name)
         self._check_count(entries)
         now_ms = self._clock.now_ms()
+        self._receives.expire(queue, now_ms)
         results: list[StreamKitError | None] = []
         change = VisibilityChanged(queue.queue_id, now_ms, [], [], {})
         found = deliveries(self._receipts, queue, [entry.receipt_handle for entry in entries], now_ms)
