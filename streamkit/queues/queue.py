@@ -174,8 +174,14 @@ class Queue(Generic[T]):
     async def delete(self, message: Message[T] | str) -> None:
         """Delete a received message, given itself or its receipt handle; deleting twice is fine.
 
+        So is deleting what is not in this queue any more: it succeeds, and a message that has become a dead letter
+        meanwhile stays one, whichever of its receipt handles it was. Mirrors DeleteMessage (Amazon SQS API Reference),
+        which with an old handle succeeds and need not delete. Who has handled a message and must know whether it
+        counted deletes it within its timeout, or extends that.
+
         Raises:
-            MessageNotInflightError: somebody received it after this delivery's timeout had run out.
+            MessageNotInflightError: somebody received it after this delivery's timeout had run out; on a FIFO queue,
+                the timeout has run out.
             ReceiptHandleInvalidError: it was not received from this queue.
             ValidationError: it is neither a message nor a receipt handle.
         """

@@ -155,7 +155,8 @@ class QueueStore(Protocol):
 
         The newest handle of a message deletes it, on a standard queue also after its timeout as long as nobody else
         received it. An older handle, and on a FIFO queue one whose timeout ended, fails with
-        ``MessageNotInflightError``. Deleting twice succeeds.
+        ``MessageNotInflightError``. Deleting twice succeeds, and so does deleting what is gone from this queue
+        otherwise: too old, purged, or a dead letter meanwhile, which stays one.
         """
         ...
 
