@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import streamkit
-from streamkit import Kit, Queue, RedrivePolicy, ValidationError
+from streamkit import Kit, Queue, RedrivePolicy, Send, ValidationError
 from streamkit.queues.move_task import MoveTask
 from streamkit.service import Stop
 from streamkit.testing.clock import ManualClock
@@ -148,3 +148,77 @@ async def test_what_cannot_be_moved(kit: Kit) -> None:
         assert (task.status, task.moved) == ("FAILED", 0)
         assert task.failure_reason
     assert isinstance(jobs.move_task(), MoveTask)
+
+
+async def late_letters(kit: Kit, clock: ManualClock, *, delay: float = 0) -> tuple[Queue[str], Queue[str]]:
+    """Dead letters that were sent with delays of their own: 0, 40 and 20 s, and died in the order 0, 20, 40."""
+    dead = await kit.create_queue("dead", type=str, delay=delay)
+    policy = RedrivePolicy(dead_letter_queue="dead", max_receive_count=1)
+    jobs = await kit.create_queue("jobs", type=str, visibility_timeout=0, redrive_policy=policy)
+    await jobs.send_batch([Send(value=f"{own} s", delay=own) for own in (0, 40, 20)])
+    for _ in range(3):
+        assert len(await jobs.receive(10)) == 1
+        assert await jobs.receive(10) == []
+        await clock.advance(20)
+    assert await bodies(dead) == ["0 s", "20 s", "40 s"]
+    return jobs, dead
+
+
+@pytest.mark.parametrize("delay", [0, 30])
+async def test_what_was_sent_with_a_delay_comes_back_without(kit: Kit, clock: ManualClock, delay: float) -> None:
+    """It has waited. Nor does the delay of the queue that it goes to count, which is for what is sent there."""
+    jobs, dead = await late_letters(kit, clock)
+    await jobs.update(delay=delay)
+    task = dead.move_task()
+    await task.run(Stop())
+    assert (task.status, task.moved) == ("COMPLETED", 3)
+    assert await bodies(jobs) == ["0 s", "20 s", "40 s"]
+    counts = await jobs.describe()
+    assert (counts.visible, counts.delayed) == (3, 0)
+    assert [(m.value, m.receive_count) for m in await jobs.receive(10)] == [("0 s", 1), ("20 s", 1), ("40 s", 1)]
+
+
+async def test_a_dead_letter_queue_s_own_delay_is_for_what_is_sent_there(kit: Kit, clock: ManualClock) -> None:
+    """Dead letters are there at once. A task moves what is visible, so what was sent there and waits stays."""
+    jobs, dead = await late_letters(kit, clock, delay=50)
+    await dead.send_batch(["its own", Send(value="mine", delay=5)])
+    assert len(await bodies(dead)) == 3
+    await clock.advance(5)
+    task = dead.move_task(to=jobs)
+    await task.run(Stop())
+    assert (task.status, task.moved, task.to_move) == ("COMPLETED", 4, 4)
+    assert await bodies(jobs) == ["0 s", "20 s", "40 s", "mine"]
+    await clock.advance(45)
+    assert await bodies(dead) == ["its own"]
+    assert await dead.redrive(await dead.peek(), to=jobs) == 1
+    assert len(await bodies(jobs)) == 5
+
+
+async def test_what_comes_to_be_visible_while_a_task_runs_stays(kit: Kit, clock: ManualClock) -> None:
+    """The task moves as many as were visible when it began, and they are before what waits."""
+    jobs, dead = await late_letters(kit, clock)
+    await dead.send("late", delay=1)
+    task = kit.start(dead.move_task(to=jobs, rate=1))
+    await clock.advance(10)
+    assert (task.status, task.moved) == ("COMPLETED", 3)
+    assert await bodies(dead) == ["late"]
+
+
+async def test_a_fifo_queue_s_delay_holds_up_what_comes_back_behind_it(kit: Kit, clock: ManualClock) -> None:
+    """It is not delayed itself, but in its group it comes after what was sent before it."""
+    dead = await kit.create_queue("dead.fifo", type=str, fifo=True)
+    policy = RedrivePolicy(dead_letter_queue="dead.fifo", max_receive_count=1)
+    jobs = await kit.create_queue(
+        "jobs.fifo", type=str, fifo=True, delay=10, visibility_timeout=0, redrive_policy=policy
+    )
+    await jobs.send_batch([Send(value=group, group_id=group, deduplication_id=group) for group in "ab"])
+    await clock.advance(10)
+    assert len(await jobs.receive(10)) == 2
+    assert await jobs.receive(10) == []
+    await jobs.send("younger", group_id="a", deduplication_id="younger")
+    task = dead.move_task()
+    await task.run(Stop())
+    assert (task.status, task.moved) == ("COMPLETED", 2)
+    assert await bodies(jobs) == ["b"]
+    await clock.advance(10)
+    assert [message.value for message in await jobs.receive(10)] == ["b", "younger", "a"]
