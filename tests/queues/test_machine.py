@@ -72,13 +72,19 @@ class QueueMachine(RuleBasedStateMachine):
         return MemoryEngine(self.clock, Limits.relaxed())
 
     @initialize(
+        delay_ms=st.sampled_from((0, 0, 15_000)),
         retention_ms=st.sampled_from((90_000, 400_000, None)),
         max_receive_count=st.sampled_from((None, 1, 2)),
         eager=st.booleans(),
         wanted=ENTRIES,
     )
     def create(
-        self, retention_ms: int | None, max_receive_count: int | None, eager: bool, wanted: Sequence[tuple[str, str]]
+        self,
+        delay_ms: int,
+        retention_ms: int | None,
+        max_receive_count: int | None,
+        eager: bool,
+        wanted: Sequence[tuple[str, str]],
     ) -> None:
         async def make() -> None:
             self.engine = await self.open()
@@ -86,7 +92,7 @@ class QueueMachine(RuleBasedStateMachine):
             await self.engine.queues.create_queue(self.name, self.attributes)
 
         self.run(make())
-        self.update(30_000, 0, retention_ms, max_receive_count, eager, "all")
+        self.update(30_000, delay_ms, retention_ms, max_receive_count, eager, "all")
         self.send(wanted, None)
 
     def teardown(self) -> None:
@@ -176,6 +182,8 @@ class QueueMachine(RuleBasedStateMachine):
             for message in [m for m in self.model.messages if m.message_id in moved]:
                 self.model.bury(message, self.clock.now_ms())
             if attempt is not None:
+                # Somebody else gets what it would have had, and its retry gets nothing of that.
+                self.receive(limit, timeout_ms)
                 self.receive(limit, timeout_ms, attempt)
 
     @rule(limit=st.integers(1, 5), again=st.booleans())

@@ -51,6 +51,23 @@ async def test_a_longer_delay_leaves_alone_what_is_visible(look: bool, clock: Ma
         await engine.aclose()
 
 
+async def test_what_was_too_old_before_the_retention_became_longer_is_gone(clock: ManualClock, tmp_path: Path) -> None:
+    """As it would be if somebody had looked in time; after a reopening, too."""
+    attributes = QueueAttributes(retention_ms=60_000)
+    engine = await opened(tmp_path / "data", clock)
+    await engine.queues.create_queue("q", attributes)
+    await engine.queues.send_messages("q", [SendEntry(b"old")])
+    await clock.advance(1)
+    await engine.queues.send_messages("q", [SendEntry(b"young")])
+    await clock.advance(60)
+    await engine.queues.update_queue("q", replace(attributes, retention_ms=None))
+    for _ in range(2):
+        assert [m.body for m in await engine.queues.peek_messages("q", 10)] == [b"young"]
+        await engine.aclose()
+        engine = await opened(tmp_path / "data", clock)
+    await engine.aclose()
+
+
 async def test_what_is_too_old_is_no_dead_letter(clock: ManualClock) -> None:
     """An eager policy moves what was received too often when its timeout ends, if it is still there."""
     engine = MemoryEngine(clock, Limits.relaxed())
