@@ -461,8 +461,8 @@ TestStandardQueueOnDisk = FileQueueMachine.TestCase
 TestFifoQueueOnDisk = FileFifoMachine.TestCase
 TestStandardBacklog = BacklogMachine.TestCase
 TestFifoBacklog = FifoBacklogMachine.TestCase
-IN_MEMORY = settings(max_examples=90, stateful_step_count=40, deadline=None, suppress_health_check=_CHECKS)
-ON_DISK = settings(max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=_CHECKS)
+IN_MEMORY = settings(max_examples=75, stateful_step_count=40, deadline=None, suppress_health_check=_CHECKS)
+ON_DISK = settings(max_examples=17, stateful_step_count=40, deadline=None, suppress_health_check=_CHECKS)
 TestStandardQueueInMemory.settings = TestFifoQueueInMemory.settings = IN_MEMORY
 TestStandardQueueOnDisk.settings = TestFifoQueueOnDisk.settings = ON_DISK
 TestStandardBacklog.settings = TestFifoBacklog.settings = ON_DISK
