@@ -16,6 +16,7 @@ from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.functions.queue_poller import QueuePoller
+from streamkit.functions.tally import Ports
 from streamkit.metrics.window import Metrics
 from streamkit.queues.queue import Queue
 from streamkit.service import Service
@@ -53,11 +54,9 @@ def service_of(
     if isinstance(what, EventSourceMapping):
         check_startable(what, engine, clock)
         poller = MappingPoller if isinstance(what.source, Stream) else QueuePoller
-        service = poller(
-            what, streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics
-        )
-        if isinstance(service, LiveMapping):
-            service.check = lambda changed: check_startable(changed, engine, clock)
+        ports = Ports(streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics)
+        service: LiveMapping = poller(what, ports)
+        service.check = lambda changed: check_startable(changed, engine, clock)
         return service
     if hasattr(what, "run") and hasattr(what, "name"):
         return what

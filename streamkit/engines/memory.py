@@ -19,6 +19,7 @@ class MemoryEngine:
     durability: Durability = "memory"
 
     def __init__(self, clock: Clock, limits: Limits) -> None:
+        self.limits = limits
         self._log = MemoryLog()
         self._stores = EmbeddedStores(self._log, clock, limits, secrets.randbits(32))
         self.streams = self._stores.streams

@@ -18,6 +18,7 @@ from streamkit.tables.item import Key, TableSchema
 from streamkit.tables.write import Put, Update, Write, updated
 
 Reason = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
+_ERROR_CHARACTERS = 1_000
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -137,8 +138,14 @@ class Discarded(msgspec.Struct, frozen=True, kw_only=True):
     """The failure was in the answer, and nothing was raised."""
 
 
-def on_failure_document(discarded: Discarded, records: Sequence[Record[Any]], now_ms: int) -> dict[str, Any]:
-    """What the on-failure destination gets: Lambda's document, and the records and the error besides."""
+def on_failure_document(
+    discarded: Discarded, records: Sequence[Record[Any]], now_ms: int, *, payload: bool = True
+) -> dict[str, Any]:
+    """What the on-failure destination gets: Lambda's document, and the records and the error besides.
+
+    Without ``payload``, for a destination that it is too large for, the records are left out, and what is beyond the
+    first 1,000 characters of the error.
+    """
     first, last = records[0], records[-1]
     error = discarded.error
     document: dict[str, Any] = {
@@ -159,7 +166,9 @@ def on_failure_document(discarded: Discarded, records: Sequence[Record[Any]], no
             "batchSize": len(records),
             "streamArn": discarded.stream,
         },
-        "payload": {
+    }
+    if payload:
+        document["payload"] = {
             "Records": [
                 {
                     "partitionKey": record.partition_key,
@@ -169,8 +178,7 @@ def on_failure_document(discarded: Discarded, records: Sequence[Record[Any]], no
                 }
                 for record in records
             ]
-        },
-    }
+        }
     # AWS: there is no response to speak of when a record was too old to be tried.
     if discarded.reason != "RecordAgeExceeded":
         document["responseContext"] = {
@@ -179,7 +187,10 @@ def on_failure_document(discarded: Discarded, records: Sequence[Record[Any]], no
             "functionError": None if discarded.reported else "Unhandled",
         }
     if error is not None:
-        document["error"] = {"type": error_type_of(error), "message": str(error)}
+        message = str(error) if payload else str(error)[:_ERROR_CHARACTERS]
+        # What has no UTF-8 form has none in JSON.
+        message = message.encode(errors="replace").decode()
+        document["error"] = {"type": error_type_of(error), "message": message}
     return document
 
 

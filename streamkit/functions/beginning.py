@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from streamkit.clock import Clock
 from streamkit.errors import ThroughputExceededError
 from streamkit.functions.tally import Ports
 from streamkit.streams.lease import Start
 from streamkit.streams.store import StreamDescription
 
 
-async def beginning_of(
-    position: Start | datetime, source: StreamDescription, ports: Ports, clock: Clock
-) -> Start | dict[str, int]:
+async def beginning_of(position: Start | datetime, source: StreamDescription, ports: Ports) -> Start | dict[str, int]:
     """As a lease table takes it: of an instant, after which number each shard begins."""
     if not isinstance(position, datetime):
         return position
@@ -29,7 +26,7 @@ async def beginning_of(
                 answer = await ports.streams.get_records(iterator, 1)
             except ThroughputExceededError:
                 # AWS: five reads of a shard in a second.
-                await clock.sleep_until(clock.now_ms() + 200)
+                await ports.clock.sleep_until(ports.clock.now_ms() + 200)
                 continue
             if answer.records:
                 # Numbers of a shard have no gap.

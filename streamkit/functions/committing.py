@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamkit.clock import Clock
+from msgspec.structs import replace
+
 from streamkit.errors import ConditionFailedError, TransactionCanceledError
-from streamkit.functions.batch import coalesce
 from streamkit.functions.delivery import Deliveries
-from streamkit.functions.effects import Effects
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Outcome, Target
+from streamkit.functions.outcome import Outcome
 from streamkit.functions.patience import Patience
 from streamkit.functions.place import Place
 from streamkit.functions.sink import Sink
 from streamkit.functions.tally import Ports, Tally
+from streamkit.functions.target import Target
 from streamkit.functions.tumbling import ATTRIBUTE, Kept
 from streamkit.service import Stop
+from streamkit.tables.write import Write
 
 
 class Committing:
@@ -30,7 +31,6 @@ class Committing:
         *,
         target: Target,
         ports: Ports,
-        clock: Clock,
         tally: Tally,
     ) -> None:
         self.checkpoint = place.layout.own[lane]
@@ -41,9 +41,9 @@ class Committing:
         self._lane = lane
         self._target = target
         self._ports = ports
-        self._clock = clock
+        self._clock = ports.clock
         self._tally = tally
-        self._patience = Patience(mapping.name, mapping.retry, clock, Stop())
+        self._patience = Patience(mapping.name, mapping.retry, ports.clock, Stop())
         lease, lanes = place.lease, place.layout.lanes
         name = f"{mapping.name}-{lease.stream}-{lease.stream_id}-{lease.shard_id}"
         if lanes > 1:
@@ -67,7 +67,7 @@ class Committing:
         """So many records are done up to this number: deliver, and commit unless that waits for a flush.
 
         Raises:
-            FunctionError: the sink refused the values.
+            FunctionError: the sink refused the values, or the outcome is too much for one commit.
             ConditionFailedError: a write of the function was refused; TransactionCanceledError if one of several was.
             LeaseLostError: somebody else has the lease.
             StoppedError: a stop came while the sink pushed back.
@@ -92,19 +92,20 @@ class Committing:
     async def commit(self, sequence_number: int, outcome: Outcome, count: int = 0, kept: Kept | None = None) -> None:
         """Effects of so many records, the checkpoint and what is ``kept`` of a window, as one, fenced by the lease.
 
+        The checkpoint and what is kept are beyond what the function may write.
+
         # INVARIANT: test_each_record_takes_effect_exactly_once
         """
         if self._deliveries.waiting:
             # Others may have read and written the same since; their file shall not be replaced by ours.
             await self.check_lease()
             await self._patience.until_room(self._deliveries.flush)
-        await self._target.learn(outcome.writes)
-        writes = coalesce(outcome.writes, self._target.schema_of)
+        effects = await self._target.effects(outcome)
         attributes = {} if kept is None else {ATTRIBUTE: kept.window}
-        writes.append(self._place.moving(self._lane, sequence_number, attributes))
+        progress: list[Write] = [self._place.moving(self._lane, sequence_number, attributes)]
         if kept is not None:
-            writes.extend(kept.writes(self._place.lease.key))
-        effects = Effects(writes=tuple(writes), sends=outcome.grouped_sends(), puts=outcome.grouped_puts())
+            progress.extend(kept.writes(self._place.lease.key))
+        effects = replace(effects, progress=tuple(progress))
         try:
             await self._patience.until_room(lambda: self._ports.effects.commit(effects))
         except (ConditionFailedError, TransactionCanceledError):

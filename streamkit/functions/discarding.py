@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from streamkit.clock import Clock
 from streamkit.errors import FunctionError
 from streamkit.functions.batch import Discarded, Reason, on_failure_document
 from streamkit.functions.forming import Forming
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Outcome
+from streamkit.functions.outcome import Outcome, group_id_of, is_fifo
 from streamkit.functions.tally import Ports, Tally
+from streamkit.queues.store import SendEntry
 from streamkit.streams.record import Record
 
 logger = logging.getLogger("streamkit.functions")
@@ -33,7 +33,6 @@ class Discarding:
         forming: Forming,
         *,
         ports: Ports,
-        clock: Clock,
         tally: Tally,
     ) -> None:
         self._mapping = mapping
@@ -41,7 +40,7 @@ class Discarding:
         self._shard_id = shard_id
         self._forming = forming
         self._ports = ports
-        self._clock = clock
+        self._clock = ports.clock
         self._tally = tally
 
     async def unfit(
@@ -92,12 +91,18 @@ class Discarding:
             reported=invocation is not None and invocation.reported,
         )
 
-    def outcome(self, records: Sequence[Record[Any]], discarded: Discarded) -> Outcome:
-        """What is committed with the checkpoint behind them."""
+    def outcome(self, records: Sequence[Record[Any]], discarded: Discarded, *, payload: bool = True) -> Outcome:
+        """What is committed with the checkpoint behind them; ``payload``: the document has the records themselves.
+
+        To a FIFO queue, which Lambda has not as a destination, what a mapping gives up of one shard is one message
+        group: it arrives in the order in which it was given up, and holds up no other shard's.
+        """
         outcome = Outcome()
-        if self._mapping.on_failure is not None:
-            document = on_failure_document(discarded, records, self._clock.now_ms())
-            outcome.send(self._mapping.on_failure.name, msgspec.json.encode(document))
+        destination = self._mapping.on_failure
+        if destination is not None:
+            document = on_failure_document(discarded, records, self._clock.now_ms(), payload=payload)
+            group = group_id_of(f"{self._mapping.name}:{self._shard_id}") if is_fifo(destination) else None
+            outcome.hand_on(destination, SendEntry(msgspec.json.encode(document), group_id=group))
         return outcome
 
     def tell(self, records: Sequence[Record[Any]], discarded: Discarded) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from streamkit.limits import Limits
 from streamkit.queues.store import SendEntry
 from streamkit.streams.store import PutEntry
 from streamkit.tables.write import Write
@@ -20,7 +21,10 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     """Changes that belong together."""
 
     writes: tuple[Write, ...] = ()
-    """To any tables, with conditions."""
+    """To any tables, with conditions; as many as one atomic call may have."""
+    progress: tuple[Write, ...] = ()
+    """What whoever commits keeps of where it is: checkpoints, fenced by leases, and state. As ``writes``, of other
+    items than those, and beyond the number that those may have."""
     sends: tuple[tuple[str, tuple[SendEntry, ...]], ...] = ()
     """Messages by the name of their queue."""
     puts: tuple[tuple[str, tuple[PutEntry, ...]], ...] = ()
@@ -31,6 +35,11 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
 
 class EffectStore(Protocol):
     """The port."""
+
+    @property
+    def limits(self) -> Limits:
+        """What one commit may hold: of writes as many as one atomic call, for each queue and for each stream as much as
+        one call of theirs."""
 
     async def commit(self, effects: Effects) -> None:
         """Apply everything, or nothing.

@@ -5,33 +5,24 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from streamkit.clock import Clock
-from streamkit.errors import (
-    ConditionFailedError,
-    EncodeError,
-    FunctionError,
-    TransactionCanceledError,
-    ValidationError,
-)
+from streamkit.errors import FunctionError, ValidationError
 from streamkit.functions.batch import Discarded, RetryPlan
 from streamkit.functions.committing import Committing
 from streamkit.functions.discarding import Discarding
 from streamkit.functions.forming import Forming
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Outcome, Target
+from streamkit.functions.outcome import Outcome
 from streamkit.functions.patience import StoppedError
 from streamkit.functions.place import Place
 from streamkit.functions.source import Source
 from streamkit.functions.tally import Ports, Tally
+from streamkit.functions.target import REFUSALS, Target, part_of
 from streamkit.functions.tumbling import Tumbling
 from streamkit.service import Stop
 from streamkit.streams.record import Batch, Record
 
 logger = logging.getLogger("streamkit.functions")
-
-REFUSALS = (FunctionError, EncodeError, ValidationError, ConditionFailedError, TransactionCanceledError)
-"""Of what an invocation made; they count as its failure."""
 
 
 class Lane:
@@ -46,7 +37,6 @@ class Lane:
         *,
         target: Target,
         ports: Ports,
-        clock: Clock,
         tally: Tally,
         windows: Tumbling | None = None,
     ) -> None:
@@ -54,17 +44,15 @@ class Lane:
         self._place = place
         self._source = source
         self._target = target
-        self._clock = clock
+        self._clock = ports.clock
         self._tally = tally
         self._windows = windows
         self._invoker = tally.invoker_of(mapping.function, place.stream)
-        self._committing = Committing(mapping, place, number, target=target, ports=ports, clock=clock, tally=tally)
+        self._committing = Committing(mapping, place, number, target=target, ports=ports, tally=tally)
         self._forming = Forming(
-            mapping, place.shard_id, source, self._committing, windows=windows, clock=clock, tally=tally
+            mapping, place.shard_id, source, self._committing, windows=windows, clock=ports.clock, tally=tally
         )
-        self._discarding = Discarding(
-            mapping, place.stream, place.shard_id, self._forming, ports=ports, clock=clock, tally=tally
-        )
+        self._discarding = Discarding(mapping, place.stream, place.shard_id, self._forming, ports=ports, tally=tally)
 
     def settled_at(self) -> int:
         """``settled_to``, as a call."""
@@ -134,15 +122,17 @@ class Lane:
             throttles = 0
             done, error, split = attempt.start + invocation.done, invocation.error, False
             if invocation.done:
-                refused = await self._commit_done(batch, attempt.start, done, position, invocation)
+                settled, refused = await self._commit_done(batch, attempt.start, done, position, invocation)
+                if settled:
+                    plan.settle(settled)
+                    attempt = plan.next or attempt
                 if refused is None:
-                    plan.settle(invocation.done)
                     if error is None:
                         continue
-                    attempt = plan.next or attempt
                     split = invocation.reported
                 else:
-                    invocation = Invocation([], 0, invocation.done, refused, request_id=invocation.request_id)
+                    left = invocation.done - settled
+                    invocation = Invocation([], 0, left, refused, request_id=invocation.request_id)
                     error = refused
             assert error is not None
             self._tally.failed(error)
@@ -229,21 +219,34 @@ class Lane:
 
     async def _commit_done(
         self, batch: list[Record[Any]], start: int, done: int, position: int, invocation: Invocation
-    ) -> Exception | None:
-        """Commit what was done; the error if its own writes were refused, which counts as the function's failure."""
+    ) -> tuple[int, Exception | None]:
+        """Commit what was done: how many records of it, and the error if the writes of the following were refused.
+
+        That counts as the function's failure. All of it is one commit, or as many as it takes where it is too much for
+        one, each with the checkpoint behind its last record.
+        """
+        settled = 0
         try:
             kept = None if self._windows is None else self._windows.kept(invocation.state)
-            outcome = self._target.outcome(batch[start:done], invocation)
-            await self._committing.settle(self._checkpoint_of(batch, done, position), outcome, done - start, kept)
+            records = batch[start:done]
+            outcome = self._target.outcome(records, invocation)
+            # The state of a window is that behind the whole batch.
+            ends = [len(records)] if kept is not None else await self._target.cuts(records, invocation, outcome)
+            for end in ends:
+                if len(ends) > 1:
+                    outcome = self._target.outcome(records, part_of(invocation, settled, end))
+                at = self._checkpoint_of(batch, start + end, position)
+                await self._committing.settle(at, outcome, end - settled, kept)
+                settled = end
         except REFUSALS as error:
             await self._committing.check_lease()
-            return error
+            return settled, error
         if self._windows is not None and kept is not None:
             self._windows.keep(kept)
         if invocation.error is None:
             self._publish_age(batch[done - 1])
             self._tally.last_processing_result = "OK"
-        return None
+        return settled, None
 
     def _publish_age(self, record: Record[Any]) -> None:
         age_ms = max(0, self._clock.now_ms() - record.arrival_ms)
@@ -253,8 +256,19 @@ class Lane:
         self, batch: list[Record[Any]], start: int, count: int, position: int, discarded: Discarded
     ) -> None:
         records = batch[start : start + count]
-        outcome = self._discarding.outcome(records, discarded)
-        await self._committing.commit(self._checkpoint_of(batch, start + count, position), outcome)
+        at = self._checkpoint_of(batch, start + count, position)
+        try:
+            await self._committing.commit(at, self._discarding.outcome(records, discarded))
+        except (FunctionError, ValidationError) as error:
+            await self._committing.check_lease()
+            logger.warning(
+                "mapping %s leaves the records out of the document for its on-failure destination, which refused it: "
+                "%s",
+                self._mapping.name,
+                error,
+            )
+            # AWS: what is too large for the destination goes there without its payload.
+            await self._committing.commit(at, self._discarding.outcome(records, discarded, payload=False))
         self._discarding.tell(records, discarded)
 
     def _checkpoint_of(self, batch: list[Record[Any]], done: int, position: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,13 +16,17 @@ import msgspec
 from streamkit.errors import ClosedError, ValidationError
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.mapping_rules import check_change
-from streamkit.functions.tally import Counts, Tally
+from streamkit.functions.tally import Counts, Ports, Tally
 from streamkit.service import Stop
 from streamkit.streams.lag import Lag
 
 MappingState = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating"]
 
 IMMUTABLE = ("name", "source", "starting_position")
+
+
+_WITHIN: ContextVar[LiveMapping | None] = ContextVar("streamkit_mapping", default=None)
+"""The mapping whose work the calling code is part of."""
 
 
 class LiveMapping:
@@ -31,7 +36,7 @@ class LiveMapping:
     and then has lost nothing.
     """
 
-    def __init__(self, mapping: EventSourceMapping, tally: Tally) -> None:
+    def __init__(self, mapping: EventSourceMapping, ports: Ports) -> None:
         self.name = mapping.name
         self.mapping = mapping
         """The settings that hold now."""
@@ -40,7 +45,8 @@ class LiveMapping:
         self.ended = False
         self.check: Callable[[EventSourceMapping], None] = lambda mapping: None
         """Refuses settings that cannot run here."""
-        self._tally = tally
+        self._ports = ports
+        self._tally = Tally(mapping.name, ports, self._tell)
         self._wanted: tuple[EventSourceMapping, bool] = (mapping, True)
         self._held: tuple[EventSourceMapping, bool] | None = None
         self._work_stop: Stop | None = None
@@ -63,6 +69,9 @@ class LiveMapping:
 
     async def disable(self) -> None:
         """Stop reading. Returns once what was in hand is settled or left at its checkpoint, where it goes on later.
+
+        Called by the mapping's own function or sink it returns at once, as ``enable`` and ``update`` do: it would wait
+        for itself. What was asked for holds when the batch in hand is done.
 
         Raises:
             ClosedError: the mapping has ended.
@@ -114,6 +123,8 @@ class LiveMapping:
         if self._work_stop is not None:
             self._work_stop.request()
         self._tell()
+        if _WITHIN.get() is self:
+            return  # What holds next waits for the batch in hand, which waits for this.
         # A later change may overtake this one, and then speaks for both.
         while self._held is not wanted and self._wanted is wanted:
             if self.ended:
@@ -125,6 +136,7 @@ class LiveMapping:
 
         Raises:
             ClosedError: the mapping ended before.
+            ValidationError: the mapping's own function asks, whose batch is not done before it returns.
         """
         raise NotImplementedError
 
@@ -147,6 +159,8 @@ class LiveMapping:
             NotFoundError: the source, the sink or another destination was deleted.
             StorageError: the engine cannot read or commit.
         """
+        # Functions and sinks run in tasks and threads that are started in here.
+        within = _WITHIN.set(self)
         try:
             while not stop.requested:
                 wanted = self._wanted
@@ -166,9 +180,22 @@ class LiveMapping:
                 if self._wanted is wanted:
                     break
         finally:
+            _WITHIN.reset(within)
             self.ended = True
             self.state = "Disabled"
             self._tell()
+
+    def _check_not_within(self) -> None:
+        """Refuse to wait for what the caller holds up.
+
+        Raises:
+            ValidationError: the mapping's own function or sink asks.
+        """
+        if _WITHIN.get() is self:
+            raise ValidationError(
+                f"mapping {self.name!r} cannot be waited for by its own function, whose batch is not done before it "
+                "returns: wait elsewhere"
+            )
 
     async def _work(self, mapping: EventSourceMapping, stop: Stop) -> None:
         """Work under these settings until the stop is requested, or there is nothing left to do for ever."""

@@ -12,7 +12,7 @@ from streamkit.backoff import Retry
 from streamkit.errors import ValidationError
 from streamkit.functions.filters import MessageFilters, RecordFilters
 from streamkit.functions.function import AnyFunction, check_function
-from streamkit.functions.mapping_rules import check_queue, check_stream
+from streamkit.functions.mapping_rules import check_groups, check_queue, check_stream
 from streamkit.functions.sink import CallableSink, Sink
 from streamkit.queues.queue import Queue
 from streamkit.streams.lease import Start
@@ -53,7 +53,8 @@ class EventSourceMapping:
     maximum_concurrency: int | None = None
     """Queues: batches handled at a time, 2 to 1,000. None: as many as the queue keeps busy."""
     on_filtered: Queue[Any] | None = None
-    """Queues: what no filter matches goes here. None: it is deleted, as Lambda does, and counted."""
+    """Queues: what no filter matches goes here, if that is a FIFO queue in its message group. None: it is deleted, as
+    Lambda does, and counted."""
     bisect_on_function_error: bool = False
     maximum_retry_attempts: int = -1
     """-1: until it works. Otherwise 0 to 10,000, then the records are discarded."""
@@ -62,7 +63,8 @@ class EventSourceMapping:
     starting_position: Start | datetime = "TRIM_HORIZON"
     """Streams: where a name begins that was never there before; an instant means AT_TIMESTAMP."""
     on_failure: Queue[Any] | None = None
-    """Streams: what is discarded goes here, with its records and the error. A queue has its own redrive policy."""
+    """Streams: what is discarded goes here, with its records and the error; in a FIFO queue, which Lambda does
+    not take, each shard is one message group. A queue has its own redrive policy."""
     retry: Retry = field(default_factory=lambda: Retry(first=1.0, factor=2.0, longest=60.0))
     batch_limit: int = field(init=False, repr=False, compare=False)
     """``batch_size``, or its default for the source."""
@@ -88,19 +90,14 @@ class EventSourceMapping:
                     f"not {self.sink!r}"
                 )
             object.__setattr__(self, "sink", CallableSink(self.sink))
-        for what, target in (("sink", self.sink), ("on_failure", self.on_failure), ("on_filtered", self.on_filtered)):
-            # AWS: a destination for discarded records is a standard queue.
-            if isinstance(target, Queue) and target.name.endswith(".fifo"):
-                raise ValidationError(
-                    f"mapping {self.name!r} has FIFO queue {target.name!r} as {what}, whose messages would need groups "
-                    "and ids: use a standard queue, or send from the function"
-                )
         default = 100 if isinstance(self.source, Stream) else 10
         object.__setattr__(self, "batch_limit", default if self.batch_size is None else self.batch_size)
         if isinstance(self.source, Stream):
             check_stream(self)
         else:
             check_queue(self, fifo=self.source.name.endswith(".fifo"))
+            if not self.source.name.endswith(".fifo"):
+                check_groups(self)
         streams = isinstance(self.source, Stream)
         object.__setattr__(self, "record_filters", RecordFilters(self.filters) if self.filters and streams else None)
         object.__setattr__(

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from streamkit.errors import ValidationError
+from streamkit.queues.queue import Queue
 
 _OF_STREAMS: dict[str, Any] = {
     "parallelization_factor": 1,
@@ -76,6 +77,24 @@ def check_queue(mapping: Any, *, fifo: bool) -> None:
         raise ValidationError(f"mapping {mapping.name!r}: batch_size over 10 needs batch_window of 1 at least")
     if mapping.maximum_concurrency is not None:
         _range(mapping, "maximum_concurrency", 2, 1000)
+
+
+def check_groups(mapping: Any) -> None:
+    """Refuse FIFO queues for what comes of a standard queue unchanged: its messages need not have groups.
+
+    Raises:
+        ValidationError: names the field, and what to do.
+    """
+    for field, advice in (("sink", "return SendMessage(queue, value, group_id=...)"), ("on_filtered", "")):
+        target = getattr(mapping, field)
+        made = field == "sink" and mapping.function is not None
+        if made or not isinstance(target, Queue) or not target.name.endswith(".fifo"):
+            continue
+        advice = f"give the mapping a function that does: {advice}" if advice else "use a standard queue"
+        raise ValidationError(
+            f"mapping {mapping.name!r} has FIFO queue {target.name!r} as {field}, and messages of standard queue "
+            f"{mapping.source.name!r} have no message group id to give to it: {advice}"
+        )
 
 
 def _refuse(mapping: Any, fields: dict[str, Any], has: str, needs: str) -> None:

@@ -9,21 +9,16 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from streamkit.clock import Clock
 from streamkit.errors import ClosedError
 from streamkit.functions.beginning import beginning_of
-from streamkit.functions.effects import EffectStore
 from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Target
 from streamkit.functions.shard_lanes import ShardLanes
-from streamkit.functions.tally import Ports, Tally
-from streamkit.metrics.window import Metrics
+from streamkit.functions.tally import Ports
+from streamkit.functions.target import Target
 from streamkit.service import Stop
 from streamkit.streams.lag import Lag, lag_of
 from streamkit.streams.lease_table import LeaseTable
-from streamkit.streams.store import StreamStore
-from streamkit.tables.store import TableStore
 
 
 class _Shards(msgspec.Struct):
@@ -49,20 +44,9 @@ class MappingPoller(LiveMapping):
     its parents are done to their end.
     """
 
-    def __init__(
-        self,
-        mapping: EventSourceMapping,
-        *,
-        streams: StreamStore,
-        tables: TableStore,
-        effects: EffectStore,
-        clock: Clock,
-        metrics: Metrics,
-    ) -> None:
-        super().__init__(mapping, Tally(mapping.name, clock, metrics, self._tell))
-        self._ports = Ports(streams, tables, effects)
-        self._clock = clock
-        self._leases = LeaseTable(tables)
+    def __init__(self, mapping: EventSourceMapping, ports: Ports) -> None:
+        super().__init__(mapping, ports)
+        self._leases = LeaseTable(ports.tables)
         self._shards: dict[str, ShardLanes] = {}
 
     async def lag(self) -> Lag:
@@ -72,14 +56,16 @@ class MappingPoller(LiveMapping):
             NotFoundError: the stream is gone, or the mapping has not begun.
         """
         stream = self.mapping.source.name
-        return await lag_of(f"mapping:{self.name}", stream, self._ports.streams, self._leases, self._clock)
+        return await lag_of(f"mapping:{self.name}", stream, self._ports.streams, self._leases, self._ports.clock)
 
     async def wait_caught_up(self) -> None:
         """Return once every record that is durable in the source now is settled, and checkpointed as that.
 
         Raises:
             ClosedError: the mapping ended before.
+            ValidationError: the mapping's own function asks.
         """
+        self._check_not_within()
         source = await self._ports.streams.describe_stream(self.mapping.source.name)
         wanted = {shard.shard_id: shard.latest_sequence_number for shard in source.shards}
         while True:
@@ -94,7 +80,7 @@ class MappingPoller(LiveMapping):
             await progress.wait()
 
     async def _work(self, mapping: EventSourceMapping, stop: Stop) -> None:
-        target = await Target.of(mapping.sink, self._ports.tables)
+        target = await Target.of(mapping.sink, self._ports)
         self._shards = {}
         async with anyio.create_task_group() as tasks:
             owner = uuid.uuid4().hex
@@ -117,12 +103,12 @@ class MappingPoller(LiveMapping):
                 f"mapping:{self.name}",
                 source,
                 shards.owner,
-                start=await beginning_of(mapping.starting_position, source, self._ports, self._clock),
+                start=await beginning_of(mapping.starting_position, source, self._ports),
                 shard_ids=fresh,
             )
             for shard_id, lease in leases.items():
                 shards.all[shard_id] = ShardLanes(
-                    mapping, lease, target=shards.target, ports=self._ports, clock=self._clock, tally=self._tally
+                    mapping, lease, target=shards.target, ports=self._ports, tally=self._tally
                 )
             # Whether a shard and all before it are done, or gone: one without a record is finished before it is begun.
             done = {shard_id: lanes.finished for shard_id, lanes in shards.all.items()}

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from streamkit.clock import Clock
-from streamkit.errors import (
-    ConditionFailedError,
-    EncodeError,
-    FunctionError,
-    TransactionCanceledError,
-    ValidationError,
-)
-from streamkit.functions.batch import coalesce
-from streamkit.functions.effects import Effects
+from streamkit.errors import FunctionError
+from streamkit.functions import fitting
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Outcome, Target
+from streamkit.functions.outcome import Outcome
 from streamkit.functions.patience import Patience, StoppedError
 from streamkit.functions.sink import BufferingSink, Sink, SinkBatch
 from streamkit.functions.tally import Ports, Tally
+from streamkit.functions.target import REFUSALS, Target
 from streamkit.queues.batches import held_back
 from streamkit.queues.message import Message
 from streamkit.queues.store import SendEntry
@@ -53,7 +47,6 @@ class QueueBatches:
         fifo: bool,
         target: Target,
         ports: Ports,
-        clock: Clock,
         tally: Tally,
         stop: Stop,
     ) -> None:
@@ -62,11 +55,11 @@ class QueueBatches:
         self._fifo = fifo
         self._target = target
         self._ports = ports
-        self._clock = clock
+        self._clock = ports.clock
         self._tally = tally
         self._stop = stop
         self._invoker = tally.invoker_of(mapping.function, "")
-        self._patience = Patience(mapping.name, mapping.retry, clock, stop)
+        self._patience = Patience(mapping.name, mapping.retry, ports.clock, stop)
 
     def matching(self, messages: Messages) -> tuple[list[Message[Any]], list[Message[Any]]]:
         """Those that a filter matches, and the others."""
@@ -79,22 +72,34 @@ class QueueBatches:
             (kept if filters.matches(message.body) else dropped).append(message)
         return kept, dropped
 
+    def droppable(self, messages: Messages) -> list[Messages]:
+        """Messages that no filter matches, in their order, in parts that one commit each can hand on."""
+        if self._mapping.on_filtered is None:
+            return [messages]
+        apart = ((at, self._handed_on([message])) for at, message in enumerate(messages))
+        ends = fitting.cuts(apart, len(messages), self._target.schema_of, self._ports.effects.limits)
+        return [messages[start:end] for start, end in pairwise([0, *ends])]
+
     async def drop(self, messages: Messages) -> None:
         """Delete what no filter matches, or hand it on in the same commit.
 
         Raises:
-            ValidationError: a message is not ours any more, or cannot be sent on; nothing happened.
+            FunctionError: a message is too much for one commit; nothing happened. So with the next.
+            ValidationError: a message is not ours any more, or cannot be sent on.
             StorageError: the engine cannot commit.
         """
-        outcome = Outcome()
-        if self._mapping.on_filtered is not None:
-            for message in messages:
-                entry = SendEntry(message.body, None, message.attributes, message.trace_header)
-                outcome.add_message(self._mapping.on_filtered.name, entry)
-        await self._commit(outcome, messages)
+        await self._commit(self._handed_on(messages), messages)
         self._tally.counts.filtered_out += len(messages)
         self._tally.publish("FilteredOutEventCount", len(messages))
         self._tally.publish("DeletedEventCount", len(messages))
+
+    def _handed_on(self, messages: Messages) -> Outcome:
+        outcome = Outcome()
+        if self._mapping.on_filtered is not None:
+            for message in messages:
+                entry = SendEntry(message.body, None, message.attributes, message.trace_header, message.group_id)
+                outcome.hand_on(self._mapping.on_filtered, entry)
+        return outcome
 
     async def handle_all(self, messages: Messages) -> Handled:
         """Handle messages that were received for one batch, in as many calls as their size asks for, one by one.
@@ -155,32 +160,48 @@ class QueueBatches:
     ) -> dict[Message[Any], Exception]:
         """Deliver and commit what is done; which messages were refused, and why.
 
-        That counts as the function's failure. What is refused together is tried message by message, if each result is
-        of one message, so that one takes no other with it.
+        That counts as the function's failure. All of it is one commit, or as many as it takes where it is too much for
+        one. What is refused together is tried message by message, if each result is of one message, so that one takes
+        no other with it.
         """
         refused = await self._refusal(self._deliver_all(messages, done, invocation))
         if refused is not None:
             return dict.fromkeys(done, refused)
-        refused = await self._refusal(self._commit_all(messages, done, invocation))
-        if refused is None:
-            return {}
-        if invocation.together or len(done) == 1:
-            return dict.fromkeys(done, refused)
         failures: dict[Message[Any], Exception] = {}
         stuck: set[str | None] = set()
-        for message in done:
-            if self._fifo and message.group_id in stuck:
-                continue  # It is behind one that failed.
-            refused = await self._refusal(self._commit_all(messages, [message], invocation))
-            if refused is not None:
-                failures[message] = refused
-                stuck.add(message.group_id)
+        pending = await self._parts(messages, done, invocation)
+        while pending:
+            # What is behind one that failed stays behind it.
+            part = [message for message in pending.pop(0) if not (self._fifo and message.group_id in stuck)]
+            if not part:
+                continue
+            refused = await self._refusal(self._commit_all(messages, part, invocation))
+            if refused is None:
+                continue
+            if invocation.together or len(part) == 1:
+                failures.update(dict.fromkeys(part, refused))
+                stuck.update(message.group_id for message in part)
+            else:
+                pending = [*([message] for message in part), *pending]
         return failures
+
+    async def _parts(self, messages: Messages, done: Messages, invocation: Invocation) -> list[Messages]:
+        """What is done, in parts that fit into one commit each; whole, where its results are nothing to commit."""
+        try:
+            outcome = self._outcome(messages, done, invocation)
+            ends = await self._target.cuts(messages, self._of(messages, done, invocation), outcome)
+        except REFUSALS:
+            return [done]  # Its commit says the same.
+        if len(ends) == 1:
+            return [done]
+        counted = set(done)
+        parts = [messages[start:end] for start, end in pairwise([0, *ends])]
+        return [[message for message in part if message in counted] for part in parts]
 
     async def _refusal(self, step: Awaitable[None]) -> Exception | None:
         try:
             await step
-        except (FunctionError, EncodeError, ValidationError, ConditionFailedError, TransactionCanceledError) as error:
+        except REFUSALS as error:
             return error
         return None
 
@@ -194,11 +215,15 @@ class QueueBatches:
         self._tally.publish("DeletedEventCount", len(done))
 
     def _outcome(self, messages: Messages, done: Messages, invocation: Invocation) -> Outcome:
-        if len(done) < len(messages):
-            counted = set(done)
-            results = [(at, found) for at, found in invocation.results if messages[at] in counted]
-            invocation = msgspec.structs.replace(invocation, results=results)
-        return self._target.outcome(messages, invocation)
+        return self._target.outcome(messages, self._of(messages, done, invocation))
+
+    def _of(self, messages: Messages, done: Messages, invocation: Invocation) -> Invocation:
+        """With the results of those that are done."""
+        if len(done) == len(messages):
+            return invocation
+        counted = set(done)
+        results = [(at, found) for at, found in invocation.results if messages[at] in counted]
+        return msgspec.structs.replace(invocation, results=results)
 
     async def _deliver(self, values: list[Any]) -> None:
         sink = self._mapping.sink
@@ -219,11 +244,8 @@ class QueueBatches:
 
         # INVARIANT: test_each_message_takes_effect_exactly_once
         """
-        await self._target.learn(outcome.writes)
-        effects = Effects(
-            writes=tuple(coalesce(outcome.writes, self._target.schema_of)),
-            sends=outcome.grouped_sends(),
-            puts=outcome.grouped_puts(),
+        effects = msgspec.structs.replace(
+            await self._target.effects(outcome),
             deletes=((self._queue, tuple(message.receipt_handle for message in messages)),),
         )
         await self._patience.until_room(lambda: self._ports.effects.commit(effects))

@@ -10,25 +10,20 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from streamkit.clock import Clock
-from streamkit.errors import ClosedError, ValidationError
-from streamkit.functions.effects import EffectStore
+from streamkit.errors import ClosedError, FunctionError, ValidationError
 from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Target
 from streamkit.functions.patience import StoppedError
 from streamkit.functions.queue_batch import BATCH_BYTES, Messages, QueueBatches
 from streamkit.functions.scaling import Scaling
-from streamkit.functions.tally import Ports, Tally
-from streamkit.metrics.window import Metrics
+from streamkit.functions.tally import Ports
+from streamkit.functions.target import Target
 from streamkit.queues.handling import Heartbeat
 from streamkit.queues.message import Message
 from streamkit.queues.portions import Portions
 from streamkit.queues.queue import Queue
 from streamkit.queues.settling import Settling
 from streamkit.service import Stop
-from streamkit.streams.store import StreamStore
-from streamkit.tables.store import TableStore
 
 logger = logging.getLogger("streamkit.functions")
 
@@ -46,23 +41,13 @@ class QueuePoller(LiveMapping):
     the queue's visibility timeout has passed since they were received, and become dead letters as the queue says.
     """
 
-    def __init__(
-        self,
-        mapping: EventSourceMapping,
-        *,
-        streams: StreamStore,
-        tables: TableStore,
-        effects: EffectStore,
-        clock: Clock,
-        metrics: Metrics,
-    ) -> None:
-        super().__init__(mapping, Tally(mapping.name, clock, metrics, self._tell))
+    def __init__(self, mapping: EventSourceMapping, ports: Ports) -> None:
+        super().__init__(mapping, ports)
         assert isinstance(mapping.source, Queue)
         self._source: Queue[Any] = mapping.source
-        self._ports = Ports(streams, tables, effects)
-        self._clock = clock
+        self._clock = ports.clock
         self._portions: Portions[Any] = Portions(mapping.source)
-        self._settling: Settling[Any] = Settling(self._portions, clock, f"mapping {mapping.name}")
+        self._settling: Settling[Any] = Settling(self._portions, ports.clock, f"mapping {mapping.name}")
         self._scaling = Scaling(mapping.maximum_concurrency)
         self._timeout = _SHORTEST_TIMEOUT_SECONDS
         self._fifo = False
@@ -74,7 +59,9 @@ class QueuePoller(LiveMapping):
 
         Raises:
             ClosedError: the mapping ended before.
+            ValidationError: the mapping's own function asks.
         """
+        self._check_not_within()
         while True:
             progress = self._progress
             found = await self._source.describe()
@@ -89,13 +76,12 @@ class QueuePoller(LiveMapping):
         self._timeout = max(attributes.visibility_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
         self._fifo = attributes.fifo
         self._scaling = Scaling(mapping.maximum_concurrency)
-        target = await Target.of(mapping.sink, self._ports.tables)
+        target = await Target.of(mapping.sink, self._ports)
         batches = QueueBatches(
             mapping,
             fifo=attributes.fifo,
             target=target,
             ports=self._ports,
-            clock=self._clock,
             tally=self._tally,
             stop=stop,
         )
@@ -162,14 +148,17 @@ class QueuePoller(LiveMapping):
 
     async def _drop(self, messages: Messages, batches: QueueBatches) -> None:
         """Nothing more is received meanwhile, so no more wait for a disk that is full than one receive gives."""
-        try:
-            await batches.drop(messages)
-        except asyncio.CancelledError:
-            await self._let_go(messages)
-            raise
-        except ValidationError as error:
-            # Somebody else has one of them, or one cannot be sent on. They come again when their timeout ends.
-            logger.warning("mapping %s could not drop %d messages: %s", self.name, len(messages), error)
+        left = list(messages)
+        for part in batches.droppable(messages):
+            try:
+                await batches.drop(part)
+            except asyncio.CancelledError:
+                await self._let_go(left)
+                raise
+            except (FunctionError, ValidationError) as error:
+                # Somebody else has one of them, or one cannot be sent on. They come again when their timeout ends.
+                logger.warning("mapping %s could not drop %d messages: %s", self.name, len(part), error)
+            del left[: len(part)]
         self._tell()
 
     # ---- handling

@@ -15,11 +15,18 @@ T = TypeVar("T")
 class SendMessage(msgspec.Struct, Generic[T], frozen=True):
     """Send a message to a queue, in the commit that has the function's other results: once for each record.
 
-    ``SendMessage(queue, value)``, or ``SendMessage(queue, Send(value=..., group_id=...))`` for one with more to it.
+    ``SendMessage(queue, value)``, or ``SendMessage(queue, Send(value=..., attributes=...))`` for one with more to it.
+    Mirrors MessageGroupId and MessageDeduplicationId of SendMessage (Amazon SQS API Reference).
     """
 
     queue: Queue[T]
     value: T | Send[T]
+    group_id: str | None = None
+    """None: that of the ``Send``. To a FIFO queue then that of what it came from: a record's partition key (or its
+    SHA-256, if that is no group id), a message's group."""
+    deduplication_id: str | None = None
+    """FIFO queues; one that was sent in the last five minutes is taken, and stored no second time. None: that of the
+    ``Send``; then the content's, if the queue has ``content_based_deduplication``, and otherwise one of its own."""
 
 
 class PutRecord(msgspec.Struct, Generic[T], frozen=True):

@@ -8,16 +8,15 @@ from functools import partial
 
 import anyio
 
-from streamkit.clock import Clock
 from streamkit.errors import ValidationError
 from streamkit.functions.lane import Lane
 from streamkit.functions.layout import lane_of
 from streamkit.functions.mapping import EventSourceMapping
-from streamkit.functions.outcome import Target
 from streamkit.functions.place import Place
 from streamkit.functions.sharing import SharedShard
 from streamkit.functions.source import Behind, Source, WholeShard
 from streamkit.functions.tally import Ports, Tally
+from streamkit.functions.target import Target
 from streamkit.functions.tumbling import Tumbling
 from streamkit.service import Stop
 from streamkit.streams.lease import Lease
@@ -30,13 +29,12 @@ class ShardLanes:
     """One shard of a mapping, from its lease on."""
 
     def __init__(
-        self, mapping: EventSourceMapping, lease: Lease, *, target: Target, ports: Ports, clock: Clock, tally: Tally
+        self, mapping: EventSourceMapping, lease: Lease, *, target: Target, ports: Ports, tally: Tally
     ) -> None:
         self._mapping = mapping
         self._place = Place(lease, ports.tables)
         self._target = target
         self._ports = ports
-        self._clock = clock
         self._tally = tally
         self._windows: Tumbling | None = None
 
@@ -103,7 +101,9 @@ class ShardLanes:
         return source.at_end and lane.settled_to >= source.position
 
     async def _work_side_by_side(self, stop: Stop) -> bool:
-        shared = SharedShard(self._place.layout.own, self._reader_after, clock=self._clock, moved=self._tally.moved)
+        shared = SharedShard(
+            self._place.layout.own, self._reader_after, clock=self._ports.clock, moved=self._tally.moved
+        )
         made = self._lanes(shared.sources)
         await together([partial(shared.run, stop), *(partial(lane.run, stop) for lane in made)])
         return shared.at_end and all(lane.settled_to >= shared.position for lane in made)
@@ -117,7 +117,6 @@ class ShardLanes:
                 source,
                 target=self._target,
                 ports=self._ports,
-                clock=self._clock,
                 tally=self._tally,
                 windows=self._windows,
             )

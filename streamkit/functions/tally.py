@@ -30,25 +30,27 @@ class Counts(msgspec.Struct):
     """Records that were given up, and went to the on-failure destination if there is one."""
 
 
-class Ports(msgspec.Struct, frozen=True):
-    """What a mapping reads from and commits to."""
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """What a mapping reads from and commits to, its time, and where its metrics go."""
 
     streams: StreamStore
     tables: TableStore
     effects: EffectStore
+    clock: Clock
+    metrics: Metrics
 
 
 class Tally:
     """What a mapping counts and publishes, and who is told when a checkpoint moved."""
 
-    def __init__(self, name: str, clock: Clock, metrics: Metrics, moved: Callable[[], None]) -> None:
+    def __init__(self, name: str, ports: Ports, moved: Callable[[], None]) -> None:
         self.counts = Counts()
         self.moved = moved
         self.last_processing_result = "No records processed"
         """As Lambda puts it: "OK", or what the problem was."""
         self._name = name
-        self._clock = clock
-        self._metrics = metrics
+        self._clock = ports.clock
+        self._metrics = ports.metrics
 
     def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker:
         """What calls the mapping's function with records of this stream."""

@@ -1,4 +1,4 @@
-"""Batches and messages to call functions with."""
+"""Batches and messages to call functions with, and what a mapping works with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 import msgspec
 
+from streamkit import Kit
 from streamkit.codecs import Codec
+from streamkit.functions.effects import EffectStore
+from streamkit.functions.tally import Ports
 from streamkit.queues.message import Message, ReceivedMessage
 from streamkit.streams.record import Batch, Record, StoredRecord
 
@@ -39,3 +42,15 @@ def messages_of(*values: Any, groups: Sequence[str] = ()) -> list[Message[Any]]:
         )
         for at, value in enumerate(values)
     ]
+
+
+def ports(kit: Kit, effects: EffectStore | None = None) -> Ports:
+    """A kit's, with its engine's own effects unless others are given."""
+    engine = kit.engine
+    return Ports(
+        streams=engine.streams,
+        tables=engine.tables,
+        effects=engine if effects is None else effects,
+        clock=kit.clock,
+        metrics=kit.metrics,
+    )

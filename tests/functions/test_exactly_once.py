@@ -14,7 +14,9 @@ from streamkit import EventSourceMapping, Kit, Record, Retry, Stop, Update, each
 from streamkit.errors import DiskFullError, LeaseLostError
 from streamkit.functions.effects import Effects, EffectStore
 from streamkit.functions.poller import MappingPoller
+from streamkit.limits import Limits
 from streamkit.testing.clock import ManualClock
+from tests.functions.invoking import ports
 
 KEYS = 5
 
@@ -32,10 +34,7 @@ async def count(record: Record[int]) -> Update:
 
 
 def poller(kit: Kit, mapping: EventSourceMapping) -> MappingPoller:
-    engine = kit.engine
-    return MappingPoller(
-        mapping, streams=engine.streams, tables=engine.tables, effects=engine, clock=kit.clock, metrics=kit.metrics
-    )
+    return MappingPoller(mapping, ports(kit))
 
 
 async def fill(kit: Kit, records: int) -> dict[str, tuple[int, int]]:
@@ -222,6 +221,10 @@ class Full:
         self._effects = effects
         self.refusals = refusals
 
+    @property
+    def limits(self) -> Limits:
+        return self._effects.limits
+
     async def commit(self, effects: Effects) -> None:
         if self.refusals:
             self.refusals -= 1
@@ -232,15 +235,7 @@ class Full:
 async def test_a_full_disk_is_waited_for(kit: Kit, clock: ManualClock) -> None:
     expected = await fill(kit, 20)
     full = Full(kit.engine, refusals=5)
-    engine = kit.engine
-    mapping = MappingPoller(
-        counting(kit, retry=Retry(first=10, jitter=False)),
-        streams=engine.streams,
-        tables=engine.tables,
-        effects=full,
-        clock=clock,
-        metrics=kit.metrics,
-    )
+    mapping = MappingPoller(counting(kit, retry=Retry(first=10, jitter=False)), ports(kit, full))
     kit.start(mapping)
     caught_up = asyncio.create_task(mapping.wait_caught_up())
     await clock.advance(5)

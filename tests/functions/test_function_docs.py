@@ -27,6 +27,10 @@ async def use_the_rest() -> None:
             mapping = kit.start(EventSourceMapping(f"m{id(function)}", source=orders, function=function))
             await mapping.wait_caught_up()
         assert (await kit.table("customers").get("ada"))["orders"] == 7
+        parcels = globals()["parcels"] = await kit.create_queue("parcels.fifo", fifo=True)
+        await kit.start(EventSourceMapping("pack", source=orders, function=pack)).wait_caught_up()
+        sent = await parcels.peek(10)
+        assert [(one.group_id, one.deduplication_id) for one in sent] == [("ada", str(n)) for n in range(7)]
         from streamkit.functions.invocation import Window
         batch = Batch("shardId-000000000000", [record async for record in orders.records()])
         window = Window(start_ms=5, end_ms=6, state={"total": 100}, final=True)

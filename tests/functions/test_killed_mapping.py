@@ -22,6 +22,7 @@ from streamkit import Batch, EventSourceMapping, Kit, Stop, Update
 from streamkit.errors import ClosedError, LeaseLostError
 from streamkit.functions.poller import MappingPoller
 from streamkit.functions.results import PutRecord, SendMessage
+from tests.functions.invoking import ports
 
 KEYS = 11
 RECORDS = 6_000
@@ -68,15 +69,7 @@ def counting(kit: Kit, lanes: int) -> EventSourceMapping:
 
 
 def poller(kit: Kit, lanes: int) -> MappingPoller:
-    engine = kit.engine
-    return MappingPoller(
-        counting(kit, lanes),
-        streams=engine.streams,
-        tables=engine.tables,
-        effects=engine,
-        clock=kit.clock,
-        metrics=kit.metrics,
-    )
+    return MappingPoller(counting(kit, lanes), ports(kit))
 
 
 async def work(kit: Kit, seed: int, most_lanes: int) -> None:

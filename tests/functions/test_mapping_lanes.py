@@ -17,6 +17,7 @@ from streamkit.functions.layout import Layout, lane_of
 from streamkit.functions.poller import MappingPoller
 from streamkit.streams.lease import LEASES
 from streamkit.testing.clock import ManualClock
+from tests.functions.invoking import ports
 
 KEYS = 12
 
@@ -41,15 +42,7 @@ def counting(kit: Kit, lanes: int, **options: Any) -> EventSourceMapping:
 
 
 def poller(kit: Kit, lanes: int, **options: Any) -> MappingPoller:
-    engine = kit.engine
-    return MappingPoller(
-        counting(kit, lanes, **options),
-        streams=engine.streams,
-        tables=engine.tables,
-        effects=engine,
-        clock=kit.clock,
-        metrics=kit.metrics,
-    )
+    return MappingPoller(counting(kit, lanes, **options), ports(kit))
 
 
 async def fill(kit: Kit, numbers: Sequence[int]) -> None:

@@ -239,3 +239,50 @@ async def test_waiting_for_a_change_ends_when_the_mapping_does(kit: Kit) -> None
     await stopping
     with pytest.raises(ClosedError):
         await changing
+
+
+@pytest.mark.parametrize("kind", ["async def", "in a thread"])
+@pytest.mark.parametrize("source", ["stream", "queue"])
+async def test_a_function_that_changes_its_own_mapping_does_not_wait_for_itself(
+    kit: Kit, source: str, kind: str
+) -> None:
+    """The change holds once its batch is done, and its results count."""
+    await kit.create_queue("jobs")
+    await fill(kit, range(10))
+    await kit.queue("jobs").send_batch(range(10))
+    loop = asyncio.get_running_loop()
+    calls = 0
+
+    async def switch_off(items: Any) -> list[Update]:
+        nonlocal calls
+        calls += 1
+        await running.update(batch_size=2)
+        await running.disable()
+        with pytest.raises(ValidationError, match="cannot be waited for by its own function"):
+            await running.wait_caught_up()
+        return [Update(key={"key": "all"}, add={"count": 1}) for _ in items]
+
+    def in_a_thread(items: Any) -> list[Update]:
+        return asyncio.run_coroutine_threadsafe(switch_off(items), loop).result(30)
+
+    running = kit.start(
+        counting(
+            kit,
+            source=kit.stream("numbers") if source == "stream" else kit.queue("jobs"),
+            function=switch_off if kind == "async def" else in_a_thread,
+            parallelization_factor=1,
+        )
+    )
+    async with asyncio.timeout(30):
+        while state_of(running) != "Disabled":  # noqa: ASYNC110 - it has no event for that
+            await asyncio.sleep(0)
+    assert calls >= 1
+    assert running.mapping.batch_size == 2
+    done = running.counts.written
+    assert await kit.table("totals").get("all") == {"key": "all", "count": done}
+    assert 0 < done <= 10
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert running.counts.written == done, "it is off"
+    await running.update(function=count if source == "stream" else None, sink=kit.table("totals"))
+    assert state_of(running) == "Disabled", "and waits where somebody else asks"

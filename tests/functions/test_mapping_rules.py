@@ -110,8 +110,17 @@ async def test_what_a_mapping_is_made_of(kit: Kit) -> None:
         of_stream(kit, function=None)
     with pytest.raises(ValidationError, match="needs a table, queue, stream, Sink or function as its sink"):
         of_stream(kit, sink=5)
-    with pytest.raises(ValidationError, match="use a standard queue"):
-        of_stream(kit, on_failure=kit.queue("q.fifo"))
+
+
+async def test_a_fifo_queue_as_a_target_needs_groups_to_come_from(kit: Kit) -> None:
+    letters, events = kit.queue("letters.fifo"), [{"body": ["x"]}]
+    assert of_stream(kit, function=None, sink=letters, on_failure=letters).sink is letters
+    assert of_queue(kit, fifo=True, sink=letters, on_filtered=letters, filters=events).on_filtered is letters
+    assert of_queue(kit, sink=letters).sink is letters, "its function may give each message a group"
+    with pytest.raises(ValidationError, match=r"'letters\.fifo' as sink.* no message group id .*SendMessage"):
+        EventSourceMapping("m", source=kit.queue("q"), sink=letters)
+    with pytest.raises(ValidationError, match=r"'letters\.fifo' as on_filtered.* no message group id .*standard queue"):
+        of_queue(kit, on_filtered=letters, filters=events)
 
 
 async def test_a_window_has_one_lane_and_a_function_that_keeps_its_state(kit: Kit) -> None:

@@ -18,6 +18,7 @@ from streamkit.errors import ThroughputExceededError, ValidationError
 from streamkit.functions.file_sink import FileSink, JsonLines, Roll
 from streamkit.functions.poller import MappingPoller
 from streamkit.testing.clock import ManualClock
+from tests.functions.invoking import ports
 
 
 @pytest.fixture
@@ -39,15 +40,7 @@ def mapping(kit: Kit, sink: Any, **options: Any) -> EventSourceMapping:
 
 
 def poller(kit: Kit, sink: Any, **options: Any) -> MappingPoller:
-    engine = kit.engine
-    return MappingPoller(
-        mapping(kit, sink, **options),
-        streams=engine.streams,
-        tables=engine.tables,
-        effects=engine,
-        clock=kit.clock,
-        metrics=kit.metrics,
-    )
+    return MappingPoller(mapping(kit, sink, **options), ports(kit))
 
 
 def stored(directory: Path) -> dict[str, list[Any]]:

@@ -15,6 +15,7 @@ from streamkit.functions.lambda_handler import lambda_handler
 from streamkit.functions.poller import MappingPoller
 from streamkit.functions.tumbling import ANSWER_BYTES, PART_BYTES, STATE_BYTES, WINDOWS, Stored, Tumbling
 from streamkit.testing.clock import ManualClock
+from tests.functions.invoking import ports
 
 START_MS = 1_700_000_000_000 - 1_700_000_000_000 % 10_000 + 10_000
 
@@ -267,16 +268,7 @@ async def test_cancelled_anywhere_the_state_counts_each_record_once(kit: Kit, cl
     await put(kit, *range(60))
     function = Summing()
     for _ in range(15):
-        task = asyncio.create_task(
-            MappingPoller(
-                mapping(kit, function, batch_size=7),
-                streams=kit.engine.streams,
-                tables=kit.engine.tables,
-                effects=kit.engine,
-                clock=clock,
-                metrics=kit.metrics,
-            ).run(Stop())
-        )
+        task = asyncio.create_task(MappingPoller(mapping(kit, function, batch_size=7), ports(kit)).run(Stop()))
         for _ in range(chance.randint(0, 40)):
             await asyncio.sleep(0)
         task.cancel()

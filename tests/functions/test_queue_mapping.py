@@ -18,7 +18,9 @@ from streamkit.functions.effects import Effects, EffectStore
 from streamkit.functions.file_sink import FileSink
 from streamkit.functions.function import Function
 from streamkit.functions.queue_poller import QueuePoller
+from streamkit.limits import Limits
 from streamkit.testing.clock import ManualClock
+from tests.functions.invoking import ports
 
 TIMEOUT = 30
 
@@ -50,15 +52,7 @@ def mapping(kit: Kit, function: Any = count, **options: Any) -> EventSourceMappi
 
 
 def poller(kit: Kit, function: Any = count, effects: EffectStore | None = None, **options: Any) -> QueuePoller:
-    engine = kit.engine
-    return QueuePoller(
-        mapping(kit, function, **options),
-        streams=engine.streams,
-        tables=engine.tables,
-        effects=engine if effects is None else effects,
-        clock=kit.clock,
-        metrics=kit.metrics,
-    )
+    return QueuePoller(mapping(kit, function, **options), ports(kit, effects))
 
 
 async def totals(kit: Kit) -> dict[str, tuple[int, int]]:
@@ -356,6 +350,10 @@ class Full:
     def __init__(self, effects: EffectStore) -> None:
         self._effects = effects
         self.refusals = 4
+
+    @property
+    def limits(self) -> Limits:
+        return self._effects.limits
 
     async def commit(self, effects: Effects) -> None:
         if self.refusals:

@@ -81,9 +81,13 @@ class EmbeddedStores:
         deletes = [self.queues.check_deletes(queue, handles) for queue, handles in handles_of.items()]
         # ATOMIC: everything joins one group of the log, which is durable whole or not at all
         # INVARIANT: test_commit_is_all_or_nothing
-        group = self.tables.stage(self.tables.decide(effects.writes)) if effects.writes else 0
+        group = 0
+        if effects.writes or effects.progress:
+            group = self.tables.stage(self.tables.decide(effects.writes, effects.progress))
         for queue, messages in effects.sends:
-            group = self.queues.stage(queue, messages)[1]
+            # INVARIANT: test_a_commit_of_nothing_but_duplicates_is_durable_when_it_returns
+            # Where all are duplicates nothing is logged, and the group is that of something earlier.
+            group = max(group, self.queues.stage(queue, messages)[1])
         for stream, routed in puts:
             group = self.streams.stage(stream, routed)
         for change in deletes:

@@ -84,16 +84,32 @@ class TableWrites:
         self._feeds = feeds
         self._metering = metering
 
-    def decide(self, writes: Sequence[Write], *, by_time_to_live: bool = False, refusing: bool = False) -> Decided:
+    def decide(
+        self,
+        writes: Sequence[Write],
+        progress: Sequence[Write] = (),
+        *,
+        by_time_to_live: bool = False,
+        refusing: bool = False,
+    ) -> Decided:
         """What items, indexes and feeds become; ``refusing``: unless a provisioned table has not the units for it.
+
+        ``progress`` are more writes, which do not count towards the number that one call may have.
 
         Raises:
             ValidationError: a write is malformed or over a limit, or an index key of an item has a wrong type.
             ConditionFailedError, TransactionCanceledError: see TableStore.write.
         """
         self._log.check()
+        limits = self._limits
+        if progress:
+            if len(writes) > limits.write_actions:
+                raise ValidationError(f"a commit has {limits.write_actions:,} writes at most, not {len(writes):,}")
+            writes = (*writes, *progress)
+            if len(writes) > limits.write_actions:
+                limits = msgspec.structs.replace(limits, write_actions=len(writes))
         try:
-            outcomes = decide(writes, lambda name: self._table(name).schema, self._read, self._limits)
+            outcomes = decide(writes, lambda name: self._table(name).schema, self._read, limits)
         except (ConditionFailedError, TransactionCanceledError):
             # AWS: what was refused by its condition has consumed capacity all the same.
             self._metering.wrote(self._looked_at(writes))

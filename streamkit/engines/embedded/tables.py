@@ -150,9 +150,12 @@ class EmbeddedTables:
                 answers[outcome.at] = outcome.answer
         return answers
 
-    def decide(self, writes: Sequence[Write]) -> Decided:
-        """What the items become; stage it before anything else happens. No table is too busy for it."""
-        return self._writes.decide(writes)
+    def decide(self, writes: Sequence[Write], progress: Sequence[Write] = ()) -> Decided:
+        """What the items become; stage it before anything else happens. No table is too busy for it.
+
+        ``progress`` are more writes, which do not count towards the number that one call may have.
+        """
+        return self._writes.decide(writes, progress)
 
     def stage(self, decided: Decided) -> int:
         """Apply and log what was decided; it is durable with the returned group."""

@@ -141,6 +141,11 @@ class FileEngine:
         )
         return cls(directory, durability, lock, stores, journal, cold, queue_files, settler, readers)
 
+    @property
+    def limits(self) -> Limits:
+        """See EffectStore."""
+        return self._stores.limits
+
     async def commit(self, effects: Effects) -> None:
         """See EffectStore."""
         await self._stores.commit(effects)

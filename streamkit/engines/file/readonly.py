@@ -60,8 +60,14 @@ class ReadOnlyEngine:
     """
 
     def __init__(
-        self, directory: str, clock: Clock, follower: Follower, executors: Sequence[ThreadPoolExecutor]
+        self,
+        directory: str,
+        clock: Clock,
+        limits: Limits,
+        follower: Follower,
+        executors: Sequence[ThreadPoolExecutor],
     ) -> None:
+        self.limits = limits
         self.url = url_of(directory)
         self.streams = ReadOnlyStreams(self.url, clock, follower)
         self.queues = ReadOnlyQueues(self.url, follower)
@@ -108,7 +114,7 @@ class ReadOnlyEngine:
                 raise StorageError(f"{directory} cannot be read: {error}") from error
             raise
         follower = Follower(files, directory, clock, limits, view, readers, looker)
-        return cls(directory, clock, follower, (readers, looker))
+        return cls(directory, clock, limits, follower, (readers, looker))
 
     @property
     def durability(self) -> Durability:
