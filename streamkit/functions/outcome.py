@@ -110,7 +110,7 @@ def _group_of(item: Item, queue: Queue[Any]) -> str:
         return group_id_of(item.partition_key)
     if item is not None and item.group_id is not None:
         return item.group_id
-    origin = "a message of no group" if item is not None else "no record"
+    origin = "a message of no group" if item is not None else "no record, or of several together,"
     raise FunctionError(
         f"a message to FIFO queue {queue.name!r} that comes of {origin} needs a group id: "
         "SendMessage(queue, value, group_id=...)"

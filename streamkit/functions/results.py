@@ -23,7 +23,7 @@ class SendMessage(msgspec.Struct, Generic[T], frozen=True):
     value: T | Send[T]
     group_id: str | None = None
     """None: that of the ``Send``. To a FIFO queue then that of what it came from: a record's partition key (or its
-    SHA-256, if that is no group id), a message's group."""
+    SHA-256, if that is no group id), a message's group. Results of a batch as a whole must say it."""
     deduplication_id: str | None = None
     """FIFO queues; one that was sent in the last five minutes is taken, and stored no second time. None: that of the
     ``Send``; then the content's, if the queue has ``content_based_deduplication``, and otherwise one of its own."""

@@ -69,13 +69,16 @@ class Target:
             EncodeError: a value does not fit the sink's type.
         """
         outcome = Outcome()
+        # Results of the whole batch belong to its last record, whose message group they must not fall into unasked.
+        several = invocation.together and len(items) > 1
         for at, results in invocation.results:
             for result in results:
                 # The last call of a window has results and may have no records.
-                self._add(outcome, items[at] if items else None, result)
+                item = items[at] if items else None
+                self._add(outcome, item, result, grouping=None if several else item)
         return outcome
 
-    def _add(self, outcome: Outcome, item: Item, result: Any) -> None:
+    def _add(self, outcome: Outcome, item: Item, result: Any, *, grouping: Item) -> None:
         target = self._target
         if isinstance(result, (Put, Update, Delete, Check)):
             outcome.writes.append(self._bind(result))
@@ -85,12 +88,12 @@ class Target:
                 entry = replace(entry, group_id=result.group_id)
             if result.deduplication_id is not None:
                 entry = replace(entry, deduplication_id=result.deduplication_id)
-            outcome.send(result.queue, entry, item)
+            outcome.send(result.queue, entry, grouping)
         elif isinstance(result, PutRecord):
             key = _key_of(item) if result.partition_key is None else result.partition_key
             outcome.put(result.stream.name, key, result.stream.codec.encode(result.value))
         elif isinstance(target, Queue):
-            outcome.send(target, target.entry(result), item)
+            outcome.send(target, target.entry(result), grouping)
         elif isinstance(target, Stream):
             outcome.put(target.name, _key_of(item), target.codec.encode(result))
         elif isinstance(target, Table) and isinstance(result, dict):

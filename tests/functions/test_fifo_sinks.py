@@ -132,6 +132,22 @@ async def test_a_message_without_a_group_is_refused_by_name(kit: Kit, clock: Man
     assert await by_group(kit) == {"fair": ["y"]}, "and takes no other with it"
 
 
+async def test_results_of_several_records_together_say_their_group(kit: Kit) -> None:
+    async def all_but_one(batch: Batch[int]) -> list[Any]:
+        return [SendMessage(kit.queue("out.fifo"), value, group_id=group) for value in batch.values[1:]]
+
+    group: str | None = None
+    await kit.stream("numbers").put_batch([("k", at) for at in range(4)])
+    running = kit.start(mapping(kit, all_but_one, sink=None, retry=Retry(first=60)))
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert "comes of no record, or of several together, needs a group id" in running.last_processing_result
+    group = "all"
+    await running.update(batch_size=4)
+    await running.wait_caught_up()
+    assert await by_group(kit) == {"all": [1, 2, 3]}
+
+
 async def test_the_last_call_of_a_window_has_no_record_to_have_a_group_from(kit: Kit, clock: ManualClock) -> None:
     async def summing(batch: Batch[int]) -> Any:
         final = not len(batch)
@@ -140,7 +156,7 @@ async def test_the_last_call_of_a_window_has_no_record_to_have_a_group_from(kit:
     await fill(kit, 1)
     running = kit.start(mapping(kit, summing, tumbling_window=10, maximum_retry_attempts=0))
     await clock.advance(30)
-    assert "comes of no record needs a group id" in running.last_processing_result
+    assert "comes of no record, or of several together, needs a group id" in running.last_processing_result
     assert await by_group(kit) == {}
 
 

@@ -1,6 +1,7 @@
 """Processes that die of ``kill -9`` at random instants, and leases stolen at random: each record counts once.
 
-The function writes to two tables, sends to a queue and puts to another stream: one commit with its checkpoint.
+The function writes to two tables, sends to a queue and to a FIFO queue, which has each key in its order, and puts to
+another stream: one commit with its checkpoint.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ asyncio.run(main())
 
 def counting(kit: Kit, lanes: int) -> EventSourceMapping:
     """Counts by key and by residue, and passes some on."""
-    letters, copies = kit.queue("sevens"), kit.stream("fives")
+    letters, row, copies = kit.queue("sevens"), kit.queue("threes.fifo"), kit.stream("fives")
 
     async def count(batch: Batch[int]) -> list[Any]:
         await asyncio.sleep(0)
@@ -54,6 +55,8 @@ def counting(kit: Kit, lanes: int) -> EventSourceMapping:
             results.append(Update(key={"residue": record.value % 3}, add={"count": 1}, table="residues"))
             if record.value % 7 == 0:
                 results.append(SendMessage(letters, record.value))
+            if record.value % 3 == 0:
+                results.append(SendMessage(row, record.value, group_id=record.partition_key))
             if record.value % 5 == 0:
                 results.append(PutRecord(copies, record.value, record.partition_key))
         return results
@@ -106,6 +109,7 @@ async def fill(kit: Kit, count: int) -> None:
     await kit.create_table("totals", partition_key="key")
     await kit.create_table("residues", partition_key="residue")
     await kit.create_queue("sevens")
+    await kit.create_queue("threes.fifo", fifo=True)
     await kit.create_stream("fives", shards=2)
     await numbers.put_batch([(f"k{at % KEYS}", at) for at in range(count)])
 
@@ -115,7 +119,11 @@ async def found(kit: Kit) -> dict[str, Any]:
     letters: Counter[int] = Counter()
     while messages := await kit.queue("sevens").receive(1000):
         letters.update(message.value for message in messages)
+    row: dict[str | None, list[int]] = {}
+    for message in await kit.queue("threes.fifo").peek(RECORDS):
+        row.setdefault(message.group_id, []).append(message.value)
     return {
+        "threes": row,
         "totals": {item["key"]: (item["count"], item["sum"]) async for item in kit.table("totals").scan()},
         "residues": {item["residue"]: item["count"] async for item in kit.table("residues").scan()},
         "sevens": letters,
@@ -127,6 +135,7 @@ def truth(numbers: Sequence[int]) -> dict[str, Any]:
     by_key = {f"k{key}": [at for at in numbers if at % KEYS == key] for key in range(KEYS)}
     return {
         "totals": {key: (len(values), sum(values)) for key, values in by_key.items()},
+        "threes": {key: [at for at in values if at % 3 == 0] for key, values in by_key.items()},
         "residues": {residue: sum(at % 3 == residue for at in numbers) for residue in range(3)},
         "sevens": Counter(at for at in numbers if at % 7 == 0),
         "fives": Counter((f"k{at % KEYS}", at) for at in numbers if at % 5 == 0),

@@ -341,3 +341,28 @@ async def test_filtering_lets_others_have_their_turns(kit: Kit) -> None:
         await asyncio.sleep(0)
     assert running.counts.filtered_out == 10_000
     assert max(after - before for before, after in itertools.pairwise(polled)) <= 1_000
+
+
+async def test_a_batch_of_a_stream_is_cut_at_6_mb_of_event(kit: Kit, clock: ManualClock) -> None:
+    """Data counts in base64, and each record its envelope. One that has more by itself is a batch alone."""
+    sizes = [1_400_000] * 8 + [9_000_000] + [100] * 3 + [4_498_000, 1_000]
+    stream = kit.stream("numbers")
+    for size in sizes:
+        await stream.put("x" * size, partition_key="k")
+    batches: list[list[int]] = []
+
+    async def note(batch: Batch[str]) -> None:
+        batches.append([len(value) for value in batch.values])
+
+    await caught_up(kit.start(mapping(kit, note, batch_size=10_000, batch_window=300)), clock, 100)
+    assert batches == [
+        [1_400_000] * 3,
+        [1_400_000] * 3,
+        [1_400_000] * 2,
+        [9_000_000],
+        [100, 100, 100, 4_498_000],
+        [1_000],
+    ]
+    for sizes_of_batch in batches:
+        event = sum((size + 2 + 2) // 3 * 4 for size in sizes_of_batch)
+        assert event <= 6_000_000 or len(sizes_of_batch) == 1

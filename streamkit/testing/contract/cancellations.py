@@ -249,9 +249,18 @@ class CancellationContract(Contract):
         await cancel_at_every_step(lambda: engine.tables.scan("orders"), check)
 
     async def test_cancelled_commit_is_never_in_part(self, engine: Engine, clock: ManualClock) -> None:
-        """Items, messages and records: as many times as each other."""
+        """Items, messages and records, and messages that are deleted for it: as many times as each other."""
         await create(engine)
         commits = count(1)
+        handles: list[str] = []
+
+        async def take_another() -> None:
+            await send(engine.queues, "source", b"x")
+            (message,) = await engine.queues.receive_messages("source", 1)
+            handles.append(message.receipt_handle)
+
+        await engine.queues.create_queue("source", QueueAttributes())
+        await take_another()
 
         def make() -> Coroutine[Any, Any, object]:
             return engine.commit(
@@ -259,6 +268,7 @@ class CancellationContract(Contract):
                     writes=(Put({"customer": next(commits)}, table="totals"),),
                     sends=(("q", (SendEntry(b"x"),)), ("other", (SendEntry(b"x"),))),
                     puts=(("s", (PutEntry("k", b"x"),)), ("t", (PutEntry("k", b"x"),))),
+                    deletes=(("source", (handles[-1],)),),
                 )
             )
 
@@ -266,5 +276,7 @@ class CancellationContract(Contract):
             orders, totals, *others = await sizes(engine)
             assert orders == 0
             assert others == [totals] * 4
+            assert await counts(engine.queues, "source") == (0, len(handles) - totals, 0)
+            await take_another()
 
         await cancel_at_every_step(make, check)

@@ -207,7 +207,7 @@ class RandomWork:
             await self.engine.queues.change_visibility(name, [entry])
 
     async def do_move(self) -> None:
-        source, destination = self.random.sample((*NAMES, *FIFO_NAMES), 2)
+        source, destination = self.random.sample(self.random.choice((NAMES, FIFO_NAMES)), 2)
         visible = await self.engine.queues.peek_messages(source, 3)
         await self.engine.queues.move_messages(source, [message.message_id for message in visible], destination)
 
@@ -215,12 +215,28 @@ class RandomWork:
         await self.engine.tables.write(self._writes())
 
     async def do_commit(self) -> None:
-        queue = self._queue()
+        queue, writes = self._queue(), self._writes()
         await self.engine.commit(
             Effects(
-                writes=tuple(self._writes()),
+                writes=tuple(writes),
+                progress=(Update(key={"id": "checkpoint"}, add={"n": 1}, table=writes[0].table),),
                 sends=((queue, tuple(self._sends(queue))),),
                 puts=((self._name(), tuple(self._entries())),),
+            )
+        )
+
+    async def do_commit_and_delete(self) -> None:
+        """What was received becomes something else, in one commit; or what is somebody else's by now becomes nothing."""
+        source, target = self._name(), self._queue()
+        messages = await self.engine.queues.receive_messages(source, self.random.randint(1, 4), None, 0)
+        if not messages and self._received:
+            source, message = self.random.choice(self._received)
+            messages = [message]
+        await self.engine.commit(
+            Effects(
+                writes=tuple(self._writes()[: self.random.randrange(2)]),
+                sends=((target, tuple(self._sends(target))),),
+                deletes=((source, tuple(message.receipt_handle for message in messages)),),
             )
         )
 

@@ -148,6 +148,7 @@ def everything_that_changes(engine: FileEngine, handle: str, message_id: str) ->
                 writes=(Put({"id": 3}, "table"),),
                 sends=(("q", (SendEntry(b"x"),)),),
                 puts=(("s", (PutEntry("k", b"x"),)),),
+                deletes=(("q", (handle,)),),
             )
         ),
     ]
