@@ -226,7 +226,7 @@ class RandomWork:
         )
 
     async def do_commit_and_delete(self) -> None:
-        """What was received becomes something else, in one commit; or what is somebody else's by now becomes nothing."""
+        """What was received becomes something else, in one commit; nothing where somebody else has it by now."""
         source, target = self._name(), self._queue()
         messages = await self.engine.queues.receive_messages(source, self.random.randint(1, 4), None, 0)
         if not messages and self._received:
