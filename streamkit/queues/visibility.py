@@ -289,7 +289,8 @@ class QueueState:
     def message(self, number: int) -> StoredMessage:
         """A message that something happens to: live it is in the window, in replay it is brought there."""
         message = self.messages.get(number)
-        if message is None or message.place == "backlog":
+        # INVARIANT: test_replay_receives_what_was_delayed_when_it_came
+        if message is None or self.window.is_waiting(message):
             self.bring(number)
             message = self.messages[number]
         return message

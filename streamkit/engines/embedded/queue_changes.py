@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from streamkit.engines.embedded.changes import (
     Change,
     MessagesDeleted,
@@ -127,13 +129,17 @@ class QueueChanges:
                 message = queue.pull(number, _NOTHING)
                 # AWS: id, body and the time it was sent are kept, and the receive count goes on; on a FIFO queue the
                 # time starts again.
-                message.number = dead_number
-                message.place = "ready"
-                message.dead_letter_source = queue.name
-                message.arrived_ms = change.received_ms
-                if queue.attributes.fifo:
-                    message.sent_ms = change.received_ms
-                target.add(message)
+                # Another object: the old one may be on its way to a file of the queue that it came to.
+                # INVARIANT: test_what_becomes_a_dead_letter_while_it_is_filed_is_filed_as_it_came
+                letter = msgspec.structs.replace(
+                    message,
+                    number=dead_number,
+                    place="ready",
+                    dead_letter_source=queue.name,
+                    arrived_ms=change.received_ms,
+                    sent_ms=change.received_ms if queue.attributes.fifo else message.sent_ms,
+                )
+                target.add(letter)
 
     def released(self, change: MessagesReleased) -> None:
         """Messages were not received after all."""

@@ -227,7 +227,7 @@ class RandomWork:
 
     async def do_commit_and_delete(self) -> None:
         """What was received becomes something else, in one commit; nothing where somebody else has it by now."""
-        source, target = self._name(), self._queue()
+        source, target = self._queue(), self._queue()
         messages = await self.engine.queues.receive_messages(source, self.random.randint(1, 4), None, 0)
         if not messages and self._received:
             source, message = self.random.choice(self._received)
@@ -239,6 +239,12 @@ class RandomWork:
                 deletes=((source, tuple(message.receipt_handle for message in messages)),),
             )
         )
+
+    async def do_receive_and_delete(self) -> None:
+        source = self._queue()
+        messages = await self.engine.queues.receive_messages(source, self.random.randint(1, 4), None, 0)
+        if messages:
+            await self.engine.queues.delete_messages(source, [message.receipt_handle for message in messages])
 
     async def do_pass_time(self) -> None:
         await self.clock.advance(self.random.choice([0.5, 10, 100]))

@@ -350,6 +350,74 @@ async def test_what_is_deleted_while_it_is_settled_stays_gone(tmp_path: Path) ->
     assert at > 3
 
 
+@pytest.mark.parametrize("kind", ["", ".fifo"])
+async def test_what_becomes_a_dead_letter_while_it_is_filed_is_filed_as_it_came(kind: str, tmp_path: Path) -> None:
+    """At every call of the settling to the disk. What is read of that file later is what it says it is."""
+    for at in itertools.count(1):
+        held = Held("streamkit-settle")
+        clock = ManualClock(START_MS)
+        path = tmp_path / f"{at}"
+        async with opened(path, clock, files=FaultyFiles(before=held)) as engine:
+            fifo = bool(kind)
+            policy = RedrivePolicy(dead_letter_queue=f"dead{kind}", max_receive_count=1)
+            await engine.queues.create_queue(
+                f"dead{kind}", QueueAttributes(fifo=fifo, content_based_deduplication=fifo)
+            )
+            await engine.queues.create_queue(
+                f"jobs{kind}", QueueAttributes(fifo=fifo, content_based_deduplication=fifo, redrive_policy=policy)
+            )
+            for name in ("dead", "jobs"):
+                for number, body in enumerate(MANY[:10]):
+                    group = f"{number}" if fifo else None
+                    await send(engine, [name.encode() + body], f"{name}{kind}", group_id=group)
+            held.holding = True
+            settling: asyncio.Task[object] = asyncio.create_task(engine.settle())
+            calls = 0
+            while await held.reached(settling):
+                calls += 1
+                if calls == at:
+                    assert len(await engine.queues.receive_messages(f"jobs{kind}", 3, 1_000)) == 3
+                    await clock.advance(2)
+                    await engine.queues.receive_messages(f"jobs{kind}", 10, 0)
+                held.let_through()
+            await settling
+            held.holding = False
+            shutil.copytree(path, f"{path}-killed", ignore=shutil.ignore_patterns("*.new"))
+        for again in (path, Path(f"{path}-killed")) if calls >= at else ():
+            async with opened(again, clock) as engine:
+                # Those that were received for 0 seconds become dead letters here.
+                left = await drain(engine, f"jobs{kind}")
+                dead = await drain(engine, f"dead{kind}")
+                letters = [letter for letter in dead if letter.dead_letter_source == f"jobs{kind}"]
+                assert {b"jobs" + body for body in MANY[:3]} <= set(bodies(letters))
+                assert sorted(bodies([*left, *letters])) == [b"jobs" + body for body in MANY[:10]]
+                assert sorted(bodies(dead))[:10] == [b"dead" + body for body in MANY[:10]]
+        if calls < at:
+            break
+    assert at > 3
+
+
+async def test_replay_receives_what_was_delayed_when_it_came(tmp_path: Path) -> None:
+    """On a FIFO queue it waited for its turn behind a full window: live its delay ended there, in replay none does."""
+    clock = ManualClock(START_MS)
+    path = tmp_path / "data"
+    async with opened(path, clock) as engine:
+        await engine.queues.create_queue("jobs.fifo", QueueAttributes(fifo=True, content_based_deduplication=True))
+        for number, body in enumerate(MANY[:12]):
+            await send(engine, [body], "jobs.fifo", group_id=f"{number % 5}")
+            if number == 7:
+                late = QueueAttributes(fifo=True, content_based_deduplication=True, delay_ms=5_000)
+                await engine.queues.update_queue("jobs.fifo", late)
+        await clock.advance(5)
+        assert sorted(bodies(await drain(engine, "jobs.fifo"))) == MANY[:12]
+        shutil.copytree(path, tmp_path / "killed")
+    async with opened(tmp_path / "killed", clock) as engine:
+        assert await drain(engine, "jobs.fifo") == []
+        await send(engine, [b"new"], "jobs.fifo", group_id="new")
+        await clock.advance(5)
+        assert bodies(await drain(engine, "jobs.fifo")) == [b"new"]
+
+
 # ---- the oldest, and those that are too old
 
 
