@@ -15,6 +15,7 @@
     ├── ExpiredIteratorError       a shard iterator is older than five minutes
     ├── ConditionFailedError       a conditional write was refused; nothing was written
     ├── TransactionCanceledError   one of several writes was refused; none was written
+    ├── IdempotentParameterMismatchError  a token of a write was used for another one
     ├── LeaseLostError             somebody else owns the shard now; the checkpoint was refused
     ├── ThroughputExceededError    retryable
     ├── OverLimitError             retryable: a queue has as many messages in flight as it may have
@@ -162,6 +163,17 @@ class TransactionCanceledError(StreamKitError):
         self.items = list(items) or [None] * len(self.reasons)
         failed = [index for index, reason in enumerate(self.reasons) if reason != "None"]
         super().__init__(f"nothing was written: the condition of write {failed} of {len(self.reasons)} is false")
+
+
+class IdempotentParameterMismatchError(StreamKitError):
+    """Within ten minutes other writes were done with the same ``client_request_token``. Nothing was written."""
+
+    def __init__(self, client_request_token: str) -> None:
+        self.client_request_token = client_request_token
+        super().__init__(
+            f"client request token {client_request_token!r} was used for other writes less than ten minutes ago, and "
+            "nothing was written: repeat a call with exactly the same writes, and give each new one a token of its own"
+        )
 
 
 class LeaseLostError(StreamKitError):

@@ -29,7 +29,7 @@ from streamkit.tables.attributes import NewTableOptions, TableChanges
 from streamkit.tables.item import TableSchema
 from streamkit.tables.store import TableDescription
 from streamkit.tables.table import Table
-from streamkit.tables.write import Write
+from streamkit.transactions import Transactions
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Service)
@@ -39,7 +39,7 @@ GRACE_SECONDS = 5.0
 _MOVE_TASKS = 10
 
 
-class Kit:
+class Kit(Transactions):
     """One open engine and what runs on it. Made by ``streamkit.open``.
 
     ``create_x`` does I/O and returns a handle; ``kit.x(name)`` only makes a handle. Values are JSON unless ``type=``
@@ -240,7 +240,7 @@ class Kit:
         return description
 
     def _keep(self, table: TableDescription) -> None:
-        keeper = keeper_for(table, self._supervisor.running(), self.engine, self.clock, self.metrics)
+        keeper = keeper_for(table, self._running(), self.engine, self.clock, self.metrics)
         if keeper is not None:
             self.start(keeper)
 
@@ -266,17 +266,6 @@ class Kit:
         """The names of all tables, also of those that streamkit keeps leases in."""
         self._check_open()
         return [table.schema.name for table in await self.engine.tables.describe_tables()]
-
-    async def write(self, *writes: Write) -> None:
-        """Do all the writes, to any tables, or none of them (TransactWriteItems).
-
-        Raises:
-            ConditionFailedError: the condition of the only write is false.
-            TransactionCanceledError: the condition of one of several writes is false.
-            ValidationError: a write is malformed, or two are of one item.
-        """
-        self._check_open()
-        await self.engine.tables.write(writes)
 
     # ---- services
 
@@ -393,6 +382,9 @@ class Kit:
             await self.close()
         else:
             await self._close()  # What leaves the block is not masked; failures were logged when they happened.
+
+    def _running(self) -> list[Service]:
+        return self._supervisor.running()
 
     def _check_open(self) -> None:
         if self._closed:

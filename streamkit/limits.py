@@ -63,6 +63,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """One table item, encoded."""
     write_actions: int
     """Writes of one atomic call."""
+    read_actions: int
+    """Items of one atomic read of several tables."""
+    transaction_bytes: int
+    """Items of one such read together."""
 
     @classmethod
     def aws(cls) -> Limits:
@@ -93,6 +97,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             message_attributes=10,
             item_bytes=400 * KIB,
             write_actions=100,
+            read_actions=100,
+            transaction_bytes=4 * MIB,
         )
 
     @classmethod
@@ -124,4 +130,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             message_attributes=1_000,
             item_bytes=16 * MIB,
             write_actions=100_000,
+            read_actions=100_000,
+            transaction_bytes=256 * MIB,
         )

@@ -28,6 +28,7 @@ PURE = (
     *("queues.deduplication", "queues.attempts", "queues.receipt", "queues.visibility"),
     *("queues.backlog", "queues.window", "queues.ages", "queues.deliveries", "queues.looking", "queues.settled"),
     *("tables.item", "tables.condition", "tables.write", "tables.transaction", "tables.number", "tables.path"),
+    *("tables.transact_get", "tables.idempotency"),
     *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")
@@ -51,7 +52,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "supervisor": SERVICES,
     "starting": (*SERVICES, "engines"),
     "creating": (*SERVICES, "engines"),
-    "kit": (*SERVICES, "engines", "supervisor", "starting", "creating"),
+    "transactions": (*SERVICES, "engines"),
+    "kit": (*SERVICES, "engines", "supervisor", "starting", "creating", "transactions"),
     "opening": (*GROUND, "engines", "kit", "creating"),
     "streamkit": (*SERVICES, "kit", "opening"),
     "testing": (*ENGINE, "kit", "opening", "engines.file.files"),

@@ -13,9 +13,11 @@ BURST_SECONDS = 300
 _READ_BYTES, _WRITE_BYTES = 4096, 1024
 
 
-def read_units(size: int, *, consistent: bool = True) -> float:
+def read_units(size: int, *, consistent: bool = True, transactional: bool = False) -> float:
     """Units of reading ``size`` bytes: an item (0: there was none), or all items of a page together."""
     units = max(1, math.ceil(size / _READ_BYTES))
+    if transactional:
+        return units * 2.0
     return float(units) if consistent else units / 2
 
 

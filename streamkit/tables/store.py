@@ -10,6 +10,7 @@ import msgspec
 from streamkit.errors import ValidationError
 from streamkit.tables.attributes import NOTHING_MORE, TableAttributes
 from streamkit.tables.item import Item, Key, TableSchema
+from streamkit.tables.transact_get import Get
 from streamkit.tables.write import Write
 
 
@@ -69,7 +70,7 @@ class TableStore(Protocol):
     """The port. Every method may raise ``NotFoundError``, ``StorageError`` and ``ClosedError`` beside what it names.
 
     Durability: what a method returned, or an item it read, is as durable as the engine's policy says.
-    Isolation: ``write`` is serialisable; ``get``, ``query`` and ``scan`` see whole writes only.
+    Isolation: ``write`` and ``transact_get`` are serialisable; ``get``, ``query`` and ``scan`` see whole writes only.
     Cancellation: a cancelled write may or may not have happened, never in part.
     """
 
@@ -77,13 +78,10 @@ class TableStore(Protocol):
     """Who is told what is consumed of tables that have a ``capacity``; set by whoever wants to know. Called within the
     call that consumes; it must not raise."""
 
-    @property
-    def session(self) -> str | None:
-        """Stands for everybody who uses the tables as long as the engine is open: who had another one is gone.
+    session: str | None
+    """Stands for everybody who uses the tables as long as the engine is open: who had another one is gone.
 
-        None where other processes may use the same tables at the same time.
-        """
-        ...
+    None where other processes may use the same tables at the same time."""
 
     async def create_table(self, schema: TableSchema, attributes: TableAttributes = NOTHING_MORE) -> TableDescription:
         """Create a table, its indexes, and the stream of its change feed if that is not there.
@@ -128,20 +126,37 @@ class TableStore(Protocol):
         """These tables in this order, or all, sorted by name."""
         ...
 
-    async def write(self, writes: Sequence[Write]) -> list[Item | None]:
+    async def write(self, writes: Sequence[Write], client_request_token: str | None = None) -> list[Item | None]:
         """Do all the writes, to any tables, or none of them. At most one write per item.
 
         Answers with what each write's ``returns`` asks for, in order; None where that is nothing.
 
+        With a token, 1 to 36 characters, the same writes in the same order are done once, however often they are asked
+        for within ten minutes after the first call has finished; later it is a new call. A repetition is answered when
+        the first one is durable. The token is part of the change, durable with the writes; a call that was refused
+        leaves none. What is kept is in the table ``streamkit-tokens`` until ``expire_items`` of that table.
+
         Raises:
             ConditionFailedError: the condition of the only write is false.
             TransactionCanceledError: the condition of one of several writes is false.
-            ValidationError: a write is malformed or over a limit.
+            IdempotentParameterMismatchError: the token is that of other writes.
+            ValidationError: a write is malformed or over a limit; or the token is, or a write with one has ``returns``.
         """
         ...
 
     async def get(self, name: str, keys: Sequence[Mapping[str, Any]]) -> list[Item | None]:
         """The items with these keys, in this order; None where there is none. Strongly consistent."""
+        ...
+
+    async def transact_get(self, gets: Sequence[Get]) -> list[Item | None]:
+        """The items of these gets, of any tables, all as they were at one moment; None where there is none.
+
+        In the order of the gets, of each what its projection wants. A write is seen wholly or not at all.
+
+        Raises:
+            ValidationError: a get is malformed or over a limit, two are of one item, or the items are too large.
+            ExpressionError: a projection is not valid; with the position.
+        """
         ...
 
     async def query(

@@ -35,6 +35,7 @@ SMALL = msgspec.structs.replace(
     delay_seconds=3_600,
     item_bytes=64 * KIB,
     write_actions=100,
+    read_actions=100,
 )
 """Reaching these costs nothing, and one record may be larger than an answer."""
 

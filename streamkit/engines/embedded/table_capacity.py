@@ -29,7 +29,7 @@ class Metering:
 
     # ---- reading
 
-    def before_reading(self, table: EmbeddedTable, index: str | None = None) -> None:
+    def before_reading(self, table: EmbeddedTable, index: str | None = None, *, transactional: bool = False) -> None:
         """Refuse a read of a provisioned table that has nothing left. What it costs is known afterwards.
 
         Raises:
@@ -38,15 +38,16 @@ class Metering:
         bucket = self._read_bucket(table, index)
         if bucket is None:
             return
-        least = read_units(0, consistent=self._global(table, index) is None)
+        least = read_units(0, consistent=self._global(table, index) is None, transactional=transactional)
         if wait := bucket.wait_for(least, self._clock.now_ms()):
             self._tell(Consumed(table.schema.name, self._global(table, index), refused_reads=1))
             raise _exceeded(table, index, bucket, "read", wait)
 
-    def got(self, table: EmbeddedTable, items: Iterable[Item | None]) -> None:
+    def got(self, table: EmbeddedTable, items: Iterable[Item | None], *, transactional: bool = False) -> None:
         """Count items that were read by their keys, each for itself."""
         if table.attributes.capacity is not None:
-            self._read(table, None, sum(read_units(0 if item is None else item_size(item)) for item in items))
+            sizes = (0 if item is None else item_size(item) for item in items)
+            self._read(table, None, sum(read_units(size, transactional=transactional) for size in sizes))
 
     def paged(self, table: EmbeddedTable, index: str | None, items: Iterable[Item]) -> None:
         """Count a page of a query or scan. AWS: reading a global index is eventually consistent, and costs half."""

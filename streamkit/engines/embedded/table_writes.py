@@ -91,10 +91,12 @@ class TableWrites:
         *,
         by_time_to_live: bool = False,
         refusing: bool = False,
+        transactional: bool = False,
     ) -> Decided:
         """What items, indexes and feeds become; ``refusing``: unless a provisioned table has not the units for it.
 
-        ``progress`` are more writes, which do not count towards the number that one call may have.
+        ``progress`` are more writes, which do not count towards the number that one call may have. Several writes cost
+        as a transaction in any case, a single one if it is ``transactional``.
 
         Raises:
             ValidationError: a write is malformed or over a limit, or an index key of an item has a wrong type.
@@ -108,11 +110,12 @@ class TableWrites:
             writes = (*writes, *progress)
             if len(writes) > limits.write_actions:
                 limits = msgspec.structs.replace(limits, write_actions=len(writes))
+        transactional = transactional or len(writes) > 1
         try:
             outcomes = decide(writes, lambda name: self._table(name).schema, self._read, limits)
         except (ConditionFailedError, TransactionCanceledError):
             # AWS: what was refused by its condition has consumed capacity all the same.
-            self._metering.wrote(self._looked_at(writes))
+            self._metering.wrote(self._looked_at(writes, transactional=transactional))
             raise
         # HOT: most calls are of plain tables, and of a few
         if len(outcomes) == 1:
@@ -123,7 +126,8 @@ class TableWrites:
             return Decided(outcomes)
         entries: dict[int, _Entries] = {}
         decided = Decided(outcomes, entries)
-        consumed = self._looked_at([write for write in writes if isinstance(write, Check)], of=len(writes))
+        checks = [write for write in writes if isinstance(write, Check)]
+        consumed = self._looked_at(checks, transactional=transactional)
         records: list[tuple[str, str, bytes]] = []
         for position, outcome in enumerate(outcomes):
             table = self._table(outcome.table)
@@ -136,9 +140,9 @@ class TableWrites:
                 entries[position] = self._entries(table, outcome, before, data, after)
             # AWS: what time to live deletes consumes nothing.
             if table.attributes.capacity is not None and not by_time_to_live:
-                consumed.append(self._metering.write(table, before, after, transactional=len(writes) > 1))
+                consumed.append(self._metering.write(table, before, after, transactional=transactional))
                 if table.indexes:
-                    consumed += self._entries_consumed(table, entries[position], transactional=len(writes) > 1)
+                    consumed += self._entries_consumed(table, entries[position], transactional=transactional)
             view = table.attributes.stream_view
             if view is not None:
                 change = feed.Change(outcome.key, before, after, self._clock.now_ms(), by_time_to_live)
@@ -152,8 +156,8 @@ class TableWrites:
             decided.put_records = self._feeds.route(records)
         return decided
 
-    def stage(self, decided: Decided) -> int:
-        """Apply and log what was decided; it is durable with the returned group."""
+    def stage(self, decided: Decided, on_durable: Callable[[], None] | None = None) -> int:
+        """Apply and log what was decided; it is durable with the returned group. ``on_durable``: see ``Log.append``."""
         changes: dict[str, tuple[EmbeddedTable, ItemsWritten]] = {}
         unindexed: dict[str, list[tuple[int, bytes, bytes]]] = {}
         entries = decided.entries
@@ -176,7 +180,7 @@ class TableWrites:
         for name, removed in unindexed.items():
             changes[name][1].unindexed = tuple(removed)
         for table, change in changes.values():
-            group = table.last_group = self._log.append(change)
+            group = table.last_group = self._log.append(change, on_durable)
             self._weigh(table)
         if decided.put_records is not None:
             group = decided.put_records()
@@ -250,14 +254,13 @@ class TableWrites:
                     found.append(units)
         return found
 
-    def _looked_at(self, writes: Sequence[Write], of: int | None = None) -> list[tuple[EmbeddedTable, Consumed]]:
+    def _looked_at(self, writes: Sequence[Write], *, transactional: bool) -> list[tuple[EmbeddedTable, Consumed]]:
         """What writes that changed nothing consume: they looked at an item, and cost as much as writing it."""
         found = []
         for write in writes:
             table = self._table(write.table)
             if table.attributes.capacity is not None:
                 item = self._read(write.table, table.schema.key_of(write.item if isinstance(write, Put) else write.key))
-                transactional = (len(writes) if of is None else of) > 1
                 found.append(self._metering.write(table, item, None, transactional=transactional))
         return found
 

@@ -5,6 +5,7 @@ HOT: `python -m benchmarks --only table_put`, `--only table_get`, `--only table_
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,12 +25,15 @@ from streamkit.engines.embedded.table_capacity import Metering
 from streamkit.engines.embedded.table_indexes import EmbeddedIndex, EmbeddedTable, entries_within
 from streamkit.engines.embedded.table_reads import query_page, scan_page
 from streamkit.engines.embedded.table_writes import Decided, FeedStreams, TableWrites
-from streamkit.errors import AlreadyExistsError, NotFoundError
+from streamkit.engines.embedded.write_tokens import WriteTokens
+from streamkit.errors import AlreadyExistsError, DiskFullError, NotFoundError
 from streamkit.limits import Limits
 from streamkit.tables.attributes import NOTHING_MORE, TableAttributes, check_attributes, check_change
+from streamkit.tables.idempotency import TOKEN_ATTRIBUTES, TOKENS, check_repeatable, check_token
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema, decode_item
 from streamkit.tables.store import Consumed, ItemPage, Segment, SortKeyRange, TableDescription
-from streamkit.tables.write import Delete, Write
+from streamkit.tables.transact_get import Get, answers, check_gets, found_items
+from streamkit.tables.write import Delete, Put, Write
 
 
 class EmbeddedTables:
@@ -47,6 +51,12 @@ class EmbeddedTables:
         self._feeds = feeds
         self._metering = Metering(clock)
         self._writes = TableWrites(log, clock, limits, self._table, feeds, self._metering)
+        self._tokens = WriteTokens(
+            clock,
+            self._writes,
+            lambda: self._by_name.get(TOKENS.name),
+            lambda: self._stage_created(TOKENS, TOKEN_ATTRIBUTES)[0],
+        )
 
     @property
     def consumed(self) -> Callable[[Consumed], None] | None:
@@ -63,14 +73,17 @@ class EmbeddedTables:
         if schema.name in self._by_name:
             raise AlreadyExistsError("table", schema.name)
         self._log.check()
+        table, group = self._stage_created(schema, attributes)
+        await self._log.durable(group)
+        return table.description
+
+    def _stage_created(self, schema: TableSchema, attributes: TableAttributes) -> tuple[EmbeddedTable, int]:
         ids = [self._next_id() for _ in attributes.all_indexes()]
         change = storable(TableCreated(self._next_id(), schema, self._clock.now_ms(), attributes, ids))
         if attributes.stream_view is not None:
             self._feeds.ensure(attributes.stream)
         group = self._log.append(change)
-        table = self.table_created(change)
-        await self._log.durable(group)
-        return table.description
+        return self.table_created(change), group
 
     async def update_table(self, name: str, attributes: TableAttributes) -> TableDescription:
         """See TableStore."""
@@ -133,8 +146,11 @@ class EmbeddedTables:
 
     # ---- writing
 
-    async def write(self, writes: Sequence[Write]) -> list[Item | None]:
+    async def write(self, writes: Sequence[Write], client_request_token: str | None = None) -> list[Item | None]:
         """See TableStore."""
+        if client_request_token is not None:
+            await self._write_once(writes, client_request_token)
+            return [None] * len(writes)
         put = self._writes.put(writes)
         if put is not None:
             await self._log.durable(put)
@@ -149,6 +165,37 @@ class EmbeddedTables:
             if outcome.answer is not None:
                 answers[outcome.at] = outcome.answer
         return answers
+
+    async def _write_once(self, writes: Sequence[Write], token: str) -> None:
+        check_token(token)
+        check_repeatable(writes)
+        # ATOMIC: whoever comes with the same token finds it together with what was written, and one group has both
+        # INVARIANT: test_two_calls_at_once_with_one_token_write_once
+        with contextlib.suppress(DiskFullError):
+            self._log.check()  # What was done can be repeated while the disk is full.
+        group = self._tokens.known(token, writes)
+        if group is not None:
+            self._count_again(writes)
+            await self._log.durable(group)
+            return
+        decided = self._writes.decide(writes, refusing=True, transactional=True)
+        kept = self._tokens.decide(token, writes)
+        group = max(self.stage(decided), self._tokens.stage(kept))
+        # end ATOMIC
+        await self._log.durable(group)
+
+    def _count_again(self, writes: Sequence[Write]) -> None:
+        """AWS: a repetition consumes what reading its items does."""
+        read: dict[str, list[Item | None]] = {}
+        for write in writes:
+            table = self._by_name.get(write.table)
+            if table is not None and table.attributes.capacity is not None:
+                data = table.items.get(table.schema.key_of(write.item if isinstance(write, Put) else write.key))
+                read.setdefault(write.table, []).append(None if data is None else decode_item(data))
+        for name in read:
+            self._metering.before_reading(self._table(name), transactional=True)
+        for name, items in read.items():
+            self._metering.got(self._table(name), items, transactional=True)
 
     def decide(self, writes: Sequence[Write], progress: Sequence[Write] = ()) -> Decided:
         """What the items become; stage it before anything else happens. No table is too busy for it.
@@ -181,6 +228,26 @@ class EmbeddedTables:
         if not table.is_plain:
             self._metering.got(table, items)
         return items
+
+    async def transact_get(self, gets: Sequence[Get]) -> list[Item | None]:
+        """See TableStore."""
+        wanted = check_gets(gets, lambda name: self._table(name).schema, self._limits)
+        # ATOMIC: all items are of one moment
+        # INVARIANT: test_an_atomic_read_sees_each_write_whole
+        tables = {get.table: self._table(get.table) for get in wanted}
+        metered = [table for table in tables.values() if not table.is_plain]
+        for table in metered:
+            self._metering.before_reading(table, transactional=True)
+        stored = [tables[get.table].items.get(get.key) for get in wanted]
+        group = max(table.last_group for table in tables.values())
+        # end ATOMIC
+        items = found_items(stored, self._limits)
+        await self._log.durable(group)
+        for table in metered:
+            name = table.schema.name
+            of_table = [item for get, item in zip(wanted, items, strict=True) if get.table == name]
+            self._metering.got(table, of_table, transactional=True)
+        return answers(wanted, items)
 
     async def query(
         self,

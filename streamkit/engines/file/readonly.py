@@ -41,6 +41,7 @@ from streamkit.streams.store import (
 from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
 from streamkit.tables.store import Consumed, ItemPage, Segment, SortKeyRange, TableDescription
+from streamkit.tables.transact_get import Get
 from streamkit.tables.write import Write
 
 T = TypeVar("T")
@@ -285,7 +286,13 @@ class ReadOnlyTables:
 
     async def get(self, name: str, keys: Sequence[Mapping[str, Any]]) -> list[Item | None]:
         """See TableStore."""
-        return await self._read(name, lambda tables: tables.get(name, keys))
+        return await self._read([(name, None)], lambda tables: tables.get(name, keys))
+
+    async def transact_get(self, gets: Sequence[Get]) -> list[Item | None]:
+        """See TableStore."""
+        # What is no get at all the read says.
+        names = {get.table: None for get in gets if isinstance(get, Get)}
+        return await self._read([(name, None) for name in names], lambda tables: tables.transact_get(gets))
 
     async def query(
         self,
@@ -300,11 +307,10 @@ class ReadOnlyTables:
     ) -> ItemPage:
         """See TableStore."""
         return await self._read(
-            name,
+            [(name, index)],
             lambda tables: tables.query(
                 name, partition_key, sort_keys, forward=forward, limit=limit, after=after, index=index
             ),
-            index,
         )
 
     async def scan(
@@ -321,37 +327,42 @@ class ReadOnlyTables:
         async def read(tables: EmbeddedTables) -> ItemPage:
             return await tables.scan(name, limit=limit, after=after, index=index, segment=segment)
 
-        return await self._read(name, read, index)
+        return await self._read([(name, index)], read)
 
-    async def _read(self, name: str, read: Callable[[EmbeddedTables], Awaitable[T]], index: str | None = None) -> T:
-        """What ``read`` finds in one state of the table.
+    async def _read(
+        self, sources: Sequence[tuple[str, str | None]], read: Callable[[EmbeddedTables], Awaitable[T]]
+    ) -> T:
+        """What ``read`` finds in one state of its sources, each a table and an index of it or None.
 
         The owner writes a table's file a while before its manifest says so. If the file has not changed since before
         the look, everything in it was in the journal by then, and what the journal says stands over it.
         """
         deadline_ms = self._clock.now_ms() + _PATIENCE_MS
         while True:
-            base = self._follower.view.base(name, index)
-            version: Version | None = None
+            bases = [self._follower.view.base(name, index) for name, index in sources]
+            versions: list[Version | None] = [None] * len(bases)
             try:
-                version = None if base is None else base.version()
+                for at, base in enumerate(bases):
+                    versions[at] = None if base is None else base.version()
                 # ATOMIC: nothing awaits between the end of the look, the reading, and the question whether it stands
                 # INVARIANT: test_a_write_is_seen_whole_while_items_settle
                 found = await self._follower.call(lambda stores: read(stores.tables))
-                if self._follower.view.base(name, index) is base and (
-                    base is None or version is None or base.is_still(version)
-                ):
+                if all(map(self._stands, sources, bases, versions)):
                     return found
                 # end ATOMIC
             except StorageError:
                 await self._follower.refresh()
-                if self._clock.now_ms() >= deadline_ms or self._is_settled(name, index, base, version):
+                if self._clock.now_ms() >= deadline_ms or all(map(self._is_settled, sources, bases, versions)):
                     raise
                 await self._clock.sleep_until(self._clock.now_ms() + LONGEST_MS)
 
-    def _is_settled(self, name: str, index: str | None, base: SettledItems | None, version: Version | None) -> bool:
+    def _stands(self, source: tuple[str, str | None], base: SettledItems | None, version: Version | None) -> bool:
+        """Whether what was read of it is what was there since before the look."""
+        return self._follower.view.base(*source) is base and (base is None or version is None or base.is_still(version))
+
+    def _is_settled(self, source: tuple[str, str | None], base: SettledItems | None, version: Version | None) -> bool:
         """Whether an error is no matter of time."""
-        if base is None or self._follower.view.base(name, index) is not base:
+        if base is None or self._follower.view.base(*source) is not base:
             return base is None
         try:
             return version is not None and not version[1] and base.is_still(version)
@@ -378,7 +389,7 @@ class ReadOnlyTables:
         """Refused."""
         raise ReadOnlyError(self._url, f"delete table {name!r}")
 
-    async def write(self, writes: Sequence[Write]) -> list[Item | None]:
+    async def write(self, writes: Sequence[Write], client_request_token: str | None = None) -> list[Item | None]:
         """Refused."""
         names = ", ".join(sorted({repr(write.table) for write in writes}))
         raise ReadOnlyError(self._url, f"write to table {names}")

@@ -48,6 +48,7 @@ from streamkit.testing.contract.resharding import ReshardContract
 from streamkit.testing.contract.retention import RetentionContract
 from streamkit.testing.contract.streams import StreamContract
 from streamkit.testing.contract.tables import TableContract
+from streamkit.testing.contract.transactions import TransactionContract
 from streamkit.testing.contract.writes import WriteContract
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "RetentionContract",
     "StreamContract",
     "TableContract",
+    "TransactionContract",
     "WriteContract",
     "contents",
 ]
@@ -90,6 +92,7 @@ class EngineContract(
     InterleavingContract,
     TableContract,
     WriteContract,
+    TransactionContract,
     QueryContract,
     IndexContract,
     FeedContract,

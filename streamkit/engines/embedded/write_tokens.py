@@ -1,0 +1,90 @@
+"""Which atomic writes were done under a token of their caller: items of a table, which expire (docs/adr/0025)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from streamkit.clock import Clock
+from streamkit.engines.embedded.table_indexes import EmbeddedTable
+from streamkit.engines.embedded.table_writes import Decided, TableWrites
+from streamkit.errors import StreamKitError
+from streamkit.tables.idempotency import check_same, fingerprint_of, is_valid, token_put
+from streamkit.tables.item import decode_item
+from streamkit.tables.write import Write
+
+_LATE_MS = 1000
+"""A call that was durable sooner has a token that counts from its beginning."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What is to be kept of a call under its token."""
+
+    token: str
+    fingerprint: bytes
+    at_ms: int
+    decided: Decided
+
+
+class WriteTokens:
+    """Knows tokens and keeps them. Nobody else may do anything between a look and what is staged after it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        writes: TableWrites,
+        table_of_tokens: Callable[[], EmbeddedTable | None],
+        create_table: Callable[[], EmbeddedTable],
+    ) -> None:
+        self._clock = clock
+        self._writes = writes
+        self._table = table_of_tokens
+        self._create_table = create_table
+        self._unfinished: dict[str, Kept] = {}
+        """What is not durable yet, however long that takes."""
+
+    def known(self, token: str, writes: Sequence[Write]) -> int | None:
+        """The group that the first call with this token is durable with; None: there was none in ten minutes.
+
+        Raises:
+            IdempotentParameterMismatchError: it was another call.
+        """
+        table = self._table()
+        data = None if table is None else table.items.get((token, None))
+        if table is None or data is None:
+            return None
+        kept = decode_item(data)
+        if token not in self._unfinished and not is_valid(kept, self._clock.now_ms()):
+            return None
+        check_same(kept, writes)
+        return table.last_group
+
+    def decide(self, token: str, writes: Sequence[Write]) -> Kept:
+        """What is to be staged with these writes, which are new; the table of the tokens is there then."""
+        fingerprint = fingerprint_of(writes)
+        if self._table() is None:
+            self._create_table()
+        at_ms = self._clock.now_ms()
+        return Kept(token, fingerprint, at_ms, self._writes.decide([token_put(token, fingerprint, at_ms)]))
+
+    def stage(self, kept: Kept) -> int:
+        """Apply and log it; it is durable with the returned group."""
+        self._unfinished[kept.token] = kept
+        return self._writes.stage(kept.decided, lambda: self._durable(kept))
+
+    def _durable(self, kept: Kept) -> None:
+        if self._clock.now_ms() - kept.at_ms < _LATE_MS:
+            del self._unfinished[kept.token]
+        else:
+            # The log is in the middle of telling what is durable.
+            asyncio.get_running_loop().call_soon(self._count_from_now, kept)
+
+    def _count_from_now(self, kept: Kept) -> None:
+        """AWS: ten minutes after the first request has finished, which took long."""
+        del self._unfinished[kept.token]
+        # The call was done, whatever becomes of this; nobody waits for it.
+        with contextlib.suppress(StreamKitError):
+            self._writes.stage(self._writes.decide([token_put(kept.token, kept.fingerprint, self._clock.now_ms())]))
