@@ -31,10 +31,10 @@ class RacingTables:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tables, name)
 
-    async def write(self, writes: Sequence[Write]) -> list[Item | None]:
+    async def write(self, writes: Sequence[Write], client_request_token: str | None = None) -> list[Item | None]:
         while self.between:
             await self.between.pop()()
-        answers: list[Item | None] = await self._tables.write(writes)
+        answers: list[Item | None] = await self._tables.write(writes, client_request_token)
         return answers
 
 

@@ -18,7 +18,6 @@ from streamkit.errors import (
     ValidationError,
 )
 from streamkit.tables.condition import attribute
-from streamkit.tables.expression import Expression
 from streamkit.tables.idempotency import TOKENS
 from streamkit.tables.item import Item
 from streamkit.tables.store import TableStore
@@ -64,7 +63,7 @@ class TransactionContract(Contract):
         gets = [
             Get({"customer": "a", "order": 2}, "orders"),
             Get({"customer": "b"}, "totals"),
-            Get({"customer": "a"}, "totals", projection=Expression("tags.x[1], #n", {}, {"#n": "n"})),
+            Get({"customer": "a"}, "totals", projection="tags.x[1], n"),
             Get({"customer": "a", "order": 1}, "orders", projection="nowhere"),
             Get({"customer": "c"}, "totals", projection="n"),
         ]
@@ -149,7 +148,11 @@ class TransactionContract(Contract):
         condition = attribute("n").absent() | (attribute("n") < 10)
 
         def writes(**changed: Any) -> list[Write]:
-            fields = {"set": {"b": {"x", "y", "z"}, "a": 1}, "add": {"n": 1}, "condition": condition} | changed
+            fields: dict[str, Any] = {
+                "set": {"b": {"x", "y", "z"}, "a": 1},
+                "add": {"n": 1},
+                "condition": condition,
+            } | changed
             return [
                 Update(key=key, table="totals", **fields),
                 Check({"customer": "b"}, attribute("n").absent(), "totals"),
