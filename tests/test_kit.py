@@ -31,7 +31,9 @@ from streamkit.alarms.watcher import AlarmTransition
 from streamkit.engines.embedded.tables import EmbeddedTables
 from streamkit.errors import ClosedError, EncodeError, ServiceFailedError
 from streamkit.metrics.metric import Metric
+from streamkit.tables.idempotency import TOKENS
 from streamkit.tables.store import TableDescription
+from streamkit.tables.transact_get import Get
 from streamkit.testing.cancellation import cancel_at_every_step
 from streamkit.testing.clock import ManualClock
 
@@ -237,6 +239,20 @@ async def test_deleting(kit: Kit) -> None:
     assert (await kit.streams(), await kit.queues(), await kit.tables()) == ([], [], [])
     with pytest.raises(NotFoundError, match="table 'items' does not exist"):
         kit.table("items")
+
+
+async def test_a_kit_lets_tokens_of_writes_expire(kit: Kit, clock: ManualClock) -> None:
+    """From the first write with one on, and not twice."""
+    await kit.create_table("left", partition_key="id")
+    for number in range(3):
+        await kit.write(Put({"id": number}, table="left"), client_request_token=f"{number}")
+    assert await kit.get(Get({"id": 2}, "left"), Get({"id": 7}, "left")) == [{"id": 2}, None]
+    keeping = [name for name in kit.health().services if TOKENS.name in name]
+    assert len(keeping) == 1
+    await clock.advance(700)
+    async with asyncio.timeout(10):
+        while (await kit.engine.tables.scan(TOKENS.name)).items:
+            await clock.advance(60)
 
 
 async def test_write_is_atomic_over_tables(kit: Kit) -> None:

@@ -18,6 +18,7 @@ from streamkit.tables.capacity import BURST_SECONDS, Bucket, index_write_units, 
 from streamkit.tables.condition import attribute
 from streamkit.tables.index import Index
 from streamkit.tables.size import item_size, value_size
+from streamkit.tables.transact_get import Get
 from streamkit.tables.write import Check
 from streamkit.testing.clock import ManualClock
 
@@ -287,3 +288,39 @@ async def test_a_busy_index_never_refuses_a_write_of_its_table(kit: Kit) -> None
     with pytest.raises(ThroughputExceededError, match="index 'by-status' of table 'orders'"):
         await kit.engine.tables.query("orders", "s4", index="by-status")
     assert await table.get("c", 0)
+
+
+async def test_atomic_reads_and_writes_with_a_token_cost_twice(kit: Kit) -> None:
+    """A repetition costs what reading its items atomically does."""
+    table = await kit.create_table("orders", partition_key="customer", sort_key="order", capacity=Capacity())
+    counted = Counted(kit)
+    await table.put(order(1, 5000))
+    assert counted.writes() == 5
+    gets = [Get({"customer": "c", "order": number}, "orders") for number in (1, 2)]
+    assert [item is None for item in await kit.get(*gets)] == [False, True]
+    assert (counted.reads(), counted.writes()) == (2 * (2 + 1), 0)
+    for again in (False, True):
+        await kit.write(Put(order(3, 1500), "orders"), client_request_token="token")
+        assert (counted.reads(), counted.writes()) == ((2, 0) if again else (0, 4))
+
+
+async def test_a_throttled_table_refuses_an_atomic_read(kit: Kit, clock: ManualClock) -> None:
+    """Also if only one of the tables has nothing left; it says which."""
+    await kit.create_table(
+        "orders", partition_key="customer", sort_key="order", capacity=Capacity("PROVISIONED", read=1, write=100)
+    )
+    await kit.create_table("others", partition_key="id")
+    await kit.table("others").put({"id": 1})
+    gets = [Get({"id": 1}, "others"), Get({"customer": "c", "order": 1}, "orders")]
+
+    async def all_there_is() -> None:
+        for _ in range(1000):
+            await kit.get(*gets)
+
+    with pytest.raises(ThroughputExceededError) as refused:
+        await all_there_is()
+    assert "orders" in str(refused.value)
+    assert await kit.get(gets[0]) == [{"id": 1}]
+    assert refused.value.retry_after
+    await clock.advance(refused.value.retry_after)
+    assert await kit.get(*gets) == [{"id": 1}, None]
