@@ -31,7 +31,7 @@ Key = tuple[KeyValue, KeyValue | None]
 
 MAX_NESTING = 32
 _NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
-_DECIMAL, _INT, _SET = 1, 2, 3
+EXTENDED_DECIMAL, EXTENDED_INT, EXTENDED_SET = 1, 2, 3
 """Codes of the extension types; part of the format on disk."""
 _FITS = 2**63
 _SMALL = 10**18
@@ -43,11 +43,11 @@ _DICTS = frozenset((dict,))
 
 
 def _of_extension(code: int, data: memoryview) -> Any:
-    if code == _DECIMAL:
+    if code == EXTENDED_DECIMAL:
         return Decimal(bytes(data).decode())
-    if code == _INT:
+    if code == EXTENDED_INT:
         return int(bytes(data).decode())
-    if code == _SET:
+    if code == EXTENDED_SET:
         return set(_decode_members(data))
     raise msgspec.DecodeError(f"an extension type {code}, which this version does not know")
 
@@ -282,12 +282,12 @@ def _check_set(path: str, value: set[Any] | frozenset[Any]) -> None:
 def _storable(value: Any) -> Any:
     """With what msgpack has no type for as extensions."""
     if isinstance(value, Decimal):
-        return msgspec.msgpack.Ext(_DECIMAL, str(value).encode())
+        return msgspec.msgpack.Ext(EXTENDED_DECIMAL, str(value).encode())
     if isinstance(value, int) and not isinstance(value, bool) and not -_FITS <= value < _FITS:
-        return msgspec.msgpack.Ext(_INT, str(value).encode())
+        return msgspec.msgpack.Ext(EXTENDED_INT, str(value).encode())
     if isinstance(value, (set, frozenset)):
         members = sorted(value)
-        return msgspec.msgpack.Ext(_SET, _encode([_storable(member) for member in members]))
+        return msgspec.msgpack.Ext(EXTENDED_SET, _encode([_storable(member) for member in members]))
     if isinstance(value, list):
         return [_storable(member) for member in value]
     if isinstance(value, dict):

@@ -137,6 +137,7 @@ class FileEngine:
             open_base=lambda table_id, index_id: SqliteItems(
                 recovery.table_path(directory, table_id, index_id),
                 recovery.file_schema(stores.tables.by_id[table_id], index_id),
+                of_index=index_id > 0,
             ),
         )
         return cls(directory, durability, lock, stores, journal, cold, queue_files, settler, readers)

@@ -83,7 +83,7 @@ def _table(directory: str, entry: manifest.TableEntry) -> EmbeddedTable:
         path = table_path(directory, entry.table_id, index_id)
         if settled and not os.path.exists(path):
             raise CorruptLogError(path, 0, "the table's file is missing")
-        return Items(SqliteItems(path, schema) if settled else None)
+        return Items(SqliteItems(path, schema, of_index=index_id > 0) if settled else None)
 
     description = TableDescription(entry.schema, entry.table_id, entry.created_ms, entry.attributes)
     indexes = []

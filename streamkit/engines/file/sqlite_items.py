@@ -1,7 +1,8 @@
 """Items that left memory: one SQLite file per table, which any SQLite tool can open while the process runs.
 
 ``items(pk, sk, item)``: key values as SQLite's own integers, texts and blobs, which it orders as DynamoDB does; the
-item as msgpack. ``about(name, value)``: the table's name and key attributes.
+item as msgpack. ``about(name, value)``: the table's name and key attributes. ``plain``: a view of a table's items with
+a column for each attribute (plain_view); files of an index have none.
 
 SQLite does its own input and output, past the seam of ``files``: faults that tests inject there do not reach it. That
 is sound because a file counts only once the manifest names it, and replay brings an older or newer one to the same end.
@@ -16,6 +17,7 @@ from itertools import chain
 from typing import Any
 
 from streamkit.engines.embedded.layer import Bounds, SortKey
+from streamkit.engines.file.plain_view import PlainView, Row, portions, put_rows
 from streamkit.errors import ClosedError, CorruptLogError, StorageError
 from streamkit.limits import MIB
 from streamkit.tables.item import Key, KeyValue, TableSchema
@@ -37,7 +39,9 @@ class SqliteItems:
 
     steady = True
 
-    def __init__(self, path: str, schema: TableSchema) -> None:
+    def __init__(self, path: str, schema: TableSchema, *, of_index: bool = False) -> None:
+        """``of_index``: it holds entries of an index, whose keys are made of others' bytes."""
+        self._of_index = of_index
         self._path = path
         self._schema = schema
         self._reader: sqlite3.Connection | None = None
@@ -149,7 +153,7 @@ class SqliteItems:
         """
         deletes: list[tuple[KeyValue, KeyValue]] = []
 
-        def puts() -> Iterator[tuple[KeyValue, KeyValue, bytes]]:
+        def puts() -> Iterator[Row]:
             # One by one: a list of them would take as much memory again as their keys.
             for (partition, sort), item in entries:
                 if item is None:
@@ -162,11 +166,20 @@ class SqliteItems:
             try:
                 connection.executescript(_CREATE)
                 with connection:
+                    # Of which the view is a part: Python would begin one with the first row that is written.
+                    connection.execute("BEGIN IMMEDIATE")
                     if afresh:
                         # A crash, or a settling that failed later on, may have left items of a time before.
                         connection.execute("DELETE FROM items")
-                    connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", puts())
+                    view = None if self._of_index else PlainView(connection, self._schema, afresh=afresh)
+                    for portion in portions(puts()):
+                        put_rows(connection, "items", portion)
+                        if view is not None:
+                            view.put(portion)
                     connection.executemany("DELETE FROM items WHERE pk = ? AND sk = ?", deletes)
+                    if view is not None:
+                        view.delete(deletes)
+                        view.finish()
                     connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", self._about())
                     # Those who read without locks (settled_items) see by this that something happened.
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
