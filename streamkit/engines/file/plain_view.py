@@ -19,8 +19,8 @@ Row = tuple[KeyValue, KeyValue, bytes]
 """A row of ``items``: partition key, sort key, stored item."""
 
 _MOST_ROWS, _MOST_BYTES = 256, 256 * KIB
-"""Of a portion, beyond which a larger item may go: a call into C holds the GIL for as long as it takes."""
-_ROWS_OF_A_STATEMENT = 64
+"""Of a portion, beyond which a larger item may go: a call into C holds the GIL for as long as it takes. Three values of
+each row are in one statement, which older SQLites give 999."""
 
 _FORGET = ("DROP VIEW IF EXISTS plain", "DROP TABLE IF EXISTS documents", "DROP TABLE IF EXISTS plain_columns")
 _CREATE = (
@@ -46,12 +46,8 @@ def portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def put_rows(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[object, object, object]]) -> None:
     """Store rows of three columns in place of those with their keys."""
     # HOT: each statement gives the GIL away and waits for it again: beside a busy loop that is most of the work.
-    whole = len(rows) - len(rows) % _ROWS_OF_A_STATEMENT
-    one, many = f"INSERT OR REPLACE INTO {table} VALUES ", ", ".join(["(?, ?, ?)"] * _ROWS_OF_A_STATEMENT)
-    for at in range(0, whole, _ROWS_OF_A_STATEMENT):
-        connection.execute(one + many, list(chain.from_iterable(rows[at : at + _ROWS_OF_A_STATEMENT])))
-    if whole < len(rows):
-        connection.executemany(one + "(?, ?, ?)", rows[whole:])
+    values = ", ".join(["(?, ?, ?)"] * len(rows))
+    connection.execute(f"INSERT OR REPLACE INTO {table} VALUES {values}", list(chain.from_iterable(rows)))
 
 
 class PlainView:
