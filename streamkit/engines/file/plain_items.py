@@ -97,7 +97,8 @@ class Columns:
     """
 
     def __init__(self, schema: TableSchema, known: Iterable[tuple[str, str]] = ()) -> None:
-        self._taken: set[bytes] = set()
+        # A view's column of such a name gets another from SQLite.
+        self._taken = {b"true", b"false"}
         self._keys = [
             self._name(name if _can_be_column(name) else column)
             for name, column in zip(schema.key_names, ("pk", "sk"), strict=False)

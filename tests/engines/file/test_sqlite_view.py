@@ -267,6 +267,8 @@ def test_names_that_sqlite_takes_for_equal_get_numbers_and_keep_them(tmp_path: P
     assert columns(file) == ["customer", "order", *numbered, "document"]
     settle(file, {**key, "name": 8, "NAME_2": 9}, {**key, "order": 2, "NAME": 10}, afresh=False)
     assert columns(file) == ["customer", "order", *numbered, "name_3", "NAME_2_2", "document"]
+    settle(tmp_path / "2.sqlite", {**key, "True": 1, "false": 2})
+    assert columns(tmp_path / "2.sqlite")[2:] == ["True_2", "false_2", "document"]
     first, second = rows(file, "SELECT Name, NAME_2, name_3, NAME_2_2 FROM plain")
     assert (list(first.values()), list(second.values())) == ([None, None, 8, 9], [None, 10, None, None])
 
@@ -275,6 +277,7 @@ def test_names_that_sqlite_takes_for_equal_get_numbers_and_keep_them(tmp_path: P
     ("schema", "expected"),
     [
         (TableSchema("table", "document"), ["document", "DOCUMENT_2"]),
+        (TableSchema("table", "true", "FALSE"), ["true_2", "FALSE_2", "document"]),
         (TableSchema("table", "id", "ID"), ["id", "ID_2", "document"]),
         (TableSchema("table", "k" * 300, "s\0"), ["pk", "sk", "document"]),
         (TableSchema("table", 'a"b', "it's"), ['a"b', "it's", "document"]),
