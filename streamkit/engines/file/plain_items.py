@@ -155,7 +155,8 @@ def _quoted(name: str) -> str:
 def _value_of(attribute: str) -> str:
     """The attribute's value as an expression of SQL."""
     text = attribute.replace("'", "''")
-    if _NEEDS_ESCAPES(attribute) or not attribute:
-        # How such names are escaped in a path depends on SQLite's version.
+    if _NEEDS_ESCAPES(attribute):
+        # How such names are escaped in a path depends on SQLite's version. Of names that begin so and go on with a NUL,
+        # where SQLite stops reading, it may show the value.
         return f"(SELECT value FROM json_each(document) WHERE key = '{text}')"
     return f"json_extract(document, '$.\"{text}\"')"

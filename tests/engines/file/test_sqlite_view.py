@@ -187,7 +187,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         if Decimal(f"{value:.14E}") == value:
             return float(value)
-        return int(value) if value == int(value) and "E" not in str(value) and abs(value) < 2**63 else str(value)
+        return int(value) if str(value).lstrip("-").isdigit() and -(2**63) <= value < 2**63 else str(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
     return value
@@ -196,10 +196,14 @@ def plain(value: Any) -> Any:
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, DECIMALS, TEXTS, st.binary(max_size=8), SETS)
 
 
-@given(st.lists(st.dictionaries(TEXTS, SCALARS | VALUES, max_size=5), min_size=1, max_size=4))
+# Of names with a NUL there is a test below: SQLite takes them to end there.
+NAMES = TEXTS.filter(lambda name: "\0" not in name)
+
+
+@given(st.lists(st.dictionaries(NAMES, SCALARS | VALUES, max_size=5), min_size=1, max_size=4))
 @settings(deadline=None, max_examples=150)
 def test_every_attribute_of_any_item_comes_back_by_the_view(items: list[dict[str, Any]]) -> None:
-    """But for names with a NUL, which are in the document alone, and what follows a NUL in a text."""
+    """But for what follows a NUL in a text."""
     schema = TableSchema("table", "id of it")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "1.sqlite"
@@ -207,7 +211,7 @@ def test_every_attribute_of_any_item_comes_back_by_the_view(items: list[dict[str
         found = rows(file, 'SELECT * FROM plain ORDER BY "id of it"')
         with closing(sqlite3.connect(file)) as connection:
             names = dict(connection.execute("SELECT attribute, name FROM plain_columns"))
-    assert set(names) == {name for item in items for name in item if "\0" not in name}
+    assert set(names) == {name for item in items for name in item}
     assert len(found) == len(items)
     for number, (row, item) in enumerate(zip(found, items, strict=True)):
         assert json.loads(row["document"]) == {**plain(item), "id of it": number}
