@@ -98,7 +98,7 @@ def settle(items: Items, path: str) -> None:
     """What a settling does, in one step."""
     base = items.base if isinstance(items.base, SqliteItems) else SqliteItems(path, SCHEMA)
     assert items.moving is not None
-    base.apply(items.moving.entries(), afresh=items.base is None)
+    base.apply(items.moving.entries_in_order(), afresh=items.base is None)
     items.base, items.moving = base, None
 
 
@@ -159,6 +159,20 @@ def test_reads_equal_those_of_a_sorted_dict(tmp_path: Path, items: Items, with_b
         assert {place(partition) for partition in items.unordered()} == set(known)
         start = random.choice(PARTITIONS)
         assert [place(p) for p in items.partitions(start)] == [p for p in known if p >= place(start)]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 127, 1024, 20_000])
+def test_all_entries_come_in_order(count: int, mixed: bool) -> None:
+    """As SQLite orders them: it writes them several times as fast so."""
+    random = Random(count)
+    layer = Layer()
+    for number in range(count):
+        key: Key = (random.choice(PARTITIONS), random.choice(SORTS)) if mixed else (f"{random.random()}", number % 7)
+        layer.set(key, None if number % 5 == 0 else b"%d" % number)
+    found = list(layer.entries_in_order())
+    assert found == sorted(layer.entries(), key=lambda entry: place_of(entry[0]))
+    assert [type(key[0]) for key, _ in found] == [type(key[0]) for key in sorted(dict(layer.entries()), key=place_of)]
 
 
 @pytest.mark.parametrize("count", [1, 600, 5000])

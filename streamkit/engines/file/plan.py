@@ -205,7 +205,7 @@ class Plan:
         for queue_id, filed_ids in self.ids.items():
             id_files.save(files, os.path.join(directory, "queues"), queue_id, filed_ids)
         for table in self._tables:
-            table.base.apply(table.layer.entries(), afresh=table.afresh)
+            table.base.apply(table.layer.entries_in_order(), afresh=table.afresh)
         moved = {(move.stream_id, move.shard): move.files for move in self.moves}
         streams = tuple(
             msgspec.structs.replace(
