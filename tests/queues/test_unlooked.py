@@ -41,7 +41,9 @@ async def test_a_longer_delay_leaves_alone_what_is_visible(look: bool, clock: Ma
         assert await counts(engine, "q.fifo") == (1, 0, 1)
     await engine.queues.update_queue("q.fifo", replace(attributes, delay_ms=60_000))
     assert await counts(engine, "q.fifo") == (1, 0, 1)
-    await asyncio.to_thread(shutil.copytree, tmp_path / "data", tmp_path / "killed")
+    await asyncio.to_thread(
+        shutil.copytree, tmp_path / "data", tmp_path / "killed", ignore=shutil.ignore_patterns("*.new")
+    )
     (tmp_path / "killed" / "streamkit.lock").unlink()
     await engine.aclose()
     for path in ("killed", "data"):

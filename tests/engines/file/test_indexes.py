@@ -85,7 +85,7 @@ async def play(steps: list[tuple[Any, ...]], folder: Path) -> None:
                 engine = await FileEngine.open(path, clock=clock, limits=LIMITS)
             else:
                 crashed = folder / f"crashed-{number}"
-                await asyncio.to_thread(shutil.copytree, path, crashed)
+                await asyncio.to_thread(shutil.copytree, path, crashed, ignore=shutil.ignore_patterns("*.new"))
                 await engine.aclose()
                 path = crashed
                 engine = await FileEngine.open(path, clock=clock, limits=LIMITS)
