@@ -37,7 +37,7 @@ ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(GROUND, GROUND),
     "codecs": GROUND,
-    "metrics": GROUND,
+    "metrics": (*GROUND, "codecs"),
     "tables": (*GROUND, "codecs", "metrics"),
     "queues": (*GROUND, "codecs", "metrics"),
     "alarms": (*GROUND, "codecs", "metrics"),
