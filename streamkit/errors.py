@@ -62,7 +62,7 @@ class InvalidPatternError(ValidationError):
 
 
 class ExpressionError(ValidationError):
-    """An expression on items, or a filter pattern, is not valid; ``position`` is where, from 0, ``reason`` what is wrong there."""
+    """An expression or filter pattern is not valid; ``position`` is where, from 0, ``reason`` what is wrong there."""
 
     def __init__(self, expression: str, position: int, reason: str) -> None:
         self.expression = expression

@@ -178,12 +178,16 @@ test_metric_filter.__test__ = False  # type: ignore[attr-defined]
 
 
 def as_line(event: Any) -> str:
-    """A line as it is, or a decoded record as JSON text."""
+    """A line as it is, or a decoded record as JSON text; one that has no such form is an empty line."""
     if isinstance(event, str):
         return event
     if isinstance(event, bytes):
         return event.decode(errors="replace")
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    try:
+        return msgspec.json.encode(event, enc_hook=str).decode()
+    except (ValueError, TypeError, RecursionError):
+        # Halves of surrogates, and whole numbers of thousands of digits.
+        return ""
 
 
 def as_document(event: Any) -> Any:

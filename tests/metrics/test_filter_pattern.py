@@ -215,6 +215,13 @@ def test_terms_look_at_decoded_records_as_json() -> None:
     assert pattern.match(Order(1, "done")) is None
 
 
+@pytest.mark.parametrize("record", [{"n": 10**5000}, {"s": "\ud800"}])
+def test_a_record_without_a_json_form_is_an_empty_line(record: dict[str, Any]) -> None:
+    assert FilterPattern("n").match(record) is None
+    assert FilterPattern("-n").match(record) is not None
+    assert FilterPattern("[n]").match(record) is None
+
+
 WORDS = st.sampled_from(["a", "ab", "b", "ERROR", "x_1", "é"])
 LINE = st.lists(st.one_of(WORDS, st.text("ab xERO_1é", max_size=5)), max_size=6).map(" ".join)
 
