@@ -20,6 +20,8 @@ from streamkit.tables.item import TableSchema
 
 Version = tuple[int, int, int]
 """How often the file was changed; and the size and the last change of its WAL."""
+_WAL_HEADER = 32
+"""Bytes ("The WAL file format" of SQLite's documentation)."""
 
 
 class BeingWrittenError(StorageError):
@@ -113,7 +115,10 @@ class SettledItems(SqliteItems):
             return 0, 0
         except OSError as error:
             raise StorageError(f"reading {self._path} failed: {error}") from error
-        return (found.st_size, found.st_mtime_ns) if found.st_size else (0, 0)
+        # One that ends with its header has nothing in it: its writer was killed just then, and SQLite, which cannot
+        # begin it anew here, would wait for ten seconds and fail ("locking protocol").
+        # INVARIANT: test_a_wal_of_its_header_alone_is_none
+        return (found.st_size, found.st_mtime_ns) if found.st_size > _WAL_HEADER else (0, 0)
 
     def _connect(self) -> sqlite3.Connection:
         # With readonly_shm SQLite uses what the owner shares, creates nothing, and makes do without if the owner is

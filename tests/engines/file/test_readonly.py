@@ -293,6 +293,28 @@ async def test_a_torn_tail_is_where_the_journal_ends_for_now(tmp_path: Path) -> 
         assert await data_of(engine.streams) == [b"1", b"in its place"]
 
 
+@pytest.mark.parametrize("left", [0, 16, 32, 33, 100])
+async def test_a_wal_of_its_header_alone_is_none(left: int, tmp_path: Path) -> None:
+    """Its owner was killed when it had begun to settle: SQLite syncs the header before it writes what follows."""
+    data = tmp_path / "data"
+    async with opened(data) as owner:
+        await owner.tables.create_table(TableSchema("items", "id"))
+        await owner.tables.write([Put({"id": 1}, "items")])
+        await owner.settle()
+        (path,) = (data / "tables").glob("*.sqlite")
+        other = sqlite3.connect(path)
+        other.execute("PRAGMA user_version = 77")
+        shutil.copytree(data, tmp_path / "killed")
+        other.close()
+    wal = tmp_path / "killed" / "tables" / f"{path.name}-wal"
+    assert wal.stat().st_size > 100
+    os.truncate(wal, left)
+    async with asyncio.timeout(5), looking(tmp_path / "killed") as engine:
+        assert (await engine.tables.scan("items")).items == [{"id": 1}]
+    async with opened(tmp_path / "killed") as engine:
+        assert (await engine.tables.scan("items")).items == [{"id": 1}]
+
+
 async def test_damage_that_is_no_torn_tail_is_an_error(tmp_path: Path) -> None:
     owner = await open_file(tmp_path / "data")
     await owner.streams.create_stream("s", 1)
