@@ -30,6 +30,13 @@ PURE = (
     *("tables.item", "tables.condition", "tables.write", "tables.transaction", "tables.number", "tables.path"),
     *("tables.transact_get", "tables.idempotency"),
     *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
+    *(
+        f"metrics.{room}"
+        for room in (
+            "expression",
+            *(f"math_{each}" for each in ("tokens", "parser", "series", "functions", "kinds", "query")),
+        )
+    ),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")
 ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")
