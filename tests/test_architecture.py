@@ -30,13 +30,8 @@ PURE = (
     *("tables.item", "tables.condition", "tables.write", "tables.transaction", "tables.number", "tables.path"),
     *("tables.transact_get", "tables.idempotency"),
     *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
-    *(
-        f"metrics.{room}"
-        for room in (
-            "expression",
-            *(f"math_{each}" for each in ("tokens", "parser", "series", "functions", "kinds", "query")),
-        )
-    ),
+    *("metrics.math_tokens", "metrics.math_parser", "metrics.math_series", "metrics.math_functions"),
+    *("metrics.math_kinds", "metrics.expression", "metrics.math_query"),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")
 ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")
