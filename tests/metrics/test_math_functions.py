@@ -513,6 +513,7 @@ def test_the_largest_values_overflow_to_nothing_and_not_to_an_error() -> None:
         "m * m": "- - - - -",
         "m ^ 2": "- - - - -",
         "RUNNING_SUM(m)": "1.7e+308 0 - 1.7e+308 -",
+        "RUNNING_SUM(ABS(m))": "1.7e+308 - - - -",
         "DIFF(m)": "- - - - -",
         "SUM([m, m])": "- - - - -",
         "AVG([m, m])": "- - - - -",
