@@ -6,6 +6,7 @@ Follows UpdateEventSourceMapping and GetEventSourceMapping (AWS Lambda API Refer
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
@@ -13,12 +14,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from streamkit.errors import ClosedError, ValidationError
+from streamkit.errors import ClosedError, StorageError, ValidationError
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.mapping_rules import check_change
 from streamkit.functions.tally import Counts, Ports, Tally
 from streamkit.service import Stop
 from streamkit.streams.lag import Lag
+
+logger = logging.getLogger("streamkit.functions")
 
 MappingState = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating"]
 
@@ -175,6 +178,11 @@ class LiveMapping:
                 self._work_stop = stop.child()
                 try:
                     await self._work(self.mapping, self._work_stop)
+                except StorageError as error:
+                    # INVARIANT: test_a_mapping_that_is_disabled_on_a_full_disk_lives_on
+                    if not error.retryable or stop.requested or self._wanted is wanted:
+                        raise
+                    logger.warning("mapping %s leaves what it had no room to commit: %s", self.name, error)
                 finally:
                     self._work_stop = None
                 if self._wanted is wanted:

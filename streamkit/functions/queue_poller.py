@@ -75,6 +75,7 @@ class QueuePoller(LiveMapping):
         attributes = (await self._source.describe()).attributes
         self._timeout = max(attributes.visibility_timeout_ms / 1000, _SHORTEST_TIMEOUT_SECONDS)
         self._fifo = attributes.fifo
+        self._failure = None
         self._scaling = Scaling(mapping.maximum_concurrency)
         target = await Target.of(mapping.sink, self._ports)
         batches = QueueBatches(
