@@ -149,17 +149,31 @@ class QueuePoller(LiveMapping):
 
     async def _drop(self, messages: Messages, batches: QueueBatches) -> None:
         """Nothing more is received meanwhile, so no more wait for a disk that is full than one receive gives."""
-        left = list(messages)
-        for part in batches.droppable(messages):
+        left = dict.fromkeys(messages)
+        stuck: set[str | None] = set()
+        pending = batches.droppable(messages)
+        while pending:
+            part = pending.pop(0)
+            # What is behind one that could not be dropped stays behind it.
+            part = [message for message in part if not (self._fifo and message.group_id in stuck)]
+            if not part:
+                continue
             try:
                 await batches.drop(part)
             except asyncio.CancelledError:
-                await self._let_go(left)
+                await self._let_go([*left])
                 raise
             except (FunctionError, ValidationError) as error:
-                # Somebody else has one of them, or one cannot be sent on. They come again when their timeout ends.
-                logger.warning("mapping %s could not drop %d messages: %s", self.name, len(part), error)
-            del left[: len(part)]
+                if len(part) > 1:
+                    # INVARIANT: test_a_message_that_cannot_be_handed_on_takes_no_other_with_it
+                    pending = [*([message] for message in part), *pending]
+                    continue
+                # Somebody else has it, or it cannot be sent on. It comes again when its timeout ends.
+                logger.warning("mapping %s could not drop message %s: %s", self.name, part[0].message_id, error)
+                stuck.add(part[0].group_id)
+            else:
+                for message in part:
+                    del left[message]
         self._tell()
 
     # ---- handling

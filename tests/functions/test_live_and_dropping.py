@@ -90,3 +90,26 @@ async def test_a_mapping_that_is_disabled_on_a_full_disk_lives_on(
     await until(clock, waiting.done)
     await waiting
     assert sorted([item["value"] async for item in kit.table("seen").scan()]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("queue", ["jobs", "jobs.fifo"])
+async def test_a_message_that_cannot_be_handed_on_takes_no_other_with_it(
+    kit: Kit, clock: ManualClock, queue: str
+) -> None:
+    """All others that no filter matches go on, but for those behind it in its group."""
+    fifo = queue.endswith(".fifo")
+    rest = await kit.create_queue("rest.fifo" if fifo else "rest", fifo=fifo, maximum_message_bytes=2_000)
+    source = kit.queue(queue)
+    for at in range(6):
+        body = {"n": at, "data": "x" * (5_000 if at == 2 else 1)}
+        await source.send(body, group_id=f"g{at % 2}", deduplication_id=str(at) if fifo else None)
+    running = kit.start(
+        EventSourceMapping(
+            "m", source=source, sink=kit.table("seen"), on_filtered=rest, filters=[{"body": {"n": ["none"]}}]
+        )
+    )
+    for _ in range(10):
+        await clock.advance(0.1)
+    wanted = [0, 1, 3, 5] if fifo else [0, 1, 3, 4, 5]
+    assert sorted(message.value["n"] for message in await rest.peek(10)) == wanted
+    assert running.counts.filtered_out == len(wanted)
