@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import streamkit
-from streamkit import EventSourceMapping, Kit, Retry
+from streamkit import Batch, EventSourceMapping, Kit, Retry
 from streamkit.errors import DiskFullError
 from streamkit.functions.effects import Effects
 from streamkit.functions.poller import MappingPoller
@@ -90,6 +90,27 @@ async def test_a_mapping_that_is_disabled_on_a_full_disk_lives_on(
     await until(clock, waiting.done)
     await waiting
     assert sorted([item["value"] async for item in kit.table("seen").scan()]) == [0, 1, 2]
+
+
+@pytest.mark.xfail(strict=True, reason="whatever a function starts is taken for the function, also when it is done")
+async def test_a_task_that_the_function_left_behind_may_wait_for_the_mapping(kit: Kit) -> None:
+    """It is no part of the batch any more."""
+    over = asyncio.Event()
+    left: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        await over.wait()
+        await running.wait_caught_up()
+
+    async def items(batch: Batch[int]) -> list[dict[str, int]]:
+        left.append(asyncio.create_task(watch()))
+        return [{"value": value} for value in batch.values]
+
+    await kit.stream("numbers").put_batch([("k", 1)])
+    running = kit.start(EventSourceMapping("m", source=kit.stream("numbers"), function=items, sink=kit.table("seen")))
+    await running.wait_caught_up()
+    over.set()
+    await asyncio.wait_for(left[0], 5)
 
 
 @pytest.mark.parametrize("queue", ["jobs", "jobs.fifo"])
