@@ -151,3 +151,32 @@ async def test_expired_tokens_take_no_room(tmp_path: Path) -> None:
                 pass
             assert len((await engine.tables.scan(TOKENS.name)).items) <= 11
         assert await times(engine, 1) == 50
+
+
+@pytest.mark.parametrize("goes", ["expires", "with its table"])
+async def test_a_token_whose_call_hangs_stays_whatever_becomes_of_its_item(goes: str, tmp_path: Path) -> None:
+    """What is kept in the table may go before the call has finished: its ten minutes have not begun."""
+    clock = ManualClock(START_MS)
+    held = Held("streamkit-journal")
+    async with opened(tmp_path / "data", clock, files=FaultyFiles(before=held)) as engine:
+        await set_up(engine)
+        await engine.tables.write(adding(0), "makes the table of tokens")
+        engine._journal._sync_seconds = 1.0  # A slow disk has its commits in a thread.
+        held.holding = True
+        first = asyncio.create_task(engine.tables.write(adding(1), "token"))
+        assert await held.reached(first)
+        await clock.advance(3_600)
+        if goes == "expires":
+            gone = asyncio.create_task(engine.tables.expire_items(TOKENS.name))
+        else:
+            gone = asyncio.create_task(engine.tables.delete_table(TOKENS.name))
+        await asyncio.sleep(0)
+        again = asyncio.create_task(engine.tables.write(adding(1), "token"))
+        await asyncio.sleep(0)
+        with pytest.raises(IdempotentParameterMismatchError):
+            await engine.tables.write(adding(2), "token")
+        assert not again.done()
+        held.let_all_through()
+        await asyncio.gather(first, gone, again)
+        assert await times(engine, 1) == 1
+        assert await times(engine, 2) == 0
