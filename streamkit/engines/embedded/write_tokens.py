@@ -20,13 +20,15 @@ _LATE_MS = 1000
 """A call that was durable sooner has a token that counts from its beginning."""
 
 
-class Kept(msgspec.Struct, frozen=True):
+class Kept(msgspec.Struct):
     """What is to be kept of a call under its token."""
 
     token: str
     fingerprint: bytes
     at_ms: int
     decided: Decided
+    group: int = 0
+    """What it is durable with, once it is staged."""
 
 
 class WriteTokens:
@@ -52,12 +54,17 @@ class WriteTokens:
         Raises:
             IdempotentParameterMismatchError: it was another call.
         """
+        unfinished = self._unfinished.get(token)
+        if unfinished is not None:
+            # Not its item: that may have expired and be gone, or its whole table may.
+            check_same({"token": token, "fingerprint": unfinished.fingerprint}, writes)
+            return unfinished.group
         table = self._table()
         data = None if table is None else table.items.get((token, None))
         if table is None or data is None:
             return None
         kept = decode_item(data)
-        if token not in self._unfinished and not is_valid(kept, self._clock.now_ms()):
+        if not is_valid(kept, self._clock.now_ms()):
             return None
         check_same(kept, writes)
         return table.last_group
@@ -73,7 +80,8 @@ class WriteTokens:
     def stage(self, kept: Kept) -> int:
         """Apply and log it; it is durable with the returned group."""
         self._unfinished[kept.token] = kept
-        return self._writes.stage(kept.decided, lambda: self._durable(kept))
+        kept.group = self._writes.stage(kept.decided, lambda: self._durable(kept))
+        return kept.group
 
     def _durable(self, kept: Kept) -> None:
         if self._clock.now_ms() - kept.at_ms < _LATE_MS:
