@@ -282,3 +282,17 @@ def test_what_was_read_lately_is_bounded_and_never_old(tmp_path: Path, items: It
         assert len(recent) <= 100_000 // 300 + 1
     assert recent.find((0, None)) == (True, b"x" * 100), "what is read again and again stays"
     assert recent.find((1, None)) == (False, None)
+
+
+@pytest.mark.parametrize("with_base", [False, True])
+def test_a_bound_beyond_all_ints_is_the_same_at_either_end(tmp_path: Path, items: Items, with_base: bool) -> None:
+    """Also where both ends are one and the same object, as those of a condition of equality are."""
+    for sort in (-(2**63), 0, 2**63 - 1, "a", b"a"):
+        items.set(("p", sort), item_of(("p", sort), 1))
+    if with_base:
+        items.moving, items.newest = items.newest, Layer()
+        settle(items, str(tmp_path / "1.sqlite"))
+    for beyond in (-(2**70), 2**70):
+        sort_keys = SortKeyRange(at_least=beyond, at_most=beyond)
+        assert query(items, "p", sort_keys, True, 10) == []
+        assert query(items, "p", sort_keys, False, 10) == []
