@@ -228,16 +228,16 @@ def _stored(sort: SortKey) -> KeyValue:
 def _within(partition: KeyValue, bounds: Bounds) -> tuple[str, list[KeyValue]]:
     """The part of a partition as a condition and its values."""
     where, values = "pk = ?", [partition]
-    for value, operator in (
-        (bounds.low, ">" if bounds.low_open else ">="),
-        (bounds.high, "<" if bounds.high_open else "<="),
+    for value, operator, is_low in (
+        (bounds.low, ">" if bounds.low_open else ">=", True),
+        (bounds.high, "<" if bounds.high_open else "<=", False),
     ):
         if value is not None:
             # Above the largest int there is text, the empty one first; below the smallest there is nothing.
             if isinstance(value, int) and value > _LARGEST:
                 value = ""
             elif isinstance(value, int) and value < -_LARGEST - 1:
-                value, operator = -_LARGEST - 1, ">=" if value is bounds.low else "<"
+                value, operator = -_LARGEST - 1, ">=" if is_low else "<"
             where += f" AND sk {operator} ?"
             values.append(value)
     return where, values
