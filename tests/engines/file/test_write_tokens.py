@@ -166,10 +166,10 @@ async def test_a_token_whose_call_hangs_stays_whatever_becomes_of_its_item(goes:
         first = asyncio.create_task(engine.tables.write(adding(1), "token"))
         assert await held.reached(first)
         await clock.advance(3_600)
-        if goes == "expires":
-            gone = asyncio.create_task(engine.tables.expire_items(TOKENS.name))
-        else:
-            gone = asyncio.create_task(engine.tables.delete_table(TOKENS.name))
+        tables = engine.tables
+        gone = asyncio.ensure_future(
+            tables.expire_items(TOKENS.name) if goes == "expires" else tables.delete_table(TOKENS.name)
+        )
         await asyncio.sleep(0)
         again = asyncio.create_task(engine.tables.write(adding(1), "token"))
         await asyncio.sleep(0)
@@ -180,3 +180,28 @@ async def test_a_token_whose_call_hangs_stays_whatever_becomes_of_its_item(goes:
         await asyncio.gather(first, gone, again)
         assert await times(engine, 1) == 1
         assert await times(engine, 2) == 0
+
+
+@pytest.mark.xfail(strict=True, reason="the token is given its ten minutes by a later commit than that of the call")
+async def test_a_crash_right_after_a_call_that_hung_leaves_its_token(tmp_path: Path) -> None:
+    """The call was acknowledged, so from then on there are ten minutes."""
+    clock = ManualClock(START_MS)
+    held = Held("streamkit-journal")
+    async with opened(tmp_path / "data", clock, files=FaultyFiles(before=held)) as engine:
+        await set_up(engine)
+        await engine.tables.write(adding(0), "makes the table of tokens")
+        engine._journal._sync_seconds = 1.0  # A slow disk has its commits in a thread.
+        held.holding = True
+        first = asyncio.create_task(engine.tables.write(adding(1), "token"))
+        assert await held.reached(first)
+        await clock.advance(3_600)
+        held.let_through()
+        while await held.reached(first):
+            held.let_through()
+        await first
+        shutil.copytree(tmp_path / "data", tmp_path / "killed", ignore=shutil.ignore_patterns("*.new"))
+        held.let_all_through()
+    async with opened(tmp_path / "killed", clock) as engine:
+        assert await times(engine, 1) == 1
+        await engine.tables.write(adding(1), "token")
+        assert await times(engine, 1) == 1
