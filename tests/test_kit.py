@@ -255,6 +255,16 @@ async def test_a_kit_lets_tokens_of_writes_expire(kit: Kit, clock: ManualClock) 
             await clock.advance(60)
 
 
+async def test_the_table_of_tokens_is_a_table_like_others(kit: Kit) -> None:
+    """From the first write with one on, also where it was deleted in between."""
+    await kit.create_table("left", partition_key="id")
+    for token in ("one", "two"):
+        await kit.write(Put({"id": 1}, table="left"), client_request_token=token)
+        found = await kit.table(TOKENS.name).get(token)
+        assert found is not None and found["token"] == token
+        await kit.delete_table(TOKENS.name)
+
+
 async def test_write_is_atomic_over_tables(kit: Kit) -> None:
     left = await kit.create_table("left", partition_key="id")
     await kit.create_table("right", partition_key="id")
