@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from streamkit.engines.base import Engine
 from streamkit.service import Service
 from streamkit.tables.idempotency import TOKENS
-from streamkit.tables.item import Item
+from streamkit.tables.item import Item, TableSchema
 from streamkit.tables.keeper import service_name
 from streamkit.tables.store import TableDescription
 from streamkit.tables.transact_get import Get
@@ -18,6 +18,7 @@ class Transactions(ABC):
     """The part of a ``Kit`` that writes to and reads from several tables in one call."""
 
     engine: Engine
+    _schemas: dict[str, TableSchema]
 
     async def write(self, *writes: Write, client_request_token: str | None = None) -> None:
         """Do all the writes, to any tables, or none. Mirrors TransactWriteItems (Amazon DynamoDB API Reference).
@@ -42,9 +43,10 @@ class Transactions(ABC):
             return
         await self.engine.tables.write(writes, client_request_token)
         name = service_name(TOKENS.name)
-        if not any(service.name == name for service in self._running()):
+        if TOKENS.name not in self._schemas or not any(service.name == name for service in self._running()):
             # With the first token its table has come, and what expires in it has to go.
             (description,) = await self.engine.tables.describe_tables([TOKENS.name])
+            self._schemas[TOKENS.name] = description.schema
             self._keep(description)
 
     async def get(self, *gets: Get) -> list[Item | None]:

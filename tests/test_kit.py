@@ -261,7 +261,8 @@ async def test_the_table_of_tokens_is_a_table_like_others(kit: Kit) -> None:
     for token in ("one", "two"):
         await kit.write(Put({"id": 1}, table="left"), client_request_token=token)
         found = await kit.table(TOKENS.name).get(token)
-        assert found is not None and found["token"] == token
+        assert found is not None
+        assert found["token"] == token
         await kit.delete_table(TOKENS.name)
 
 
