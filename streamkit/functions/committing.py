@@ -48,7 +48,7 @@ class Committing:
         name = f"{mapping.name}-{lease.stream}-{lease.stream_id}-{lease.shard_id}"
         if lanes > 1:
             name += f"-{lane + 1}of{lanes}"
-        self._deliveries = Deliveries(mapping.sink if isinstance(mapping.sink, Sink) else None, name)
+        self._deliveries = Deliveries(mapping.sink if isinstance(mapping.sink, Sink) else None, name, tally)
 
     @property
     def waiting(self) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from streamkit.functions.calling import calling
 from streamkit.functions.sink import BufferingSink, Sink, SinkBatch
 
 
 class Deliveries:
     """A lane's side of its sink; without a sink nothing ever waits."""
 
-    def __init__(self, sink: Sink | None, lane: str) -> None:
+    def __init__(self, sink: Sink | None, lane: str, who: object) -> None:
+        """``who`` the sink is called by."""
         self._sink = sink
         self._buffering = sink if isinstance(sink, BufferingSink) else None
         self._lane = lane
+        self._who = who
         self.settled = 0
         """Where the lane may be checkpointed after the next flush."""
         self.count = 0
@@ -43,7 +46,8 @@ class Deliveries:
     async def write(self, values: Sequence[Any], start: int, now_ms: int) -> None:
         """Hand over what an invocation gave; the lane stood at ``start`` before it."""
         if self._sink is not None and values:
-            await self._sink.write(SinkBatch(lane=self._lane, start=f"{start:020d}", values=values, now_ms=now_ms))
+            with calling(self._who):
+                await self._sink.write(SinkBatch(lane=self._lane, start=f"{start:020d}", values=values, now_ms=now_ms))
 
     def wait_for_flush(self, settled: int, count: int) -> None:
         """So many records more wait, and with them the checkpoint."""
@@ -53,7 +57,8 @@ class Deliveries:
     async def flush(self) -> None:
         """Make everything safe."""
         if self._buffering is not None and self.waiting:
-            await self._buffering.flush(self._lane)
+            with calling(self._who):
+                await self._buffering.flush(self._lane)
 
     def checkpointed(self) -> int:
         """The checkpoint is past everything that waited; how many records those were."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from streamkit.errors import FunctionError, ValidationError
 from streamkit.functions.batch import Discarded, RetryPlan
+from streamkit.functions.calling import calling
 from streamkit.functions.committing import Committing
 from streamkit.functions.discarding import Discarding
 from streamkit.functions.forming import Forming
@@ -192,7 +193,8 @@ class Lane:
 
     async def _invoke(self, records: list[Record[Any]], *, final: bool = False) -> Invocation:
         window = None if self._windows is None else self._windows.window(final=final)
-        invocation = await self._invoker.invoke(Batch(self._place.shard_id, records), window=window)
+        with calling(self._tally):
+            invocation = await self._invoker.invoke(Batch(self._place.shard_id, records), window=window)
         if not invocation.throttled:
             self._tally.counts.invocations += 1
             self._tally.publish("Invocations", 1, "AWS/Lambda")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
 
 from streamkit.errors import ClosedError, StorageError, ValidationError
+from streamkit.functions.calling import calling
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.mapping_rules import check_change
 from streamkit.functions.tally import Counts, Ports, Tally
@@ -26,10 +26,6 @@ logger = logging.getLogger("streamkit.functions")
 MappingState = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating"]
 
 IMMUTABLE = ("name", "source", "starting_position")
-
-
-_WITHIN: ContextVar[LiveMapping | None] = ContextVar("streamkit_mapping", default=None)
-"""The mapping whose work the calling code is part of."""
 
 
 class LiveMapping:
@@ -126,7 +122,7 @@ class LiveMapping:
         if self._work_stop is not None:
             self._work_stop.request()
         self._tell()
-        if _WITHIN.get() is self:
+        if calling.is_by(self._tally):
             return  # What holds next waits for the batch in hand, which waits for this.
         # A later change may overtake this one, and then speaks for both.
         while self._held is not wanted and self._wanted is wanted:
@@ -162,8 +158,6 @@ class LiveMapping:
             NotFoundError: the source, the sink or another destination was deleted.
             StorageError: the engine cannot read or commit.
         """
-        # Functions and sinks run in tasks and threads that are started in here.
-        within = _WITHIN.set(self)
         try:
             while not stop.requested:
                 wanted = self._wanted
@@ -188,7 +182,6 @@ class LiveMapping:
                 if self._wanted is wanted:
                     break
         finally:
-            _WITHIN.reset(within)
             self.ended = True
             self.state = "Disabled"
             self._tell()
@@ -199,7 +192,7 @@ class LiveMapping:
         Raises:
             ValidationError: the mapping's own function or sink asks.
         """
-        if _WITHIN.get() is self:
+        if calling.is_by(self._tally):
             raise ValidationError(
                 f"mapping {self.name!r} cannot be waited for by its own function, whose batch is not done before it "
                 "returns: wait elsewhere"

@@ -11,6 +11,7 @@ import msgspec
 
 from streamkit.errors import FunctionError
 from streamkit.functions import fitting
+from streamkit.functions.calling import calling
 from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome
@@ -144,7 +145,8 @@ class QueueBatches:
     async def _invoke(self, messages: Messages) -> Invocation:
         waits = 0
         while True:
-            invocation = await self._invoker.invoke_messages(messages, queue=self._queue, fifo=self._fifo)
+            with calling(self._tally):
+                invocation = await self._invoker.invoke_messages(messages, queue=self._queue, fifo=self._fifo)
             if not invocation.throttled:
                 self._tally.counts.invocations += 1
                 self._tally.publish("InvokedEventCount", len(messages))
@@ -232,7 +234,12 @@ class QueueBatches:
         # A lane of its own: batches are handled side by side, and after a crash others come of the same messages.
         lane = f"{self._mapping.name}-{self._queue}-{uuid.uuid4().hex}"
         batch = SinkBatch(lane=lane, start="0", values=values, now_ms=self._clock.now_ms())
-        await self._patience.until_taken(lambda: sink.write(batch))
+
+        async def write() -> None:
+            with calling(self._tally):
+                await sink.write(batch)
+
+        await self._patience.until_taken(write)
         if isinstance(sink, BufferingSink):
             try:
                 await self._patience.until_room(lambda: sink.flush(lane))
