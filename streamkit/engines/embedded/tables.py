@@ -176,13 +176,13 @@ class EmbeddedTables:
         group = self._tokens.known(token, writes)
         if group is not None:
             self._count_again(writes)
-            await self._log.durable(group)
-            return
-        decided = self._writes.decide(writes, refusing=True, transactional=True)
-        kept = self._tokens.decide(token, writes)
-        group = max(self.stage(decided), self._tokens.stage(kept))
+        else:
+            decided = self._writes.decide(writes, refusing=True, transactional=True)
+            kept = self._tokens.decide(token, writes)
+            group = max(self.stage(decided), self._tokens.stage(kept))
         # end ATOMIC
         await self._log.durable(group)
+        await self._log.durable(self._tokens.group_of(token))
 
     def _count_again(self, writes: Sequence[Write]) -> None:
         """AWS: a repetition consumes what reading its items does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -46,7 +45,7 @@ class WriteTokens:
         self._table = table_of_tokens
         self._create_table = create_table
         self._unfinished: dict[str, Kept] = {}
-        """What is not durable yet, however long that takes."""
+        """What is not durable yet, with ten minutes from then on, however long that takes."""
 
     def known(self, token: str, writes: Sequence[Write]) -> int | None:
         """The group that the first call with this token is durable with; None: there was none in ten minutes.
@@ -69,6 +68,11 @@ class WriteTokens:
         check_same(kept, writes)
         return table.last_group
 
+    def group_of(self, token: str) -> int:
+        """The group that a call which is durable has to wait for as well, so that its token has its ten minutes."""
+        unfinished = self._unfinished.get(token)
+        return 0 if unfinished is None else unfinished.group
+
     def decide(self, token: str, writes: Sequence[Write]) -> Kept:
         """What is to be staged with these writes, which are new; the table of the tokens is there then."""
         fingerprint = fingerprint_of(writes)
@@ -85,14 +89,20 @@ class WriteTokens:
 
     def _durable(self, kept: Kept) -> None:
         if self._clock.now_ms() - kept.at_ms < _LATE_MS:
-            del self._unfinished[kept.token]
+            self._finished(kept)
         else:
             # The log is in the middle of telling what is durable.
             asyncio.get_running_loop().call_soon(self._count_from_now, kept)
 
     def _count_from_now(self, kept: Kept) -> None:
         """AWS: ten minutes after the first request has finished, which took long."""
+        # INVARIANT: test_a_crash_right_after_a_call_that_hung_leaves_its_token
+        put = token_put(kept.token, kept.fingerprint, self._clock.now_ms())
+        try:
+            kept.group = self._writes.stage(self._writes.decide([put]), lambda: self._finished(kept))
+        except StreamKitError:
+            # The call was done, whatever becomes of this: the disk is full, or somebody has deleted the table.
+            self._finished(kept)
+
+    def _finished(self, kept: Kept) -> None:
         del self._unfinished[kept.token]
-        # The call was done, whatever becomes of this; nobody waits for it.
-        with contextlib.suppress(StreamKitError):
-            self._writes.stage(self._writes.decide([token_put(kept.token, kept.fingerprint, self._clock.now_ms())]))

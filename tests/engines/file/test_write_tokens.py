@@ -182,7 +182,6 @@ async def test_a_token_whose_call_hangs_stays_whatever_becomes_of_its_item(goes:
         assert await times(engine, 2) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the token is given its ten minutes by a later commit than that of the call")
 async def test_a_crash_right_after_a_call_that_hung_leaves_its_token(tmp_path: Path) -> None:
     """The call was acknowledged, so from then on there are ten minutes."""
     clock = ManualClock(START_MS)
