@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamkit.errors import InvalidPatternError
+from streamkit.words import with_stars
 
 Predicate = Callable[[Any], bool]
 """Of any decoded JSON value. Objects and arrays are no leaves: it is False for them."""
@@ -168,19 +169,8 @@ def _wildcard(path: str, operand: Any) -> Predicate:
             isinstance(value, str) and len(value) >= least and value.startswith(first) and value.endswith(last)
         )
 
-    def matches(value: Any) -> bool:
-        """Greedy from the left, which is right for stars and linear in the value's length."""
-        if not isinstance(value, str) or len(value) < least or not value.startswith(first) or not value.endswith(last):
-            return False
-        at, end = len(first), len(value) - len(last)
-        for part in middle:
-            found = value.find(part, at, end)
-            if found < 0:
-                return False
-            at = found + len(part)
-        return True
-
-    return matches
+    between = with_stars(parts)
+    return lambda value: isinstance(value, str) and between(value)
 
 
 def _numeric(path: str, operand: Any) -> Predicate:

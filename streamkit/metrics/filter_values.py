@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamkit.metrics.filter_tokens import MAX_NESTING, Cursor, Search
+from streamkit.words import with_stars
 
 Number = int | float
 Test = Callable[[Any], bool]
@@ -135,24 +136,10 @@ def _wildcards(characters: list[str]) -> Search:
             pieces.append("")
         else:
             pieces[-1] += character[-1]
-    first, *middle = pieces
-    if not middle:
-        return lambda text: text == first
-    last = middle.pop()
-
-    def search(text: str) -> bool:
-        # Each piece at its first place, which no later piece can regret; a regular expression would try them all.
-        if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
-            return False
-        at, end = len(first), len(text) - len(last)
-        for piece in middle:
-            found = text.find(piece, at, end)
-            if found < 0:
-                return False
-            at = found + len(piece)
-        return True
-
-    return search
+    if len(pieces) == 1:
+        (only,) = pieces
+        return lambda text: text == only
+    return with_stars(pieces)
 
 
 def read_joined(cursor: Cursor, read_one: Callable[[], Test], depth: int = 0) -> Test:

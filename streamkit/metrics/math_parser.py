@@ -21,7 +21,8 @@ from typing import Literal
 import msgspec
 
 from streamkit.errors import ExpressionError
-from streamkit.metrics.math_tokens import Token, tokens_of
+from streamkit.metrics.math_tokens import tokens_of
+from streamkit.words import Token
 
 MAX_DEPTH = 40
 """Parentheses, brackets, signs and powers within each other."""

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
-
-import msgspec
 
 from streamkit.errors import ExpressionError
+from streamkit.words import Token, words_of
 
 MAX_CHARACTERS = 2048
 """Of one expression, as ``MetricDataQuery`` of the CloudWatch API reference has it."""
 
-Sort = Literal["id", "word", "number", "string", "mark", "end"]
-"""An id begins with a lower-case letter, a word (of the language) with a capital."""
-
-_TOKEN = re.compile(
+_WORDS = re.compile(
     r"""(?P<space>\s+)
       | (?P<id>[a-z][A-Za-z0-9_]*)
       | (?P<word>[A-Z][A-Za-z0-9_]*)
@@ -24,7 +19,7 @@ _TOKEN = re.compile(
       | (?P<mark>==|!=|<=|>=|&&|\|\||[-+*/^<>(),\[\]])""",
     re.VERBOSE | re.ASCII,
 )
-_SORTS: dict[str, Sort] = {"id": "id", "word": "word", "number": "number", "string": "string", "mark": "mark"}
+"""An id begins with a lower-case letter, a word (of the language) with a capital."""
 _INSTEAD = {
     "=": "compare with ==",
     "!": "compare with !=",
@@ -38,18 +33,8 @@ _INSTEAD = {
 }
 
 
-class Token(msgspec.Struct, frozen=True):
-    """One word."""
-
-    sort: Sort
-    text: str
-    """As it is written; of a string what is between the quotes."""
-    at: int
-    """Where it begins, from 0."""
-
-
 def tokens_of(text: str) -> list[Token]:
-    """The words, and at last one of the sort "end".
+    """The words, a string without its quotes, and at last one of the sort "end".
 
     Raises:
         ExpressionError: it is too long, empty, or has a character that no expression has.
@@ -59,21 +44,13 @@ def tokens_of(text: str) -> list[Token]:
             text[:80], 0, f"an expression has at most {MAX_CHARACTERS:,} characters, not {len(text):,}"
         )
     found: list[Token] = []
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            instead = _INSTEAD.get(text[at])
-            raise ExpressionError(text, at, f"unexpected {text[at]!r}" + (f": {instead}" if instead else ""))
-        if match.lastgroup != "space":
-            sort = _SORTS[match.lastgroup or ""]
+    for token in words_of(text, _WORDS, _INSTEAD):
+        if token.sort == "string":
+            token = Token("string", token.text[1:-1], token.at)
+        elif token.sort == "number":
+            end = token.at + len(token.text)
             # Without this, 2m1 would be read as 2 and m1, and 1e3 as 1 and the id e3.
-            if sort == "number" and re.match(r"[A-Za-z_.]", text[match.end() : match.end() + 1]):
-                raise ExpressionError(text, match.end(), "a number ends here: write an operator such as * after it")
-            word = match.group()
-            found.append(Token(sort, word[1:-1] if sort == "string" else word, at))
-        at = match.end()
-    if not found:
-        raise ExpressionError(text, 0, "it is empty")
-    found.append(Token("end", "the end", len(text)))
+            if re.match(r"[A-Za-z_.]", text[end : end + 1]):
+                raise ExpressionError(text, end, "a number ends here: write an operator such as * after it")
+        found.append(token)
     return found

@@ -13,7 +13,8 @@ from streamkit.errors import ExpressionError
 from streamkit.tables.condition import Value, kind_of
 from streamkit.tables.path import Path
 from streamkit.tables.reserved import RESERVED
-from streamkit.tables.tokens import Token, tokens_of
+from streamkit.tables.tokens import tokens_of
+from streamkit.words import Token
 
 MAX_INDEX = 2**31
 
@@ -105,7 +106,7 @@ class Words:
 
     def is_path(self) -> bool:
         """Whether a path begins here."""
-        return self.next.sort in ("name", "#")
+        return self.next.sort in ("name", "alias")
 
     def path(self) -> Path:
         """``name.name[0].name``"""
@@ -124,7 +125,7 @@ class Words:
 
     def _name(self) -> str:
         token = self.take()
-        if token.sort == "#":
+        if token.sort == "alias":
             self._substitutes.used.add(token.text)
             try:
                 return self._substitutes.names[token.text]
@@ -143,7 +144,7 @@ class Words:
     def value(self) -> Value:
         """``:value``"""
         token = self.take()
-        if token.sort != ":":
+        if token.sort != "value":
             raise self.wrong("expected a value such as :value", token)
         self._substitutes.used.add(token.text)
         try:

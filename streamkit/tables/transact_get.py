@@ -49,8 +49,8 @@ def check_gets(gets: Sequence[Get], schema_of: Callable[[str], TableSchema], lim
     for get in gets:
         if not isinstance(get, Get):
             raise ValidationError(f"{get!r:.80} is not a get: use streamkit.tables.transact_get.Get")
-        if not get.table:
-            raise ValidationError("a Get names no table: pass table=")
+        if not get.table or not isinstance(get.table, str):
+            raise ValidationError(f"a Get names no table: pass table= its name, not {get.table!r:.80}")
         key = schema_of(get.table).key_of(get.key)
         # AWS: "Transaction request cannot include multiple operations on one item".
         if (get.table, key) in touched:

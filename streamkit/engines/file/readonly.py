@@ -291,7 +291,7 @@ class ReadOnlyTables:
     async def transact_get(self, gets: Sequence[Get]) -> list[Item | None]:
         """See TableStore."""
         # What is no get at all the read says.
-        names = {get.table: None for get in gets if isinstance(get, Get)}
+        names = {get.table: None for get in gets if isinstance(get, Get) and isinstance(get.table, str)}
         return await self._read([(name, None) for name in names], lambda tables: tables.transact_get(gets))
 
     async def query(

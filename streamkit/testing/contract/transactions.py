@@ -87,6 +87,7 @@ class TransactionContract(Contract):
             many,
             [Get({"customer": "a"}, "totals"), Get({"customer": "a"}, "totals", projection="n")],
             [Get({"customer": "a"})],
+            [Get({"customer": "a"}, ["totals"])],  # type: ignore[arg-type]
             [Get({"order": 1}, "totals")],
             [Put({"customer": "a"}, "totals")],
         ]
