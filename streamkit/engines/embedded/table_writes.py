@@ -124,10 +124,25 @@ class TableWrites:
             plain = all(self._table(name).is_plain for name in {outcome.table for outcome in outcomes})
         if plain:
             return Decided(outcomes)
-        entries: dict[int, _Entries] = {}
-        decided = Decided(outcomes, entries)
         checks = [write for write in writes if isinstance(write, Check)]
         consumed = self._looked_at(checks, transactional=transactional)
+        entries, records = self._follow(
+            outcomes, consumed, by_time_to_live=by_time_to_live, transactional=transactional
+        )
+        if refusing and consumed:
+            self._metering.admit(consumed)
+        return Decided(outcomes, entries, self._feeds.route(records) if records else None, consumed)
+
+    def _follow(
+        self,
+        outcomes: Sequence[Outcome],
+        consumed: list[tuple[EmbeddedTable, Consumed]],
+        *,
+        by_time_to_live: bool,
+        transactional: bool,
+    ) -> tuple[dict[int, _Entries], list[tuple[str, str, bytes]]]:
+        """What outcomes change in indexes, and the records of change feeds; what they consume joins ``consumed``."""
+        entries: dict[int, _Entries] = {}
         records: list[tuple[str, str, bytes]] = []
         for position, outcome in enumerate(outcomes):
             table = self._table(outcome.table)
@@ -149,12 +164,7 @@ class TableWrites:
                 record = feed.record_of(table.schema, view, change)
                 if record is not None:
                     records.append((table.attributes.stream, feed.partition_key_of(outcome.key), record))
-        if refusing and consumed:
-            self._metering.admit(consumed)
-        decided.consumed = consumed
-        if records:
-            decided.put_records = self._feeds.route(records)
-        return decided
+        return entries, records
 
     def stage(self, decided: Decided, on_durable: Callable[[], None] | None = None) -> int:
         """Apply and log what was decided; it is durable with the returned group. ``on_durable``: see ``Log.append``."""
