@@ -12,7 +12,7 @@ import msgspec
 
 from streamkit.errors import ValidationError
 from streamkit.metrics.metric import Metric, Statistic, check_statistic
-from streamkit.metrics.window import SECONDS_KEPT_MS
+from streamkit.metrics.periods import SECONDS_KEPT_MS
 
 AlarmState = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 """What an alarm says."""

@@ -17,6 +17,8 @@ from streamkit.metrics.filter_json import Selector
 from streamkit.metrics.filter_pattern import EventPattern, FilterPattern, Match, RegexFilter, as_document
 from streamkit.metrics.filter_values import number, shown
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.statistic_set import LARGEST_VALUE
+from streamkit.metrics.unit import Unit, check_unit
 
 MAX_NAME_LENGTH = 512
 MAX_FILTER_DIMENSIONS = 3
@@ -24,16 +26,6 @@ MAX_DIMENSION_PAIRS = 1000
 """Distinct names and values of dimensions that one filter may publish in an hour."""
 MAX_HOURS = 24
 """How many hours a filter's dimensions are counted for, the newest first."""
-MAX_VALUE = 2.0**360
-
-_DATA = ("Bytes", "Kilobytes", "Megabytes", "Gigabytes", "Terabytes")
-_BITS = ("Bits", "Kilobits", "Megabits", "Gigabits", "Terabits")
-UNITS = (
-    *("Seconds", "Microseconds", "Milliseconds", *_DATA, *_BITS, "Percent", "Count"),
-    *(f"{unit}/Second" for unit in (*_DATA, *_BITS, "Count")),
-    "None",
-)
-"""``StandardUnit``."""
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 3_600_000
@@ -65,8 +57,8 @@ class MetricTransformation(msgspec.Struct, frozen=True, kw_only=True):
     """Published for each minute that has lines but no match. Not together with dimensions."""
     dimensions: Mapping[str, str] = {}
     """Up to 3: from the dimension's name to a reference."""
-    unit: str = "None"
-    """One of ``UNITS``."""
+    unit: Unit = "None"
+    """One of ``unit.UNITS``."""
 
     def __post_init__(self) -> None:
         Metric(self.metric_namespace, self.metric_name, tuple((name, "x") for name in self.dimensions))
@@ -77,8 +69,7 @@ class MetricTransformation(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValidationError("default_value is not allowed together with dimensions: leave one of them out")
             if _published(self.default_value) is None:
                 raise ValidationError(f"default_value is {self.default_value!r}: it must be a finite number")
-        if self.unit not in UNITS:
-            raise ValidationError(f"unit {self.unit!r} is not known: choose one of {', '.join(UNITS)}")
+        check_unit(self.unit)
         force_setattr(self, "dimensions", dict(self.dimensions))
 
 
@@ -247,6 +238,6 @@ class MetricFilter:
 def _published(value: object) -> float | None:
     """The number that is published for ``value``; None: it is none that a metric takes."""
     found = number(value) if isinstance(value, str) else value
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not -MAX_VALUE <= found <= MAX_VALUE:
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not -LARGEST_VALUE <= found <= LARGEST_VALUE:
         return None
     return float(found)

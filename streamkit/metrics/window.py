@@ -1,165 +1,268 @@
 """How much of what, and when: series of samples in memory, asked for by period.
 
-A bounded piece of memory per series: one-second buckets for three hours, one-minute buckets for fifteen days, as long
-as CloudWatch keeps them ("Metrics retention" in its user guide). A bucket without samples takes no room, a full series
-1.3 MB.
+Follows ``PutMetricData``, ``GetMetricStatistics`` and "Metrics retention" of CloudWatch's API reference and user guide.
+A series takes 21 MB at most, and 3 MB without distributions; ``Series`` has the details. A bucket without samples takes
+no room.
 """
 
 from __future__ import annotations
 
 import logging
-from array import array
-from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from streamkit.errors import NotFoundError, ValidationError
-from streamkit.metrics.metric import Metric, Statistic, check_statistic
+from streamkit.metrics.datum import MAX_DATA, MetricDatum
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.periods import SECOND_MS, check_range
+from streamkit.metrics.samples import Samples
+from streamkit.metrics.series import MAX_COLLECTED, Series, SeriesState
+from streamkit.metrics.statistic import CompiledStatistic, compile_statistic
+from streamkit.metrics.statistic_set import LARGEST_COUNT, LARGEST_VALUE, StatisticSet, check_sample
+from streamkit.metrics.unit import Unit, check_unit
 
 logger = logging.getLogger("streamkit.metrics")
 
-SECOND_MS = 1000
-MINUTE_MS = 60 * SECOND_MS
-SECONDS_KEPT_MS = 3 * 60 * MINUTE_MS
-"""How long buckets of one second are kept, and with them every period under a minute."""
-MINUTES_KEPT_MS = 15 * 24 * 60 * MINUTE_MS
-"""How long buckets of one minute are kept."""
-HIGH_RESOLUTION_PERIODS_MS = frozenset({1000, 5000, 10_000, 20_000, 30_000})
-"""The periods under a minute that can be asked for."""
-LARGEST_VALUE = 2.0**360
-"""What CloudWatch takes; sums of such values are still finite."""
-_INFINITY = float("inf")
+_SMALLEST_VALUE = -LARGEST_VALUE
 
 Reading = float | None | Awaitable[float | None]
 """What a gauge answers with."""
 
 
-class StatisticSet(msgspec.Struct, frozen=True, gc=False):
-    """What is known of some samples, of which there is at least one."""
+class Datapoint(msgspec.Struct, frozen=True):
+    """What the samples of one period and one unit amount to."""
 
+    start_ms: int
+    unit: Unit
     sample_count: int
-    sum: float
-    minimum: float
-    maximum: float
-
-    def merge(self, other: StatisticSet) -> StatisticSet:
-        """What is known of the samples of both."""
-        return StatisticSet(
-            self.sample_count + other.sample_count,
-            self.sum + other.sum,
-            min(self.minimum, other.minimum),
-            max(self.maximum, other.maximum),
-        )
-
-    def value(self, statistic: Statistic) -> float:
-        """One statistic of the samples.
-
-        Raises:
-            ValidationError: ``statistic`` is not one of ``metric.STATISTICS``.
-        """
-        check_statistic(statistic)
-        match statistic:
-            case "SampleCount":
-                return self.sample_count
-            case "Sum":
-                return self.sum
-            case "Average":
-                return self.sum / self.sample_count
-            case "Minimum":
-                return self.minimum
-            case "Maximum":
-                return self.maximum
+    values: dict[str, float]
+    """By statistic, as it was asked for. One that the samples do not have is not in it."""
 
 
 class Metrics:
     """All series of one kit, in memory, and the gauges that fill some of them.
 
+    Samples of one metric in different units are series of their own. What is asked for without a unit is, where the
+    answer can name units (``datapoints``), every unit's by itself, as with GetMetricStatistics; where it cannot, what
+    was put in the unit that the metric had first. (AWS: leaves open what an alarm without a unit sees of several.)
+
     Not thread-safe: report and ask on the event loop's thread. Nothing here awaits.
     """
 
     def __init__(self, *, max_series: int = 10_000) -> None:
-        """``max_series`` bounds the memory: samples of a further metric are dropped, and counted in ``dropped``."""
+        """``max_series`` bounds the memory: samples of a further series are dropped, and counted in ``dropped``."""
         self.dropped = 0
         """Samples that were not kept because there are ``max_series`` series already."""
         self._max_series = max_series
-        self._series: dict[Metric, _Series] = {}
+        self._count = 0
+        self._listed: dict[Metric, dict[Unit, Series]] = {}
+        self._plain: dict[Metric, Series] = {}
+        """Those without a unit, which nearly all are."""
         self._gauges: dict[Metric, Callable[[], Reading]] = {}
         self._failing: set[Metric] = set()
 
     # HOT: every put, send and receive passes here.
-    def put(self, metric: Metric, value: float, now_ms: int, count: int = 1) -> None:
-        """Add ``count`` samples of ``value`` at an instant, usually now.
+    def put(self, metric: Metric, value: float, now_ms: int, count: int = 1, unit: Unit = "None") -> None:
+        """Add ``count`` samples of ``value`` at an instant, usually now, in high resolution.
 
         An earlier instant goes into the bucket it belongs to, if that is still kept. Nothing is replaced.
 
         Raises:
-            ValidationError: ``value`` is not a number within ±2^360, or ``count`` is less than 1.
+            ValidationError: ``value`` is not a number within ±2^360, ``count`` is not from 1 to 2^40, or there is no
+                such unit.
         """
         # NaN fails every comparison, so this one refuses it together with the infinities.
-        if not -LARGEST_VALUE <= value <= LARGEST_VALUE or count < 1:
-            raise _bad_sample(metric, value, count)
-        series = self._series.get(metric)
+        if not _SMALLEST_VALUE <= value <= LARGEST_VALUE:
+            check_sample(metric, value)
+        if count != 1 and (count.__class__ is not int or not 1 <= count <= LARGEST_COUNT):
+            check_sample(metric, value, count)
+        series = self._plain.get(metric) if unit == "None" else self._find(metric, unit)
         if series is None:
-            if len(self._series) >= self._max_series:
+            series = self._open(metric, unit, now_ms)
+            if series is None:
                 self.dropped += count
                 return
-            series = self._series[metric] = _Series(now_ms // SECOND_MS)
-        if now_ms // SECOND_MS != series.second:
-            series.turn_to(now_ms // SECOND_MS)
+        if not series.start_ms <= now_ms < series.end_ms:
+            series.turn_to(now_ms)
         series.latest = value
-        series.count += count
-        series.sum += value * count
-        if value < series.minimum:
-            series.minimum = value
-        if value > series.maximum:
-            series.maximum = value
+        if count == 1:
+            collected = series.collected
+            collected.append(value)
+            if len(collected) >= MAX_COLLECTED:
+                series.collect()
+        else:
+            weighted = series.weighted
+            weighted[value] = weighted.get(value, 0) + count
+            if len(weighted) >= MAX_COLLECTED:
+                series.collect()
 
-    def statistics(self, metric: Metric, start_ms: int, end_ms: int, period_ms: int) -> list[tuple[int, StatisticSet]]:
+    def put_data(self, data: Iterable[MetricDatum], now_ms: int) -> None:
+        """Add up to 1,000 data: all of them or, if one is not allowed, none.
+
+        Those of standard resolution go into their minute, and have no period that is shorter; those of high resolution
+        go into their second.
+
+        Args:
+            data: Each at its own timestamp, or at ``now_ms``.
+            now_ms: What the age of a timestamp is counted to.
+
+        Raises:
+            ValidationError: There are more, or a timestamp is over two weeks back or two hours ahead.
+        """
+        found = list(data)
+        if len(found) > MAX_DATA:
+            raise ValidationError(f"{len(found)} data: put {MAX_DATA:,} at most at a time")
+        instants = [datum.instant_ms(now_ms) for datum in found]
+        for datum, instant_ms in zip(found, instants, strict=True):
+            samples = datum.samples()
+            series = self._find(datum.metric, datum.unit) or self._open(datum.metric, datum.unit, instant_ms)
+            if series is None:
+                self.dropped += samples.count
+                continue
+            latest = datum.latest
+            if latest is not None:
+                series.latest = latest
+            series.add(instant_ms, samples, datum.storage_resolution * SECOND_MS)
+
+    def statistics(
+        self, metric: Metric, start_ms: int, end_ms: int, period_ms: int, unit: Unit | None = None
+    ) -> list[tuple[int, StatisticSet]]:
         """What was put between two instants, period by period, oldest first: (start of the period, statistics).
 
         Periods are aligned to the epoch and hold [start, start + period). Every period that overlaps [start_ms,
-        end_ms) is there as a whole if it has a sample; one without samples is absent.
+        end_ms) is there as a whole if it has a sample; one without samples is absent. Periods under a minute are kept
+        three hours; a multiple of 60 seconds 15 days, of 300 seconds 63 days, of 3,600 seconds 455 days.
 
         Raises:
             ValidationError: ``period_ms`` is neither 1, 5, 10, 20 or 30 seconds nor a multiple of 60, or the end is not
                 after the start.
         """
-        if period_ms not in HIGH_RESOLUTION_PERIODS_MS and (period_ms < MINUTE_MS or period_ms % MINUTE_MS):
-            raise ValidationError(
-                f"period of {period_ms} ms: choose 1, 5, 10, 20 or 30 seconds or a multiple of 60 seconds"
-            )
-        if start_ms >= end_ms:
-            raise ValidationError(f"the end {end_ms} is not after the start {start_ms}")
-        series = self._series.get(metric)
+        resolution = check_range(start_ms, end_ms, period_ms)
+        series = self._find(metric, unit)
         if series is None:
             return []
-        series.close()
-        buckets = series.minutes if period_ms % MINUTE_MS == 0 else series.seconds
         periods: dict[int, StatisticSet] = {}
-        # Both ends are rounded outwards to whole periods.
-        for start, found in buckets.between(start_ms // period_ms * period_ms, -(-end_ms // period_ms) * period_ms):
+        span = _whole_periods(start_ms, end_ms, period_ms)
+        for start, found in series.buckets(resolution).sets(*span):
             period_start = start // period_ms * period_ms
             earlier = periods.get(period_start)
             periods[period_start] = found if earlier is None else earlier.merge(found)
-        return list(periods.items())
+        return sorted(periods.items())
 
-    def latest(self, metric: Metric) -> float | None:
-        """The value put last; None before the first."""
-        series = self._series.get(metric)
+    def samples(
+        self, metric: Metric, start_ms: int, end_ms: int, period_ms: int, unit: Unit | None = None
+    ) -> list[tuple[int, Samples]]:
+        """As ``statistics``, with the values of the samples, for extended statistics; takes longer.
+
+        Raises:
+            ValidationError: As in ``statistics``.
+        """
+        resolution = check_range(start_ms, end_ms, period_ms)
+        series = self._find(metric, unit)
+        if series is None:
+            return []
+        periods: dict[int, Samples] = {}
+        span = _whole_periods(start_ms, end_ms, period_ms)
+        for start, found in series.buckets(resolution).samples(*span):
+            period_start = start // period_ms * period_ms
+            if earlier := periods.get(period_start):
+                earlier.merge(found)
+            else:
+                periods[period_start] = found
+        return sorted(periods.items(), key=lambda period: period[0])
+
+    def datapoints(
+        self,
+        metric: Metric,
+        statistics: Sequence[str | CompiledStatistic],
+        span: tuple[int, int],
+        period_ms: int,
+        now_ms: int,
+        unit: Unit | None = None,
+    ) -> list[Datapoint]:
+        """Statistics of the periods of a span, oldest first; those of one period in the order of their units' names.
+
+        Args:
+            metric: Of which.
+            statistics: Plain and extended ones, such as ``["Average", "p99"]``.
+            span: Start and end, as in ``statistics``.
+            period_ms: As in ``statistics``.
+            now_ms: What the age of the start is counted to: older than three hours, the period must be a multiple of 60
+                seconds, older than 15 days of 300, older than 63 days of 3,600.
+            unit: Of this one alone; None: of each unit by itself.
+
+        Raises:
+            ValidationError: There is no such statistic, unit or period, the period is too short for the age of the
+                start, or the end is not after the start.
+        """
+        start_ms, end_ms = span
+        check_range(start_ms, end_ms, period_ms, now_ms)
+        if unit is not None:
+            check_unit(unit)
+        asked = [compile_statistic(each) if isinstance(each, str) else each for each in statistics]
+        extended = any(each.extended for each in asked)
+        points: list[Datapoint] = []
+        for each_unit in self.units(metric) if unit is None else [unit]:
+            found: Iterable[tuple[int, Samples]]
+            if extended:
+                found = self.samples(metric, start_ms, end_ms, period_ms, each_unit)
+            else:
+                sets = self.statistics(metric, start_ms, end_ms, period_ms, each_unit)
+                found = [(start, Samples.of_set(each)) for start, each in sets]
+            points += [Datapoint(start, each_unit, each.count, each.answers(asked)) for start, each in found]
+        points.sort(key=lambda point: (point.start_ms, point.unit))
+        return points
+
+    def latest(self, metric: Metric, unit: Unit | None = None) -> float | None:
+        """The value put last; None before the first. A statistic set of several values has none."""
+        series = self._find(metric, unit)
         return None if series is None else series.latest
 
-    def total(self, metric: Metric) -> StatisticSet | None:
+    def total(self, metric: Metric, unit: Unit | None = None) -> StatisticSet | None:
         """Everything ever put, as a running total since the start of the process; None before the first."""
-        series = self._series.get(metric)
-        if series is None:
-            return None
-        series.close()
-        return series.total
+        series = self._find(metric, unit)
+        return None if series is None else series.total
 
     def list_metrics(self) -> list[Metric]:
         """Every metric that has samples, in the order of their first."""
-        return list(self._series)
+        return list(self._listed)
+
+    def units(self, metric: Metric) -> list[Unit]:
+        """The units of a metric's samples, in the order of their first."""
+        return list(self._listed.get(metric, ()))
+
+    def states(self) -> Iterator[SeriesState]:
+        """Every series, to be encoded, in the order of their first samples."""
+        for units in list(self._listed.values()):
+            for series in list(units.values()):
+                yield series.state()
+
+    def restore(self, states: Iterable[SeriesState]) -> None:
+        """Hold these series, in place of those of the same metric and unit; up to ``max_series`` in all."""
+        for state in states:
+            if self._find(state.metric, state.unit) is None and self._count >= self._max_series:
+                self.dropped += 0 if state.total is None else state.total.sample_count
+                continue
+            self._list(Series.of(state))
+
+    def _find(self, metric: Metric, unit: Unit | None) -> Series | None:
+        units = self._listed.get(metric)
+        if units is None:
+            return None
+        return next(iter(units.values())) if unit is None else units.get(unit)
+
+    def _open(self, metric: Metric, unit: Unit, now_ms: int) -> Series | None:
+        check_unit(unit)
+        return None if self._count >= self._max_series else self._list(Series(metric, unit, now_ms))
+
+    def _list(self, series: Series) -> Series:
+        units = self._listed.setdefault(series.metric, {})
+        self._count += series.unit not in units
+        units[series.unit] = series
+        if series.unit == "None":
+            self._plain[series.metric] = series
+        return series
 
     def register_gauge(self, metric: Metric, read: Callable[[], Reading]) -> None:
         """Have ``read`` called whenever the metric is sampled. It replaces an earlier gauge of this metric.
@@ -178,7 +281,7 @@ class Metrics:
 
     def is_gauge(self, metric: Metric) -> bool:
         """Whether a gauge is registered for the metric, or was when it was last sampled."""
-        series = self._series.get(metric)
+        series = self._find(metric, None)
         return metric in self._gauges or (series is not None and series.sampled)
 
     def gauges(self) -> Iterator[tuple[Metric, float]]:
@@ -198,15 +301,15 @@ class Metrics:
             value = await self._read(gauge, read)
             if value is not None:
                 self.put(gauge, value, now_ms)
-                if series := self._series.get(gauge):
+                if series := self._find(gauge, None):
                     series.sampled = True
 
     async def _read(self, gauge: Metric, read: Callable[[], Reading]) -> float | None:
         try:
             reading = read()
             value = await reading if isinstance(reading, Awaitable) else reading
-            if value is not None and not -LARGEST_VALUE <= value <= LARGEST_VALUE:
-                raise _bad_sample(gauge, value, 1)
+            if value is not None:
+                check_sample(gauge, value)
         except (KeyError, NotFoundError):
             self.unregister(gauge)
             return None
@@ -219,93 +322,6 @@ class Metrics:
         return value
 
 
-class _Series:
-    """One metric's samples: those of the newest second in plain attributes, which is what makes ``put`` fast."""
-
-    __slots__ = ("count", "latest", "maximum", "minimum", "minutes", "sampled", "second", "seconds", "sum", "total")
-
-    def __init__(self, second: int) -> None:
-        self.second = second
-        self.latest: float | None = None
-        self.total: StatisticSet | None = None
-        self.sampled = False
-        self.seconds = _Buckets(SECOND_MS, SECONDS_KEPT_MS)
-        self.minutes = _Buckets(MINUTE_MS, MINUTES_KEPT_MS)
-        self._empty()
-
-    def _empty(self) -> None:
-        self.count = 0
-        self.sum = 0.0
-        self.minimum = _INFINITY
-        self.maximum = -_INFINITY
-
-    def turn_to(self, second: int) -> None:
-        """Let ``second`` be the one that collects, which may also be an earlier one."""
-        self.close()
-        self.second = second
-
-    def close(self) -> None:
-        """Move what the open second has collected to where it is kept."""
-        if self.count == 0:
-            return
-        found = StatisticSet(self.count, self.sum, self.minimum, self.maximum)
-        self._empty()
-        self.seconds.add(self.second * SECOND_MS, found)
-        self.minutes.add(self.second * SECOND_MS, found)
-        self.total = found if self.total is None else self.total.merge(found)
-
-
-class _Buckets:
-    """Statistics by bucket of one width, in order, the oldest forgotten: 40 bytes per bucket that has samples."""
-
-    __slots__ = ("counts", "kept_ms", "maximums", "minimums", "starts", "sums", "width_ms")
-
-    def __init__(self, width_ms: int, kept_ms: int) -> None:
-        self.width_ms = width_ms
-        self.kept_ms = kept_ms
-        self.starts = array("q")
-        self.counts = array("q")
-        self.sums = array("d")
-        self.minimums = array("d")
-        self.maximums = array("d")
-
-    def add(self, instant_ms: int, found: StatisticSet) -> None:
-        """Merge samples of one instant into its bucket, unless it is older than what is kept."""
-        start = instant_ms // self.width_ms * self.width_ms
-        # Nearly always the newest bucket or a newer one, and then there is nothing to search or to move.
-        newest = self.starts[-1] if self.starts else start - 1
-        at = len(self.starts) if start > newest else bisect_left(self.starts, start)
-        if at < len(self.starts) and self.starts[at] == start:
-            merged = self._at(at).merge(found)
-            self.counts[at] = merged.sample_count
-            self.sums[at] = merged.sum
-            self.minimums[at] = merged.minimum
-            self.maximums[at] = merged.maximum
-            return
-        # INVARIANT: test_memory_is_bounded
-        if start <= newest - self.kept_ms:
-            return
-        self.starts.insert(at, start)
-        self.counts.insert(at, found.sample_count)
-        self.sums.insert(at, found.sum)
-        self.minimums.insert(at, found.minimum)
-        self.maximums.insert(at, found.maximum)
-        # Forgetting moves all that stays, so it waits until there is a sixteenth to forget.
-        expired = bisect_left(self.starts, self.starts[-1] - self.kept_ms + 1)
-        if expired * 16 > len(self.starts):
-            for column in (self.starts, self.counts, self.sums, self.minimums, self.maximums):
-                del column[:expired]
-
-    def between(self, start_ms: int, end_ms: int) -> Iterator[tuple[int, StatisticSet]]:
-        """The buckets that start in [start_ms, end_ms), oldest first."""
-        for at in range(bisect_left(self.starts, start_ms), bisect_left(self.starts, end_ms)):
-            yield self.starts[at], self._at(at)
-
-    def _at(self, at: int) -> StatisticSet:
-        return StatisticSet(self.counts[at], self.sums[at], self.minimums[at], self.maximums[at])
-
-
-def _bad_sample(metric: Metric, value: float, count: int) -> ValidationError:
-    if count < 1:
-        return ValidationError(f"{metric}: a count of {count} samples: put 1 or more")
-    return ValidationError(f"{metric}: {value!r} is not a number within ±2^360, so it cannot be a sample")
+def _whole_periods(start_ms: int, end_ms: int, period_ms: int) -> tuple[int, int]:
+    """Both ends are rounded outwards to whole periods."""
+    return start_ms // period_ms * period_ms, -(-end_ms // period_ms) * period_ms

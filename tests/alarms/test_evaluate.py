@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streamkit.alarms.alarm import Alarm, AlarmState, ComparisonOperator, TreatMissingData
 from streamkit.alarms.evaluate import decided_early, evaluate
 from streamkit.metrics.metric import STATISTICS, Metric, Statistic
-from streamkit.metrics.window import StatisticSet
+from streamkit.metrics.statistic_set import StatisticSet
 
 STATES: tuple[AlarmState, ...] = get_args(AlarmState)
 TREATMENTS: tuple[TreatMissingData, ...] = ("missing", "ignore", "breaching", "notBreaching")

@@ -13,7 +13,8 @@ from streamkit.alarms import watcher as watcher_module
 from streamkit.alarms.alarm import Alarm
 from streamkit.alarms.watcher import ACTIONS_FAILED, AlarmTransition, AlarmWatcher
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.window import Metrics, StatisticSet
+from streamkit.metrics.statistic_set import StatisticSet
+from streamkit.metrics.window import Metrics
 from streamkit.testing.clock import ManualClock
 
 START = 1_700_000_040_000  # on a minute

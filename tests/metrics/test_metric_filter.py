@@ -17,12 +17,12 @@ from streamkit.metrics.metric import Metric
 from streamkit.metrics.metric_filter import (
     MAX_DIMENSION_PAIRS,
     MAX_HOURS,
-    UNITS,
     DimensionCount,
     MetricFilter,
     MetricTransformation,
     Sample,
 )
+from streamkit.metrics.unit import UNITS
 
 HOUR = 3_600_000
 METRIC = Metric.of("app", "m")

@@ -3,18 +3,28 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkit.errors import NotFoundError, ValidationError
-from streamkit.metrics import window
-from streamkit.metrics.metric import Metric, Statistic
-from streamkit.metrics.window import Metrics, StatisticSet
+from streamkit.metrics import periods, series
+from streamkit.metrics.datum import MetricDatum
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.periods import Resolution
+from streamkit.metrics.series import SeriesState
+from streamkit.metrics.statistic import compile_statistic
+from streamkit.metrics.statistic_set import StatisticSet
+from streamkit.metrics.unit import Unit
+from streamkit.metrics.window import Datapoint, Metrics
 
 NOW = 1_700_000_000_000  # not on a minute: 20 seconds past one
 MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 SENT = Metric.of("streamkit/sqs", "NumberOfMessagesSent", QueueName="orders")
 VISIBLE = Metric.of("streamkit/sqs", "ApproximateNumberOfMessagesVisible", QueueName="orders")
 
@@ -22,22 +32,6 @@ VISIBLE = Metric.of("streamkit/sqs", "ApproximateNumberOfMessagesVisible", Queue
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics()
-
-
-class TestStatisticSet:
-    @pytest.mark.parametrize(
-        ("statistic", "value"), [("SampleCount", 4), ("Sum", 10), ("Average", 2.5), ("Minimum", 1), ("Maximum", 6)]
-    )
-    def test_answers_each_statistic(self, statistic: Statistic, value: float) -> None:
-        assert StatisticSet(4, 10.0, 1.0, 6.0).value(statistic) == value
-
-    def test_refuses_another(self) -> None:
-        with pytest.raises(ValidationError, match="Average"):
-            StatisticSet(1, 1.0, 1.0, 1.0).value("p50")  # type: ignore[arg-type]
-
-    def test_merges(self) -> None:
-        merged = StatisticSet(2, 5.0, 1.0, 4.0).merge(StatisticSet(1, -3.0, -3.0, -3.0))
-        assert merged == StatisticSet(3, 2.0, -3.0, 4.0)
 
 
 class TestPut:
@@ -148,31 +142,258 @@ class TestStatistics:
 class TestRetention:
     def test_seconds_are_kept_three_hours_and_minutes_fifteen_days(self, metrics: Metrics) -> None:
         metrics.put(SENT, 1.0, NOW)
-        metrics.put(SENT, 2.0, NOW + window.SECONDS_KEPT_MS + 1000)
-        everything = (NOW - MINUTE, NOW + window.MINUTES_KEPT_MS + 2 * MINUTE)
+        metrics.put(SENT, 2.0, NOW + periods.SECONDS_KEPT_MS + 1000)
+        everything = (NOW - MINUTE, NOW + periods.MINUTES_KEPT_MS + 2 * MINUTE)
         assert len(metrics.statistics(SENT, *everything, 1000)) == 1
         assert len(metrics.statistics(SENT, *everything, MINUTE)) == 2
-        metrics.put(SENT, 3.0, NOW + window.MINUTES_KEPT_MS + MINUTE)
+        metrics.put(SENT, 3.0, NOW + periods.MINUTES_KEPT_MS + MINUTE)
         assert len(metrics.statistics(SENT, *everything, MINUTE)) == 2
         assert metrics.total(SENT) == StatisticSet(3, 6.0, 1.0, 3.0)
 
     def test_a_sample_older_than_what_is_kept_only_counts_in_the_total(self, metrics: Metrics) -> None:
         metrics.put(SENT, 1.0, NOW)
-        metrics.put(SENT, 1.0, NOW - window.MINUTES_KEPT_MS - MINUTE)
+        metrics.put(SENT, 1.0, NOW - periods.MINUTES_KEPT_MS - MINUTE)
         assert len(metrics.statistics(SENT, 0, NOW + MINUTE, MINUTE)) == 1
         assert metrics.total(SENT) == StatisticSet(2, 2.0, 1.0, 1.0)
 
+    @pytest.mark.parametrize(("period_ms", "days"), [(MINUTE, 15), (5 * MINUTE, 63), (60 * MINUTE, 455)])
+    def test_each_resolution_is_kept_as_long_as_cloudwatch_does(
+        self, metrics: Metrics, period_ms: int, days: int
+    ) -> None:
+        start = NOW // HOUR * HOUR
+        for value, after in ((1.0, 0), (2.0, period_ms), (3.0, days * DAY)):
+            metrics.put(SENT, value, start + after)
+        found = metrics.statistics(SENT, start, start + days * DAY + HOUR, period_ms)
+        assert [each.sum for _, each in found] == [2.0, 3.0]
+        assert metrics.statistics(SENT, start - HOUR, start, period_ms) == []
+
     def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(window, "SECONDS_KEPT_MS", 160_000)
-        monkeypatch.setattr(window, "MINUTES_KEPT_MS", 160 * MINUTE)
+        resolutions = [Resolution(width, 160 * width, 10_000) for width in (1000, MINUTE, 5 * MINUTE, HOUR)]
+        monkeypatch.setattr(series, "RESOLUTIONS", resolutions)
+        made = series.Series(SENT, "None", NOW)
+        for hour in range(400):
+            for second in (*range(4), *range(300, 304)):
+                made.turn_to(NOW + hour * HOUR + second * 1000)
+                made.collected += [1.0, 2.0, float(hour)]
+                made.turn_to(NOW + hour * HOUR + second * 1000 - 700_000)
+                made.collected.append(4.0)
+        state = made.state()
+        for at, buckets in enumerate(state.buckets):
+            assert len(buckets.starts) // 8 <= 171, at
+            assert len(buckets.maximums) == len(buckets.starts)
+            assert len(buckets.distributions) == len(buckets.starts) // 8
+            assert made.buckets(at).used == sum(map(len, buckets.distributions))
+        assert len(state.buckets[3].starts) // 8 >= 160
+
+
+class TestUnits:
+    def test_samples_of_different_units_are_never_mixed(self, metrics: Metrics) -> None:
+        metrics.put(SENT, 1.0, NOW, unit="Seconds")
+        metrics.put(SENT, 900.0, NOW, unit="Milliseconds")
+        metrics.put(SENT, 3.0, NOW, 2)
+        assert metrics.list_metrics() == [SENT]
+        assert metrics.units(SENT) == ["Seconds", "Milliseconds", "None"]
+        span = (NOW, NOW + 1000, 1000)
+        assert metrics.statistics(SENT, *span, unit="Seconds") == [(NOW, StatisticSet(1, 1.0, 1.0, 1.0))]
+        assert metrics.statistics(SENT, *span, unit="Milliseconds") == [(NOW, StatisticSet(1, 900.0, 900.0, 900.0))]
+        assert metrics.statistics(SENT, *span, unit="None") == [(NOW, StatisticSet(2, 6.0, 3.0, 3.0))]
+        assert metrics.statistics(SENT, *span, unit="Bytes") == []
+
+    def test_without_a_unit_the_first_one_answers(self, metrics: Metrics) -> None:
+        metrics.put(SENT, 1.0, NOW, unit="Seconds")
+        metrics.put(SENT, 900.0, NOW)
+        assert metrics.statistics(SENT, NOW, NOW + 1, 1000) == [(NOW, StatisticSet(1, 1.0, 1.0, 1.0))]
+        assert metrics.total(SENT) == StatisticSet(1, 1.0, 1.0, 1.0)
+        assert metrics.latest(SENT) == 1.0
+        assert metrics.latest(SENT, "None") == 900.0
+        assert metrics.total(SENT, "Count") is None
+
+    def test_a_question_without_a_unit_tells_them_apart(self, metrics: Metrics) -> None:
+        units: list[tuple[Unit, float]] = [("Seconds", 1.0), ("Milliseconds", 900.0)]
+        for unit, value in units:
+            metrics.put(SENT, value, NOW, unit=unit)
+            metrics.put(SENT, value, NOW + 1000, unit=unit)
+        found = metrics.datapoints(SENT, ["Maximum"], (NOW, NOW + 2000), 1000, NOW)
+        assert [(each.start_ms - NOW, each.unit, each.values) for each in found] == [
+            (0, "Milliseconds", {"Maximum": 900.0}),
+            (0, "Seconds", {"Maximum": 1.0}),
+            (1000, "Milliseconds", {"Maximum": 900.0}),
+            (1000, "Seconds", {"Maximum": 1.0}),
+        ]
+        one = metrics.datapoints(SENT, ["Maximum"], (NOW, NOW + 1000), 1000, NOW, unit="Seconds")
+        assert one == [Datapoint(NOW, "Seconds", 1, {"Maximum": 1.0})]
+        assert metrics.datapoints(SENT, ["Maximum"], (NOW, NOW + 1000), 1000, NOW, unit="Bytes") == []
+
+    def test_refuses_another(self, metrics: Metrics) -> None:
+        with pytest.raises(ValidationError, match="unit 'Minutes' is not known"):
+            metrics.put(SENT, 1.0, NOW, unit="Minutes")  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match="unit 'Minutes' is not known"):
+            metrics.datapoints(SENT, ["p50"], (NOW, NOW + 1), MINUTE, NOW, unit="Minutes")  # type: ignore[arg-type]
+        assert metrics.list_metrics() == []
+
+    def test_each_unit_counts_as_a_series(self) -> None:
+        metrics = Metrics(max_series=2)
+        metrics.put(SENT, 1.0, NOW)
+        metrics.put(SENT, 1.0, NOW, unit="Count")
+        metrics.put(SENT, 1.0, NOW, 5, unit="Bytes")
+        assert metrics.units(SENT) == ["None", "Count"]
+        assert metrics.dropped == 5
+
+
+class TestPutData:
+    def test_standard_resolution_goes_into_its_minute(self, metrics: Metrics) -> None:
+        metrics.put_data([MetricDatum(SENT, 1.0), MetricDatum(SENT, 5.0)], NOW)
+        minute = NOW // MINUTE * MINUTE
+        assert metrics.statistics(SENT, NOW, NOW + 1, MINUTE) == [(minute, StatisticSet(2, 6.0, 1.0, 5.0))]
+        assert metrics.statistics(SENT, minute, minute + MINUTE, 1000) == []
+        assert metrics.latest(SENT) == 5.0
+
+    def test_high_resolution_goes_into_its_second(self, metrics: Metrics) -> None:
+        metrics.put_data([MetricDatum(SENT, 1.0, storage_resolution=1, timestamp_ms=NOW - 5000)], NOW)
+        assert metrics.statistics(SENT, NOW - 9000, NOW, 1000) == [(NOW - 5000, StatisticSet(1, 1.0, 1.0, 1.0))]
+        assert len(metrics.statistics(SENT, NOW - 9000, NOW, 60 * MINUTE)) == 1
+
+    def test_takes_all_or_nothing(self, metrics: Metrics) -> None:
+        late = MetricDatum(SENT, 1.0, timestamp_ms=NOW - 15 * DAY)
+        with pytest.raises(ValidationError, match="two weeks back"):
+            metrics.put_data([MetricDatum(SENT, 1.0), late], NOW)
+        with pytest.raises(ValidationError, match="1001 data: put 1,000 at most"):
+            metrics.put_data([MetricDatum(SENT, 1.0)] * 1001, NOW)
+        assert metrics.list_metrics() == []
+
+    def test_further_metrics_are_dropped_and_counted(self) -> None:
+        metrics = Metrics(max_series=1)
+        metrics.put_data([MetricDatum(SENT, 1.0), MetricDatum(VISIBLE, values=(1.0, 2.0), counts=(3, 4))], NOW)
+        assert metrics.list_metrics() == [SENT]
+        assert metrics.dropped == 7
+
+
+class TestDatapoints:
+    def test_answers_plain_and_extended_statistics_together(self, metrics: Metrics) -> None:
+        minute = NOW // MINUTE * MINUTE + MINUTE
+        for value in range(1, 101):
+            metrics.put(SENT, float(value), minute + value * 500)
+        found = metrics.datapoints(SENT, ["Average", "p90", "tm50", "PR(:30)"], (minute, minute + 1), MINUTE, NOW)
+        assert found == [
+            Datapoint(minute, "None", 100, {"Average": 50.5, "p90": 90.0, "tm50": 25.5, "PR(:30)": 30.0})
+        ]
+        compiled = metrics.datapoints(SENT, [compile_statistic("p90")], (minute, minute + 1), MINUTE, NOW)
+        assert compiled[0].values == {"p90": 90.0}
+        hour = metrics.datapoints(SENT, ["p90"], (minute, minute + 1), HOUR, NOW)
+        assert [point.values for point in hour] == [{"p90": 90.0}]
+
+    def test_counts_are_in_the_distribution(self, metrics: Metrics) -> None:
+        metrics.put(SENT, 1.0, NOW, 90)
+        metrics.put(SENT, 7.0, NOW)
+        metrics.put(SENT, 9.0, NOW, 9)
+        metrics.put_data([MetricDatum(VISIBLE, values=(1.0, 7.0, 9.0), counts=(90, 1, 9))], NOW)
+        for metric in (SENT, VISIBLE):
+            point = metrics.datapoints(metric, ["p90", "p91", "p92"], (NOW, NOW + 1), MINUTE, NOW)[0]
+            assert point.values == {"p90": 1.0, "p91": 7.0, "p92": 9.0}
+            assert point.sample_count == 100
+
+    def test_what_waits_to_be_counted_is_bounded(self, metrics: Metrics) -> None:
+        for value in range(3000):
+            metrics.put(SENT, float(value), NOW)
+            metrics.put(VISIBLE, float(value), NOW, 2)
+        assert len(metrics._plain[SENT].collected) < series.MAX_COLLECTED
+        assert len(metrics._plain[VISIBLE].weighted) < series.MAX_COLLECTED
+        for metric, count in ((SENT, 3000), (VISIBLE, 6000)):
+            point = metrics.datapoints(metric, ["p50"], (NOW, NOW + 1), MINUTE, NOW)[0]
+            assert point.sample_count == count
+            assert point.values["p50"] == pytest.approx(1500, rel=0.011)
+
+    def test_a_period_whose_values_are_not_known_has_no_extended_statistic(self, metrics: Metrics) -> None:
+        metrics.put_data([MetricDatum(SENT, statistic_values=StatisticSet(2, 3.0, 1.0, 2.0))], NOW)
+        metrics.put_data([MetricDatum(SENT, 4.0)], NOW)
+        metrics.put_data([MetricDatum(SENT, statistic_values=StatisticSet(2, 10.0, 5.0, 5.0))], NOW + MINUTE)
+        metrics.put_data([MetricDatum(SENT, statistic_values=StatisticSet(1, 6.0, 6.0, 6.0))], NOW + MINUTE)
+        metrics.put_data([MetricDatum(SENT, values=(-1.0, 4.0))], NOW + 2 * MINUTE)
+        found = metrics.datapoints(SENT, ["Sum", "p50"], (NOW, NOW + 3 * MINUTE - 30_000), MINUTE, NOW)
+        assert [point.values for point in found] == [{"Sum": 7.0}, {"Sum": 16.0, "p50": 5.0}, {"Sum": 3.0}]
+
+    @given(
+        samples=st.lists(st.tuples(st.integers(0, 8_000_000), st.integers(0, 100), st.integers(1, 3)), max_size=80),
+        period_ms=st.sampled_from([1000, 30_000, 60_000, 120_000, 300_000, 3_600_000]),
+        asked=st.lists(st.integers(0, 80), max_size=5),
+    )
+    def test_extended_statistics_equal_a_look_at_every_sample(
+        self, samples: list[tuple[int, int, int]], period_ms: int, asked: list[int]
+    ) -> None:
         metrics = Metrics()
-        for second in range(160 * 60 * 2):
-            metrics.put(SENT, 1.0, NOW + second * 1000)
-            metrics.put(SENT, 1.0, NOW + second * 1000 - 700_000)
-        series = metrics._series[SENT]
-        assert 160 <= len(series.seconds.starts) <= 171
-        assert 160 <= len(series.minutes.starts) <= 171
-        assert len(series.seconds.maximums) == len(series.seconds.starts)
+        statistics = ["p50", "p99", "TC(20:80)"]
+        span = (NOW, NOW + 9_000_000)
+        periods: dict[int, Counter[float]] = {}
+        for at, (after, value, count) in enumerate(samples):
+            metrics.put(SENT, value, NOW + after, count)
+            periods.setdefault((NOW + after) // period_ms * period_ms, Counter())[value] += count
+            if at in asked:
+                metrics.datapoints(SENT, statistics, span, period_ms, NOW)
+        found = metrics.datapoints(SENT, statistics, span, period_ms, NOW)
+        assert [point.start_ms for point in found] == sorted(periods)
+        for point in found:
+            inside = periods[point.start_ms]
+            assert point.sample_count == inside.total()
+            ranked = sorted(inside.elements())
+            middle = sum(count for value, count in inside.items() if 20 < value <= 80)
+            ranks = [-(-len(ranked) * percent // 100) - 1 for percent in (50, 99)]
+            assert point.values == dict(zip(statistics, [*(ranked[at] for at in ranks), middle], strict=True))
+
+    @pytest.mark.parametrize(
+        ("age_ms", "period_ms", "least"),
+        [
+            (3 * HOUR, 30_000, "60 seconds"),
+            (15 * DAY, MINUTE, "300 seconds"),
+            (63 * DAY, 5 * MINUTE, "3600 seconds"),
+        ],
+    )
+    def test_an_old_start_needs_a_period_that_is_still_kept(
+        self, metrics: Metrics, age_ms: int, period_ms: int, least: str
+    ) -> None:
+        metrics.datapoints(SENT, ["Sum"], (NOW - age_ms, NOW), period_ms, NOW)
+        with pytest.raises(ValidationError, match=f"choose a period that is a multiple of {least}, or a later start"):
+            metrics.datapoints(SENT, ["Sum"], (NOW - age_ms - 1, NOW), period_ms, NOW)
+        metrics.datapoints(SENT, ["Sum"], (NOW - age_ms - 1, NOW), HOUR, NOW)
+
+    def test_older_than_everything_needs_hours(self, metrics: Metrics) -> None:
+        with pytest.raises(ValidationError, match="multiple of 3600 seconds"):
+            metrics.datapoints(SENT, ["Sum"], (NOW - 500 * DAY, NOW), 10 * MINUTE, NOW)
+        assert metrics.datapoints(SENT, ["Sum"], (NOW - 500 * DAY, NOW), HOUR, NOW) == []
+
+    def test_refuses_a_statistic_that_is_none(self, metrics: Metrics) -> None:
+        with pytest.raises(ValidationError, match="p101"):
+            metrics.datapoints(SENT, ["p101"], (NOW, NOW + 1), MINUTE, NOW)
+
+
+class TestStates:
+    def test_a_series_survives_encoding(self, metrics: Metrics) -> None:
+        for after in range(0, 3 * HOUR, 40_000):
+            metrics.put(SENT, 5.0 + after % 7, NOW + after, unit="Count")
+            metrics.put(SENT, 2**300, NOW + after, 2)
+        metrics.put(VISIBLE, 2**300, NOW)
+        encoded = msgspec.msgpack.encode(list(metrics.states()))
+        again = Metrics()
+        again.restore(msgspec.msgpack.decode(encoded, type=list[SeriesState]))
+        assert again.list_metrics() == [SENT, VISIBLE]
+        assert again.units(SENT) == ["Count", "None"]
+        for one in (metrics, again):
+            one.put(SENT, 1.0, NOW + 3 * HOUR, unit="Count")
+        for period in (1000, MINUTE, 5 * MINUTE, HOUR):
+            span = (NOW - HOUR, NOW + 4 * HOUR)
+            found = again.datapoints(SENT, ["Sum", "p50"], span, period, NOW)
+            assert found == metrics.datapoints(SENT, ["Sum", "p50"], span, period, NOW)
+            assert len(found) > 1
+        assert again.total(SENT) == metrics.total(SENT)
+        assert again.latest(VISIBLE) == 2.0**300
+
+    def test_no_more_than_there_is_room_for(self, metrics: Metrics) -> None:
+        metrics.put(SENT, 1.0, NOW)
+        metrics.put(VISIBLE, 1.0, NOW, 3)
+        again = Metrics(max_series=1)
+        again.restore(metrics.states())
+        again.restore(metrics.states())
+        assert again.list_metrics() == [SENT]
+        assert again.dropped == 6
 
 
 class TestGauges:

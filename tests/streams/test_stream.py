@@ -11,7 +11,8 @@ from streamkit.clock import to_datetime
 from streamkit.codecs import Codec
 from streamkit.engines.memory import MemoryEngine
 from streamkit.errors import EncodeError, NotFoundError, ThroughputExceededError, ValidationError
-from streamkit.metrics.window import Metrics, StatisticSet
+from streamkit.metrics.statistic_set import StatisticSet
+from streamkit.metrics.window import Metrics
 from streamkit.streams.record import Record
 from streamkit.streams.store import PutEntry, PutResult, RecordBatch
 from streamkit.streams.stream import Stream
