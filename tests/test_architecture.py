@@ -32,6 +32,8 @@ PURE = (
     *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
     *("metrics.math_tokens", "metrics.math_parser", "metrics.math_series", "metrics.math_functions"),
     *("metrics.math_kinds", "metrics.expression", "metrics.math_query"),
+    *("metrics.unit", "metrics.statistic_set", "metrics.statistic", "metrics.distribution", "metrics.samples"),
+    *("metrics.periods", "metrics.datum", "metrics.buckets", "metrics.series"),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")
 ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")

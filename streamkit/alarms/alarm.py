@@ -11,8 +11,9 @@ from typing import Literal, get_args
 import msgspec
 
 from streamkit.errors import ValidationError
-from streamkit.metrics.metric import Metric, Statistic, check_statistic
+from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import SECONDS_KEPT_MS
+from streamkit.metrics.statistic import HUNDRED_PERCENT, CompiledStatistic, compile_statistic
 
 AlarmState = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 """What an alarm says."""
@@ -24,6 +25,9 @@ ComparisonOperator = Literal[
 
 TreatMissingData = Literal["missing", "notBreaching", "breaching", "ignore"]
 """What a period without data counts as, where there is too little data to decide without it."""
+
+EvaluateLowSampleCountPercentile = Literal["evaluate", "ignore"]
+"""Whether an alarm on a percentile is evaluated when a period has too few samples to tell that percentile."""
 
 RANGE_BEYOND = 2
 """Periods looked at beyond ``evaluation_periods``, to reach past gaps: CloudWatch's examples show 5 for 3."""
@@ -52,7 +56,8 @@ class Alarm(_Named, frozen=True, kw_only=True):
     """
 
     metric: Metric
-    statistic: Statistic
+    statistic: str
+    """A plain or extended one, such as ``"Average"``, ``"p99"`` or ``"TM(10%:90%)"``: see ``compile_statistic``."""
     period: int
     """Seconds of one datapoint: 10, 20, 30 or a multiple of 60."""
     evaluation_periods: int = 1
@@ -62,11 +67,13 @@ class Alarm(_Named, frozen=True, kw_only=True):
     threshold: float
     comparison: ComparisonOperator
     treat_missing_data: TreatMissingData = "missing"
+    evaluate_low_sample_count_percentile: EvaluateLowSampleCountPercentile = "evaluate"
+    """``"ignore"`` keeps the state while the newest datapoint is a percentile of too few samples. Percentiles only."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 1 <= len(self.name) <= 255:
             raise ValidationError(f"alarm name is {self.name!r}: use 1 to 255 characters")
-        check_statistic(self.statistic)
+        compiled = compile_statistic(self.statistic)
         if not isinstance(self.period, int) or not (
             self.period in _SHORT_PERIODS or (self.period > 0 and self.period % 60 == 0)
         ):
@@ -83,11 +90,24 @@ class Alarm(_Named, frozen=True, kw_only=True):
             raise self._wrong(f"threshold is {self.threshold!r}", "choose a finite number")
         self._check_choice("comparison", self.comparison, get_args(ComparisonOperator))
         self._check_choice("treat_missing_data", self.treat_missing_data, get_args(TreatMissingData))
+        low = self.evaluate_low_sample_count_percentile
+        self._check_choice("evaluate_low_sample_count_percentile", low, get_args(EvaluateLowSampleCountPercentile))
+        # Of p0 and p100 any number of samples is too few: such an alarm would never change.
+        if low == "ignore" and (compiled.kind != "p" or compiled.upper in (0, HUNDRED_PERCENT)):
+            raise self._wrong(
+                f"evaluate_low_sample_count_percentile is {low!r} and statistic is {self.statistic!r}",
+                "choose a percentile between p0 and p100, such as 'p99', or leave the former out",
+            )
 
     @property
     def needed(self) -> int:
         """How many of the evaluated datapoints have to breach: ``datapoints_to_alarm``, or all."""
         return self.evaluation_periods if self.datapoints_to_alarm is None else self.datapoints_to_alarm
+
+    @property
+    def compiled(self) -> CompiledStatistic:
+        """``statistic``, to be asked of samples."""
+        return compile_statistic(self.statistic)
 
     @property
     def range_periods(self) -> int:

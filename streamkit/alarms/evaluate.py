@@ -13,6 +13,7 @@ import msgspec
 
 from streamkit.alarms.alarm import Alarm, AlarmState, ComparisonOperator
 from streamkit.clock import to_datetime
+from streamkit.metrics.statistic import HUNDRED_PERCENT
 
 _Point = tuple[int, float]
 """A datapoint and its position in the evaluation range, the oldest period having 0."""
@@ -65,6 +66,17 @@ def evaluate(
     state = _state(alarm, found, previous)
     values = tuple(value for _, value in found.real)
     return Evaluation(state, _reason(alarm, found, state, newest_ms), values, len(found.bad))
+
+
+def has_low_sample_count(alarm: Alarm, samples: int) -> bool:
+    """Whether so many samples are too few for the percentile of an alarm that asks not to be evaluated then.
+
+    That is fewer than 10 / (1 - p) from the median on, and fewer than 10 / p below it.
+    """
+    if alarm.evaluate_low_sample_count_percentile != "ignore":
+        return False
+    percent = int(alarm.compiled.upper or 0)
+    return samples * min(percent, HUNDRED_PERCENT - percent) < 10 * HUNDRED_PERCENT
 
 
 def decided_early(alarm: Alarm, value: float | None) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from streamkit.alarms.alarm import Alarm, AlarmState
-from streamkit.alarms.evaluate import Evaluation, decided_early, evaluate
+from streamkit.alarms.evaluate import Evaluation, decided_early, evaluate, has_low_sample_count
 from streamkit.clock import Clock, to_datetime
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
@@ -73,6 +73,7 @@ class AlarmWatcher:
         """What the last evaluation said."""
         self.changed_ms = clock.now_ms()
         """Since when it says so, in milliseconds since the epoch; at first, when the watcher was made."""
+        self._statistic = alarm.compiled
         self._metrics = metrics
         self._clock = clock
         self._actions: dict[AlarmState, Action | None] = {
@@ -122,7 +123,7 @@ class AlarmWatcher:
         now_ms = self._clock.now_ms()
         await self._metrics.sample(now_ms, self.alarm.metric)
         evaluation = self._evaluate(now_ms)
-        if evaluation.state == self.state:
+        if evaluation is None or evaluation.state == self.state:
             return self.state
         transition = AlarmTransition(
             alarm=self.name, previous=self.state, state=evaluation.state, reason=evaluation.reason, at_ms=now_ms
@@ -157,15 +158,22 @@ class AlarmWatcher:
         finally:
             self._waiting.remove(entry)
 
-    def _evaluate(self, now_ms: int) -> Evaluation:
+    def _evaluate(self, now_ms: int) -> Evaluation | None:
+        """None: the newest datapoint has too few samples, and the alarm asks to be left as it is then."""
         alarm = self.alarm
         period_ms = alarm.period * 1000
         filling_ms = now_ms // period_ms * period_ms
-        periods = self._metrics.statistics(
-            alarm.metric, filling_ms - alarm.range_periods * period_ms, filling_ms + period_ms, period_ms
-        )
-        values = {start: found.value(alarm.statistic) for start, found in periods}
+        span = (alarm.metric, filling_ms - alarm.range_periods * period_ms, filling_ms + period_ms, period_ms)
+        values: dict[int, float | None] = {}
+        counts: dict[int, int] = {}
+        if self._statistic.extended:
+            for start, samples in self._metrics.samples(*span):
+                values[start], counts[start] = samples.value(self._statistic), samples.count
+        else:
+            values = {start: self._statistic.value(found, None) for start, found in self._metrics.statistics(*span)}
         newest_ms = filling_ms if decided_early(alarm, values.get(filling_ms)) else filling_ms - period_ms
+        if newest_ms in counts and has_low_sample_count(alarm, counts[newest_ms]):
+            return None
         oldest_ms = newest_ms - (alarm.range_periods - 1) * period_ms
         datapoints = [values.get(start) for start in range(oldest_ms, newest_ms + 1, period_ms)]
         return evaluate(alarm, datapoints, self.state, newest_ms)

@@ -15,7 +15,8 @@ from streamkit.errors import ValidationError
 from streamkit.metrics.expression import MathExpression, Result
 from streamkit.metrics.math_kinds import METRIC, Kinds
 from streamkit.metrics.math_series import Series, TimeRange, in_range
-from streamkit.metrics.metric import Metric, check_statistic
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.statistic import compile_statistic
 
 MAX_QUERIES = 500
 """In one request."""
@@ -59,7 +60,7 @@ class MetricQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         elif self.statistic is None or self.period is None:
             raise ValidationError(f"query {self.id!r}: a metric needs a statistic and a period")
         else:
-            check_statistic(self.statistic)
+            compile_statistic(self.statistic)
         if self.period is not None and not _is_period(self.period):
             raise ValidationError(
                 f"query {self.id!r}: the period is {self.period} s: use 1, 5, 10, 20, 30 or a multiple of 60"

@@ -24,7 +24,8 @@ Values = Sequence[tuple[float, int]]
 
 _ONE = 10**10
 """One percent: percents are whole numbers of ten decimals, so that ranks are exact."""
-_ALL = 100 * _ONE
+HUNDRED_PERCENT = 100 * _ONE
+"""As the bound of a statistic."""
 _NUMBER = r"\d{1,110}(?:\.\d{1,10})?"
 _SHORT = re.compile(rf"(p|tm|wm|tc|ts)({_NUMBER})", re.ASCII | re.IGNORECASE)
 _LONG = re.compile(rf"(TM|WM|TC|TS|PR)\((?:({_NUMBER})(%?))?:(?:({_NUMBER})(%?))?\)", re.ASCII | re.IGNORECASE)
@@ -97,9 +98,9 @@ class CompiledStatistic(msgspec.Struct, frozen=True):
                 return _sum([(_clamped(each, low, high), many) for each, many in values]) / count
 
     def _ranks(self, count: int) -> tuple[int, int]:
-        upper = _ALL if self.upper is None else int(self.upper)
-        last = max(1, -(-upper * count // _ALL))
-        first = last if self.kind == "p" else int(self.lower or 0) * count // _ALL + 1
+        upper = HUNDRED_PERCENT if self.upper is None else int(self.upper)
+        last = max(1, -(-upper * count // HUNDRED_PERCENT))
+        first = last if self.kind == "p" else int(self.lower or 0) * count // HUNDRED_PERCENT + 1
         return first, last
 
     def _holds(self, value: float) -> bool:
@@ -170,7 +171,7 @@ def _compile_long(text: str, found: re.Match[str]) -> CompiledStatistic:
     lower = None if low is None else read(text, low)
     upper = None if high is None else read(text, high)
     least = 0 if percent and lower is None else lower
-    most = _ALL if percent and upper is None else upper
+    most = HUNDRED_PERCENT if percent and upper is None else upper
     if least is not None and most is not None and least >= most:
         raise ValidationError(f"statistic {text!r} leaves nothing: its lower bound must be less than its upper bound")
     return CompiledStatistic(text, cast(Kind, kind), lower, upper, percent)
@@ -178,7 +179,7 @@ def _compile_long(text: str, found: re.Match[str]) -> CompiledStatistic:
 
 def _percent(text: str, number: str) -> int:
     scaled = Decimal(number).scaleb(10)
-    if scaled > _ALL:
+    if scaled > HUNDRED_PERCENT:
         raise ValidationError(f"statistic {text!r}: {number} percent is over 100: write a number from 0 to 100")
     return int(scaled)
 

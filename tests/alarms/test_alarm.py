@@ -50,7 +50,12 @@ def test_is_a_value() -> None:
     [
         ({"name": ""}, "1 to 255 characters"),
         ({"name": "a" * 256}, "1 to 255 characters"),
-        ({"statistic": "p99"}, "SampleCount, Sum, Average, Minimum, Maximum"),
+        ({"statistic": "average"}, "SampleCount, Sum, Average, Minimum, Maximum"),
+        ({"statistic": "p101"}, "from 0 to 100"),
+        ({"evaluate_low_sample_count_percentile": "no"}, "choose one of evaluate, ignore"),
+        ({"evaluate_low_sample_count_percentile": "ignore"}, "statistic is 'Maximum': choose a percentile"),
+        ({"evaluate_low_sample_count_percentile": "ignore", "statistic": "tm99"}, "choose a percentile"),
+        ({"evaluate_low_sample_count_percentile": "ignore", "statistic": "p100"}, "between p0 and p100"),
         ({"period": 0}, "10, 20, 30 or a multiple of 60"),
         ({"period": -60}, "10, 20, 30 or a multiple of 60"),
         ({"period": 5}, "10, 20, 30 or a multiple of 60"),
@@ -90,3 +95,9 @@ def test_accepts_the_longest_spans(period: int, periods: int) -> None:
 def test_compares_as_its_operator_says(comparison: str, expected: tuple[bool, ...]) -> None:
     made = alarm(comparison=comparison, threshold=5)
     assert tuple(made.breaches(value) for value in (4.0, 5.0, 6.0)) == expected
+
+
+@pytest.mark.parametrize("statistic", ["Average", "p99.9", "TM(10%:90%)", "PR(:300)", "IQM"])
+def test_takes_every_statistic(statistic: str) -> None:
+    assert alarm(statistic=statistic).compiled.text == statistic
+    assert alarm(statistic=statistic).evaluate_low_sample_count_percentile == "evaluate"

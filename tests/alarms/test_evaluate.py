@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkit.alarms.alarm import Alarm, AlarmState, ComparisonOperator, TreatMissingData
-from streamkit.alarms.evaluate import decided_early, evaluate
+from streamkit.alarms.evaluate import decided_early, evaluate, has_low_sample_count
 from streamkit.metrics.metric import STATISTICS, Metric, Statistic
 from streamkit.metrics.statistic_set import StatisticSet
 
@@ -224,3 +225,13 @@ class TestDecidedEarly:
         made = alarm(statistic=statistic, comparison=comparison, threshold=threshold)
         if decided_early(made, value(so_far)):
             assert made.breaches(value(so_far + later))
+
+
+@pytest.mark.parametrize(
+    ("percentile", "enough"), [("p99", 1000), ("p90", 100), ("p50", 20), ("p49", 21), ("p10", 100), ("p99.99", 100_000)]
+)
+def test_too_few_samples_are_those_cloudwatch_names(percentile: str, enough: int) -> None:
+    asked = msgspec.structs.replace(alarm(), statistic=percentile, evaluate_low_sample_count_percentile="ignore")
+    assert has_low_sample_count(asked, enough - 1)
+    assert not has_low_sample_count(asked, enough)
+    assert not has_low_sample_count(msgspec.structs.replace(alarm(), statistic=percentile), 1)

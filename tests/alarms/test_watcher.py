@@ -316,3 +316,41 @@ async def test_history_is_bounded(clock: ManualClock, metrics: Metrics, monkeypa
             await clock.advance(10)
     assert len(watcher.history) == 3
     assert watcher.history[-1].state == watcher.state
+
+
+async def test_an_extended_statistic_is_evaluated_over_whole_periods(clock: ManualClock, metrics: Metrics) -> None:
+    watcher = AlarmWatcher(alarm(statistic="p90", threshold=5), metrics, clock)
+    metrics.put(VISIBLE, 1.0, clock.now_ms(), 10)
+    metrics.put(VISIBLE, 9.0, clock.now_ms(), 2)
+    assert await watcher.evaluate_now() == "INSUFFICIENT_DATA"
+    await clock.advance(60)
+    assert await watcher.evaluate_now() == "ALARM"
+    metrics.put(VISIBLE, 1.0, clock.now_ms(), 18)
+    metrics.put(VISIBLE, 9.0, clock.now_ms(), 2)
+    await clock.advance(60)
+    assert await watcher.evaluate_now() == "OK"
+
+
+async def test_a_period_without_percentiles_is_missing_data(clock: ManualClock, metrics: Metrics) -> None:
+    watcher = AlarmWatcher(alarm(statistic="p90", treat_missing_data="breaching"), metrics, clock)
+    metrics.put(VISIBLE, -1.0, clock.now_ms())
+    metrics.put(VISIBLE, -2.0, clock.now_ms())
+    await clock.advance(60)
+    assert await watcher.evaluate_now() == "ALARM"
+
+
+@pytest.mark.parametrize(("low", "expected"), [("evaluate", "OK"), ("ignore", "ALARM")])
+async def test_a_percentile_of_few_samples_may_keep_the_state(
+    clock: ManualClock, metrics: Metrics, low: str, expected: str
+) -> None:
+    asked = alarm(statistic="p90", threshold=5, evaluate_low_sample_count_percentile=low)
+    watcher = AlarmWatcher(asked, metrics, clock)
+    metrics.put(VISIBLE, 9.0, clock.now_ms(), 100)
+    await clock.advance(60)
+    assert await watcher.evaluate_now() == "ALARM"
+    metrics.put(VISIBLE, 1.0, clock.now_ms(), 99)
+    await clock.advance(60)
+    assert await watcher.evaluate_now() == expected
+    metrics.put(VISIBLE, 1.0, clock.now_ms(), 100)
+    await clock.advance(60)
+    assert await watcher.evaluate_now() == "OK"

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from streamkit.metrics.datum import MAX_VALUES, NEWEST_MS, OLDEST_MS, MetricDatum
-from streamkit.metrics.statistic_set import StatisticSet
 
 from streamkit.errors import ValidationError
+from streamkit.metrics.datum import MAX_VALUES, NEWEST_MS, OLDEST_MS, MetricDatum
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.statistic_set import StatisticSet
 
 NOW = 1_700_000_000_000
 LATENCY = Metric.of("app", "Latency")

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from streamkit.metrics.statistic_set import LARGEST_COUNT, StatisticSet, check_sample, check_statistic_set
 
 from streamkit.errors import ValidationError
 from streamkit.metrics.metric import Statistic
+from streamkit.metrics.statistic_set import LARGEST_COUNT, StatisticSet, check_sample, check_statistic_set
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from streamkit.metrics.unit import UNITS, check_unit
 
 from streamkit.errors import ValidationError
+from streamkit.metrics.unit import UNITS, check_unit
 
 
 def test_has_all_of_cloudwatchs() -> None:

@@ -274,9 +274,7 @@ class TestDatapoints:
         for value in range(1, 101):
             metrics.put(SENT, float(value), minute + value * 500)
         found = metrics.datapoints(SENT, ["Average", "p90", "tm50", "PR(:30)"], (minute, minute + 1), MINUTE, NOW)
-        assert found == [
-            Datapoint(minute, "None", 100, {"Average": 50.5, "p90": 90.0, "tm50": 25.5, "PR(:30)": 30.0})
-        ]
+        assert found == [Datapoint(minute, "None", 100, {"Average": 50.5, "p90": 90.0, "tm50": 25.5, "PR(:30)": 30.0})]
         compiled = metrics.datapoints(SENT, [compile_statistic("p90")], (minute, minute + 1), MINUTE, NOW)
         assert compiled[0].values == {"p90": 90.0}
         hour = metrics.datapoints(SENT, ["p90"], (minute, minute + 1), HOUR, NOW)
