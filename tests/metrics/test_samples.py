@@ -61,3 +61,12 @@ def test_answers_with_what_the_samples_have() -> None:
     assert Samples.of_list([1.0, 2.0]).answers(asked) == {"Sum": 3.0, "p50": 1.0}
     assert Samples.of_list([-1.0, 2.0]).answers(asked) == {"Sum": 1.0}
     assert Samples.of_list([1.0, 2.0]).value(asked[1]) == 1.0
+
+
+def test_samples_of_one_negative_value_have_no_values() -> None:
+    samples = Samples.of_list([-1.0, -1.0])
+    assert samples.values() is None
+    assert Samples.of_counts({-1.0: 3}).values() is None
+    samples.merge(Samples.of_list([-1.0]))
+    assert samples.set == StatisticSet(3, -3.0, -1.0, -1.0)
+    assert samples.values() is None
