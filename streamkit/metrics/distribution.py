@@ -210,7 +210,7 @@ class Distribution:
         if zeros:
             values = [value for value in values if value]
         scale, log, ceil = self._scale(), math.log, math.ceil
-        added = Counter([ceil(log(value) * scale) for value in values])
+        added = Counter([ceil(exponent * scale) for exponent in map(log, values)])
         added.update(self.bins)
         self.bins = dict(added)
         self.zeros += zeros

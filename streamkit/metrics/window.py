@@ -75,23 +75,25 @@ class Metrics:
         # NaN fails every comparison, so this one refuses it together with the infinities.
         if not _SMALLEST_VALUE <= value <= LARGEST_VALUE:
             check_sample(metric, value)
-        if count != 1 and (count.__class__ is not int or not 1 <= count <= LARGEST_COUNT):
-            check_sample(metric, value, count)
         series = self._plain.get(metric) if unit == "None" else self._find(metric, unit)
         if series is None:
+            check_sample(metric, value, count)
             series = self._open(metric, unit, now_ms)
             if series is None:
                 self.dropped += count
                 return
         if not series.start_ms <= now_ms < series.end_ms:
             series.turn_to(now_ms)
-        series.latest = value
         if count == 1:
+            series.latest = value
             collected = series.collected
             collected.append(value)
             if len(collected) >= MAX_COLLECTED:
                 series.collect()
         else:
+            if count.__class__ is not int or not 1 <= count <= LARGEST_COUNT:
+                check_sample(metric, value, count)
+            series.latest = value
             weighted = series.weighted
             weighted[value] = weighted.get(value, 0) + count
             if len(weighted) >= MAX_COLLECTED:

@@ -53,6 +53,13 @@ class TestPut:
     def test_refuses_a_count_of_nothing(self, metrics: Metrics) -> None:
         with pytest.raises(ValidationError, match="count of 0"):
             metrics.put(SENT, 1.0, NOW, count=0)
+        assert metrics.list_metrics() == []
+        metrics.put(SENT, 1.0, NOW)
+        for count in (0, -1, 1.5, 2**41):
+            with pytest.raises(ValidationError, match="put a whole number from 1"):
+                metrics.put(SENT, 2.0, NOW, count=count)  # type: ignore[arg-type]
+        assert metrics.total(SENT) == StatisticSet(1, 1.0, 1.0, 1.0)
+        assert metrics.latest(SENT) == 1.0
 
     def test_a_late_sample_goes_where_it_belongs(self, metrics: Metrics) -> None:
         metrics.put(SENT, 1.0, NOW)
