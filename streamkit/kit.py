@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, TypeVar, Unpack, overload
 
 from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.watcher import Action, AlarmWatcher
+from streamkit.alarms.transition import Action
+from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
 from streamkit.creating import create_queue, create_stream, create_table, keeper_for, update_table

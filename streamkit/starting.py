@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.watcher import Action, AlarmWatcher
+from streamkit.alarms.transition import Action
+from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.engines.base import Engine
 from streamkit.errors import ValidationError

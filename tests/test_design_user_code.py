@@ -10,7 +10,7 @@ import pytest
 
 import streamkit
 from streamkit import Alarm, Batch, EventSourceMapping, Item, Record, RedrivePolicy, each
-from streamkit.alarms.watcher import AlarmTransition
+from streamkit.alarms.transition import AlarmTransition
 from streamkit.testing.clock import ManualClock
 
 

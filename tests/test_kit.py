@@ -27,7 +27,7 @@ from streamkit import (
     ValidationError,
     attribute,
 )
-from streamkit.alarms.watcher import AlarmTransition
+from streamkit.alarms.transition import AlarmTransition
 from streamkit.engines.embedded.tables import EmbeddedTables
 from streamkit.errors import ClosedError, EncodeError, ServiceFailedError
 from streamkit.metrics.metric import Metric

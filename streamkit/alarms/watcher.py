@@ -6,13 +6,11 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-
-import msgspec
 
 from streamkit.alarms.alarm import Alarm, AlarmState
 from streamkit.alarms.evaluate import Evaluation, decided_early, evaluate, has_low_sample_count
+from streamkit.alarms.transition import Action, AlarmTransition
 from streamkit.clock import Clock, to_datetime
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
@@ -26,28 +24,6 @@ HISTORY_LENGTH = 1000
 """Transitions a watcher remembers."""
 SAMPLE_EVERY_MS = 1000
 """How often a gauge is read at least: a tenth of the shortest period, so that its Maximum sees what comes and goes."""
-
-
-class AlarmTransition(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of an alarm's state."""
-
-    alarm: str
-    """The alarm's name."""
-    previous: AlarmState
-    state: AlarmState
-    """The state from then on; never ``previous``."""
-    reason: str
-    """A sentence, in CloudWatch's words."""
-    at_ms: int
-
-    @property
-    def at(self) -> datetime:
-        """When it changed, in UTC."""
-        return to_datetime(self.at_ms)
-
-
-Action = Callable[[AlarmTransition], Awaitable[object] | object]
-"""What happens when an alarm changes: a function or coroutine function. What it returns is of no interest."""
 
 
 class AlarmWatcher:

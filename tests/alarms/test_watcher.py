@@ -11,7 +11,8 @@ import pytest
 
 from streamkit.alarms import watcher as watcher_module
 from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.watcher import ACTIONS_FAILED, AlarmTransition, AlarmWatcher
+from streamkit.alarms.transition import AlarmTransition
+from streamkit.alarms.watcher import ACTIONS_FAILED, AlarmWatcher
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.window import Metrics
