@@ -87,7 +87,9 @@ class Pattern:
             if self._direct is None:
                 self._direct = compile_direct(self.alternatives[0])
             certain = self._direct(event)
-            return certain == self._count or self._holds(self._checks[0], event, certain)
+            if certain == self._count:
+                return True
+            return certain >= 0 and self._holds(self._checks[0], event, certain)
         for check in self._first:
             if check(event) is False:
                 return False

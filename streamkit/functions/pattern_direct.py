@@ -11,17 +11,20 @@ from typing import Any
 
 from streamkit.functions.pattern_leaf import Leaf
 
+FAILS = -1
+
 
 def compile_direct(leaves: Sequence[Leaf]) -> Callable[[Any], int]:
-    """Of an event that is a dict: how many leaves, from the first on, hold for certain without a look at arrays.
+    """Of an event that is a dict: how many leaves, from the first on, hold for certain; or ``FAILS``.
 
-    That the next one does not hold is not said: it may have a dotted key or pass through an array.
+    ``FAILS``: the next one certainly does not hold. Otherwise nothing is said of it: it may have a dotted key or pass
+    through an array.
     # INVARIANT: test_a_compiled_pattern_equals_a_naive_matcher
 
     HOT: `python -m benchmarks --only pattern`.
     """
     # Names in the source are numbers of ours; field names come as literals, and predicates as default arguments.
-    tests: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     objects: dict[tuple[str, ...], str] = {(): "event"}
     lines: list[str] = []
     for at, leaf in enumerate(leaves):
@@ -30,17 +33,21 @@ def compile_direct(leaves: Sequence[Leaf]) -> Callable[[Any], int]:
                 return lambda event: 0
             lines += [f"if {leaf.parts[0]!r} in event:", f"    return {at}"]
             continue
+        given[f"t{at}"], given[f"s{at}"] = leaf.test, leaf.settle
+        failed = f"    return {FAILS} if s{at}(event) is False else {at}"
+        if not lines:
+            # Events of other kinds often lack the first field, and an exception costs more than a look.
+            lines += [f"if {leaf.parts[0]!r} not in event:", failed]
         for depth in range(1, len(leaf.parts)):
             way = leaf.parts[:depth]
             if way not in objects:
                 lines.append(f"o{len(objects)} = {objects[way[:-1]]}[{way[-1]!r}]")
                 objects[way] = f"o{len(objects)}"
-        tests[f"t{at}"] = leaf.test
-        lines += [f"if not t{at}({objects[leaf.parts[:-1]]}[{leaf.parts[-1]!r}]):", f"    return {at}"]
-    arguments = ", ".join(f"{name}={name}" for name in tests)
+        lines += [f"if not t{at}({objects[leaf.parts[:-1]]}[{leaf.parts[-1]!r}]):", failed]
+    arguments = ", ".join(f"{name}={name}" for name in given)
     source = [f"def direct(event, {arguments}):", "    try:", *(f"        {line}" for line in lines)]
     source += ["    except (KeyError, TypeError):", "        return 0", f"    return {len(leaves)}"]
     made: dict[str, Any] = {}
-    exec("\n".join(source), tests, made)
+    exec("\n".join(source), given, made)
     direct: Callable[[Any], int] = made["direct"]
     return direct
