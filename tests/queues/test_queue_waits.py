@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from streamkit.engines.base import Engine
 from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.file.queue_files import QueueFiles
 from streamkit.engines.memory import MemoryEngine
-from streamkit.errors import StorageError
+from streamkit.errors import DiskFullError, StorageError
 from streamkit.limits import Limits
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry
@@ -64,6 +65,28 @@ async def test_the_end_of_a_timeout_that_began_while_others_wait(engine: Engine,
     assert sum(task.done() for task in tasks) == 1
     await clock.advance(5)
     assert await served(tasks) == ["x", "x"]
+
+
+async def test_who_is_woken_and_refused_wakes_another(
+    engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for a moment, which must not leave a visible message lying before somebody who waits."""
+    await engine.queues.create_queue("q", QueueAttributes())
+    await engine.queues.send_messages("q", [SendEntry(b"x")])
+    assert len(await engine.queues.receive_messages("q", 1, 5_000, 0)) == 1
+    tasks = await waiting(engine, "q", 2, 30_000)
+    log: Any = engine.queues
+    check = log._log.check
+
+    def refuse() -> None:
+        monkeypatch.setattr(log._log, "check", check)
+        raise DiskFullError("the journal")
+
+    monkeypatch.setattr(log._log, "check", refuse)
+    await clock.advance(5)
+    with pytest.raises(DiskFullError):
+        await tasks[0]
+    assert await served(tasks[1:]) == ["x"]
 
 
 async def test_a_shorter_delay_wakes_as_many_as_it_shows(engine: Engine, clock: ManualClock) -> None:

@@ -59,16 +59,16 @@ class QueueReceives:
         deadline_ms = now_ms + wait_ms
         was_woken = False
         while True:
-            if queue.backlog.pages:
-                try:
+            try:
+                if queue.backlog.pages:
                     now_ms = await self._fill(queue, max_messages, now_ms)
-                except BaseException:
-                    # INVARIANT: test_who_is_woken_and_cancelled_while_a_page_is_loaded_wakes_another
-                    if was_woken:
-                        self._waits.wake(queue, 1)
-                    raise
-            # ATOMIC: choosing, hiding, moving and logging are one step
-            change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
+                # ATOMIC: choosing, hiding, moving and logging are one step
+                change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
+            except BaseException:
+                # INVARIANT: test_who_is_woken_and_cancelled_while_a_page_is_loaded_wakes_another
+                if was_woken:
+                    self._waits.wake(queue, 1)
+                raise
             self._loads.refill(queue)
             if change is not None:
                 break
