@@ -336,6 +336,7 @@ class JournalFailedError(StorageError):
             f"the journal {path} failed ({type(cause).__name__}: {cause}): nothing after the last acknowledged "
             "change is promised; close and open the directory again, which recovers all that was acknowledged"
         )
+        self.__cause__ = cause
 
 
 def without_text(error: Exception) -> FunctionError:

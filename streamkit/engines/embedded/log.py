@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from streamkit.engines.embedded.changes import Change
 from streamkit.errors import ClosedError
+
+Answer = tuple[asyncio.Future[Any], object]
+"""Who waits, and for what."""
 
 
 class Log(Protocol):
@@ -14,6 +18,10 @@ class Log(Protocol):
 
     Changes appended without an ``await`` between them are in one group, and a group is durable whole or not at all.
     """
+
+    @property
+    def room(self) -> asyncio.Event | None:
+        """Clear while so much waits to be settled that writers are to wait too; ``durable`` sees to it. None: never."""
 
     @property
     def group(self) -> int:
@@ -43,12 +51,23 @@ class Log(Protocol):
             StorageError: it will not be; what was changed since the last durable group is not promised.
         """
 
+    def soon(self, prepare: Callable[[], None]) -> None:
+        """Have ``prepare`` called just before the next commit, of which what it appends is a part.
+
+        At once where nothing gathers. It must not raise; where nothing can be made durable any more it is called, too,
+        and learns so from ``check``.
+        """
+
+    def answer(self, group: int, answers: Iterable[Answer]) -> None:
+        """Give everybody their result once the group is durable, or the error that ``durable`` raises."""
+
 
 class MemoryLog:
     """A log that forgets: everything is as durable as it will ever be at once."""
 
     def __init__(self) -> None:
         self.group = 1
+        self.room = None
         self._closed = False
 
     def check(self) -> None:
@@ -69,6 +88,21 @@ class MemoryLog:
     async def durable(self, group: int) -> None:
         """See Log."""
 
+    def soon(self, prepare: Callable[[], None]) -> None:
+        """See Log."""
+        prepare()
+
+    def answer(self, group: int, answers: Iterable[Answer]) -> None:
+        """See Log."""
+        give(answers)
+
     def close(self) -> None:
         """Take no more changes."""
         self._closed = True
+
+
+def give(answers: Iterable[Answer]) -> None:
+    """Wake who still waits."""
+    for waiter, answer in answers:
+        if not waiter.done():
+            waiter.set_result(answer)

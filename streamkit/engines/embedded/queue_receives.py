@@ -13,6 +13,7 @@ from streamkit.clock import Clock, Timer
 from streamkit.engines.embedded.changes import MessagesDeleted, MessagesReceived, MessagesReleased
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.queue_changes import QueueChanges
+from streamkit.engines.embedded.queue_gathering import Gathering
 from streamkit.engines.embedded.queue_loads import QueueLoads
 from streamkit.engines.embedded.queue_waits import QueueWaits
 from streamkit.errors import NotFoundError, OverLimitError, StreamKitError
@@ -23,6 +24,21 @@ from streamkit.queues.message import ReceivedMessage
 from streamkit.queues.receipt import Receipts
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
+
+
+class _Wanted:
+    """What a receive asks for, and what it is given."""
+
+    __slots__ = ("answer", "change", "error", "is_gone", "most", "timeout_ms", "waits")
+
+    def __init__(self, most: int, timeout_ms: int, *, waits: bool) -> None:
+        self.most = most
+        self.timeout_ms = timeout_ms
+        self.waits = waits
+        self.is_gone = False
+        self.change: MessagesReceived | None = None
+        self.answer: list[ReceivedMessage] = []
+        self.error: StreamKitError | None = None
 
 
 class QueueReceives:
@@ -47,6 +63,7 @@ class QueueReceives:
         self._loads = loads
         self._receipts = receipts
         self._append = append
+        self._gathering = Gathering(log, self._take_all)
         self._eager: dict[int, tuple[int, Timer]] = {}
         # By queue and attempt id: receives that are not answered yet, and that nobody made again meanwhile.
         self._unanswered: dict[tuple[int, str], MessagesReceived] = {}
@@ -62,6 +79,13 @@ class QueueReceives:
             try:
                 if queue.backlog.pages:
                     now_ms = await self._fill(queue, max_messages, now_ms)
+                elif attempt_id is None and timeout_ms > 0 and queue.visible(now_ms):
+                    wanted = _Wanted(max_messages, timeout_ms, waits=wait_ms > 0)
+                    await self._with_others(queue, wanted)
+                    if wanted.change is not None:
+                        return wanted.answer
+                    self.check_there(queue)
+                    now_ms = self._clock.now_ms()
                 # ATOMIC: choosing, hiding, moving and logging are one step
                 change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
             except BaseException:
@@ -81,12 +105,7 @@ class QueueReceives:
             now_ms = self._clock.now_ms()
         answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
         group = self._append(change, lambda: self._tell(queue, change))
-        self.arm(queue)
-        # Others may wait for the end of this timeout, and be woken for it.
-        self._waits.arm(queue)
-        if self._waits.is_anybody_at(queue) and queue.visible(now_ms):
-            # INVARIANT: test_all_that_a_page_brings_is_for_those_who_wait
-            self._waits.wake(queue, 1)
+        self._after(queue, now_ms)
         if attempt_id is not None and not change.again:
             self._unanswered[queue.queue_id, attempt_id] = change
         # end ATOMIC
@@ -101,6 +120,59 @@ class QueueReceives:
         if timeout_ms == 0:
             self._move_due(queue)
         return answer
+
+    async def _with_others(self, queue: QueueState, wanted: _Wanted) -> None:
+        """Take what the others of this commit leave. With nothing left, whoever asked has to look for itself."""
+        try:
+            await self._gathering.call(queue, [wanted])
+        except asyncio.CancelledError:
+            wanted.is_gone = True
+            if wanted.change is not None:
+                self._release(queue, wanted.answer, wanted.change)
+            raise
+        if wanted.error is not None:
+            raise wanted.error
+
+    def _take_all(self, queue: QueueState, several: Sequence[_Wanted]) -> tuple[list[None], int]:
+        """Take for several receives, one after the other, and log what is of one kind as one change."""
+        now_ms = self._clock.now_ms()
+        group, pending = 0, None
+        for wanted in several:
+            # What is on disk has to be waited for, and each receive does that for itself.
+            if wanted.is_gone or queue.backlog.pages:
+                continue
+            try:
+                change = self._take(queue, wanted.most, wanted.timeout_ms, None, now_ms, waits=wanted.waits)
+            except StreamKitError as error:
+                wanted.error = error
+                continue
+            if change is None:
+                continue
+            wanted.change = change
+            wanted.answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
+            if pending is not None and pending.timeout_ms == change.timeout_ms and not (pending.moved or change.moved):
+                numbers = [*pending.numbers, *change.numbers]
+                pending = MessagesReceived(queue.queue_id, now_ms, change.timeout_ms, numbers, [], 0, 0)
+                continue
+            if pending is not None:
+                group = self._log_received(queue, pending)
+            pending = change
+        self._loads.refill(queue)
+        if pending is not None:
+            group = self._log_received(queue, pending)
+            self._after(queue, now_ms)
+        return [None] * len(several), group
+
+    def _log_received(self, queue: QueueState, change: MessagesReceived) -> int:
+        return self._append(change, (lambda: self._tell(queue, change)) if change.moved else None)
+
+    def _after(self, queue: QueueState, now_ms: int) -> None:
+        self.arm(queue)
+        # Others may wait for the end of this timeout, and be woken for it.
+        self._waits.arm(queue)
+        if self._waits.is_anybody_at(queue) and queue.visible(now_ms):
+            # INVARIANT: test_all_that_a_page_brings_is_for_those_who_wait
+            self._waits.wake(queue, 1)
 
     async def _fill(self, queue: QueueState, max_messages: int, now_ms: int) -> int:
         """Have what a receive of so many may want in memory, and nothing that is too old. When that is."""

@@ -34,8 +34,8 @@ class QueueSends:
         # Seeded by the system: 122 random bits, of which nobody needs to be unable to guess the next.
         self._random_bits = Random().getrandbits
 
-    def check(self, queue: QueueState, entries: Sequence[SendEntry]) -> list[StreamKitError | None]:
-        """The error of each entry that is refused alone.
+    def check(self, queue: QueueState, entries: Sequence[SendEntry]) -> list[SendEntry | StreamKitError]:
+        """The entries, and in place of each that is refused alone its error.
 
         Raises:
             ValidationError: there are too many, or too few, or all together are too large.
@@ -44,17 +44,17 @@ class QueueSends:
         if not 1 <= len(entries) <= limits.send_messages:
             raise ValidationError(f"a batch has 1 to {limits.send_messages:,} entries, not {len(entries):,}")
         total = 0
-        errors: list[StreamKitError | None] = []
+        checked: list[SendEntry | StreamKitError] = []
         for position, entry in enumerate(entries):
             try:
                 total += self._check(queue, entry)
             except ValidationError as error:
-                errors.append(ValidationError(f"entry {position}: {error}") if len(entries) > 1 else error)
+                checked.append(ValidationError(f"entry {position}: {error}") if len(entries) > 1 else error)
             else:
-                errors.append(None)
+                checked.append(entry)
         if total > limits.send_bytes:
             raise ValidationError(f"the batch has {total:,} bytes and the limit is {limits.send_bytes:,}: split it")
-        return errors
+        return checked
 
     def _check(self, queue: QueueState, entry: SendEntry) -> int:
         """The size of a valid entry."""
@@ -97,16 +97,16 @@ class QueueSends:
         if entry.delay_ms:
             raise ValidationError(f"FIFO queue {queue.name!r} has a delay for all its messages, and none per message")
 
-    def stage(self, queue: QueueState, entries: Sequence[SendEntry], errors: Sequence[StreamKitError | None]) -> Staged:
-        """Number what is to be stored. Nothing has changed yet, and nothing may until the change is applied."""
+    def stage(self, queue: QueueState, entries: Sequence[SendEntry | StreamKitError]) -> Staged:
+        """Number what is to be stored of what was checked. Nothing may change until this change is applied."""
         attributes = queue.attributes
         now_ms = self._clock.now_ms()
         change = MessagesSent(queue.queue_id, queue.last_number + 1, now_ms, [], [], [], {})
         results: list[SendResult] = []
         of_this_call: dict[object, Original] = {}
-        for entry, error in zip(entries, errors, strict=True):
-            if error is not None:
-                results.append(SendResult("", error))
+        for entry in entries:
+            if isinstance(entry, StreamKitError):
+                results.append(SendResult("", entry))
                 continue
             number = change.first_number + len(change.ids)
             deduplication_id = entry.deduplication_id

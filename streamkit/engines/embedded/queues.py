@@ -21,6 +21,7 @@ from streamkit.engines.embedded.changes import (
 )
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.queue_changes import QueueChanges
+from streamkit.engines.embedded.queue_gathering import Gathering
 from streamkit.engines.embedded.queue_loads import QueueLoads, QueuePages
 from streamkit.engines.embedded.queue_receives import QueueReceives
 from streamkit.engines.embedded.queue_sends import QueueSends
@@ -75,6 +76,8 @@ class EmbeddedQueues:
             log, clock, limits, self.changes, self._waits, self._loads, self._receipts, self._append
         )
         self._sends = QueueSends(clock, limits)
+        self._sending = Gathering(log, self._send)
+        self._deleting = Gathering(log, self._delete)
         self._last_group = 0
 
     # ---- control plane
@@ -156,28 +159,29 @@ class EmbeddedQueues:
     async def send_messages(self, name: str, entries: Sequence[SendEntry]) -> list[SendResult]:
         """See QueueStore."""
         queue = self._queue(name)
-        errors = self._sends.check(queue, entries)
+        checked = self._sends.check(queue, entries)
         self._log.check()
-        results, group = self._stage(queue, entries, errors)
-        await self._log.durable(group)
-        return results
+        return await self._sending.call(queue, checked)
 
     def validate(self, name: str, entries: Sequence[SendEntry]) -> None:
         """Refuse a send as a whole, before anything of it, or of what it belongs to, is staged."""
-        for error in self._sends.check(self._queue(name), entries):
-            if error is not None:
-                raise error
+        for checked in self._sends.check(self._queue(name), entries):
+            if isinstance(checked, StreamKitError):
+                raise checked
         self._log.check()
 
     def stage(self, name: str, entries: Sequence[SendEntry]) -> tuple[list[SendResult], int]:
         """Keep and log validated messages; they are durable with the returned group."""
-        return self._stage(self._queue(name), entries, [None] * len(entries))
+        return self._stage(self._queue(name), entries)
 
-    def _stage(
-        self, queue: QueueState, entries: Sequence[SendEntry], errors: Sequence[StreamKitError | None]
-    ) -> tuple[list[SendResult], int]:
+    def _send(self, queue: QueueState, entries: Sequence[SendEntry | StreamKitError]) -> tuple[list[SendResult], int]:
+        self._log.check()
+        self._receives.check_there(queue)
+        return self._stage(queue, entries)
+
+    def _stage(self, queue: QueueState, entries: Sequence[SendEntry | StreamKitError]) -> tuple[list[SendResult], int]:
         # ATOMIC: numbering and appending are one step
-        staged = self._sends.stage(queue, entries, errors)
+        staged = self._sends.stage(queue, entries)
         count = len(staged.change.ids)
         if not count:
             # What is a duplicate may still be on its way to the disk.
@@ -217,17 +221,20 @@ class EmbeddedQueues:
         """See QueueStore."""
         queue = self._queue(name)
         self._check_count(receipt_handles)
+        return await self._deleting.call(queue, receipt_handles)
+
+    def _delete(self, queue: QueueState, receipt_handles: Sequence[str]) -> tuple[list[StreamKitError | None], int]:
+        self._receives.check_there(queue)
         now_ms = self._clock.now_ms()
         self._receives.expire(queue, now_ms)
         found = deliveries(self._receipts, queue, receipt_handles, now_ms)
+        # Unless there is something to delete: what was deleted before may still be on its way to the disk.
+        group = self._last_group if None in found else 0
         numbers = list({message.number: None for message in found if isinstance(message, StoredMessage)})
         if numbers:
             self._log.check()
-            await self._log.durable(self.stage_delete(MessagesDeleted(queue.queue_id, numbers)))
-        elif None in found:
-            # What was deleted before may still be on its way to the disk.
-            await self._log.durable(self._last_group)
-        return [error if isinstance(error, StreamKitError) else None for error in found]
+            group = self.stage_delete(MessagesDeleted(queue.queue_id, numbers))
+        return [error if isinstance(error, StreamKitError) else None for error in found], group
 
     def check_deletes(self, name: str, receipt_handles: Sequence[str]) -> MessagesDeleted:
         """The deletion of all these messages; stage it before anything else happens.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from streamkit.engines.embedded.changes import WRITTEN_IS_ENOUGH, Change
+from streamkit.engines.embedded.log import Answer, give
 from streamkit.engines.file.segment import Position
 
 _log = logging.getLogger("streamkit.engine")
@@ -16,7 +17,7 @@ _log = logging.getLogger("streamkit.engine")
 class CommitGroup:
     """What gathers while the group before it commits."""
 
-    __slots__ = ("callbacks", "changes", "cuts", "synced", "waiters")
+    __slots__ = ("answers", "callbacks", "changes", "cuts", "synced", "waiters")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -24,6 +25,7 @@ class CommitGroup:
         """With durability "fsync" it counts only once it is synced."""
         self.callbacks: list[Callable[[], None]] = []
         self.waiters: list[asyncio.Future[None]] = []
+        self.answers: list[Answer] = []
         self.cuts: list[asyncio.Future[Position]] = []
         """Who waits for the place behind it."""
 
@@ -46,6 +48,7 @@ class CommitGroup:
         for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        give(self.answers)
         for cut in self.cuts:
             if not cut.done():
                 cut.set_result(position())
@@ -53,4 +56,12 @@ class CommitGroup:
     def all_waiting(self) -> Iterator[asyncio.Future[Any]]:
         """Everybody who waits for it."""
         yield from self.waiters
+        yield from (waiter for waiter, _ in self.answers)
         yield from self.cuts
+
+
+def fail(waiters: Iterable[asyncio.Future[Any]], error: Callable[[], Exception]) -> None:
+    """Tell everybody who still waits, each with an error of its own."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error())

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import msgspec
 
 from streamkit.engines.base import Durability
 from streamkit.engines.embedded.changes import Change, plain
+from streamkit.engines.embedded.log import Answer, give
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file import offload
-from streamkit.engines.file.commit_group import CommitGroup
+from streamkit.engines.file.commit_group import CommitGroup, fail
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.segment import NextSegment, NoRoomError, Position, Segment, close_quietly, retire_segments
 from streamkit.errors import ClosedError, DiskFullError, JournalFailedError
@@ -58,7 +58,6 @@ class Journal:
         self.on_growth: Callable[[], None] = lambda: None
         """Called after every commit."""
         self.room = asyncio.Event()
-        """Clear while so much waits to be settled that writers must wait too."""
         self.room.set()
         self.check_owner = check_owner
         self._files = files
@@ -69,6 +68,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._gathering = CommitGroup()
         self._waiting: list[CommitGroup] = []
+        self._preparing: list[Callable[[], None]] = []
         self._in_flight = False
         self._scheduled = False
         self._parked: asyncio.TimerHandle | None = None
@@ -118,6 +118,22 @@ class Journal:
         if not self.room.is_set():
             await self.room.wait()
 
+    def soon(self, prepare: Callable[[], None]) -> None:
+        """See Log."""
+        self._preparing.append(prepare)
+        if self._failure is not None:
+            self._prepare()
+        self._schedule()
+
+    def answer(self, group: int, answers: Iterable[Answer]) -> None:
+        """See Log."""
+        if group <= self.durable_group:
+            give(answers)
+        elif self._failure is not None:
+            fail((waiter for waiter, _ in answers), self._failed)
+        else:
+            self._group_of(group).answers.extend(answers)
+
     def cut(self) -> asyncio.Future[Position]:
         """End the gathering group. The future gets the place between what was appended before and after this call."""
         cut: asyncio.Future[Position] = self._loop.create_future()
@@ -151,6 +167,7 @@ class Journal:
 
     def refuse(self) -> None:
         """Take nothing more: the engine closes."""
+        self._prepare()
         self._closed = True
         self._unpark()
 
@@ -160,7 +177,7 @@ class Journal:
         Raises:
             JournalFailedError: not all of it is durable.
         """
-        self._closed = True
+        self.refuse()
         try:
             if self._failure is None and (self._gathering.changes or self._waiting):
                 await self.durable(self.group if self._gathering.changes else self.group - 1)
@@ -201,6 +218,10 @@ class Journal:
             return None
         if self._sync_wanted:
             return self._sync_written()
+        if not self._parked:
+            self._scheduled = True  # What is appended now is committed now.
+            self._prepare()
+            self._scheduled = False
         if self._parked or not (self._waiting or self._gathering.changes):
             return None
         if self._next.making is not None and self._segment.is_nearly_full:
@@ -229,6 +250,10 @@ class Journal:
             segment = self._segment
             self._finish(offload.start(self._executor, lambda: self._write(segment, payload, synced)))
         return None
+
+    def _prepare(self) -> None:
+        while self._preparing:
+            self._preparing.pop(0)()
 
     def _resume(self, _: object) -> None:
         self._in_flight = False
@@ -302,8 +327,7 @@ class Journal:
 
     def _finish(self, work: asyncio.Future[int]) -> None:
         def done(finished: asyncio.Future[int]) -> None:
-            error = finished.exception()
-            if error is None:
+            if (error := finished.exception()) is None:
                 self._committed(finished.result())
             elif isinstance(error, NoRoomError):
                 self._park(error)
@@ -318,7 +342,7 @@ class Journal:
         self.bytes_since_cut += size
         self._in_flight = False
         group.committed(self._position)
-        if self._waiting or self._gathering.changes or self._sync_wanted:
+        if self._waiting or self._gathering.changes or self._preparing or self._sync_wanted:
             self._schedule()
         if self._segment.is_begun and not self._closed:
             self._next.prepare(self._segment.number + 1)
@@ -349,15 +373,12 @@ class Journal:
 
         def done(finished: asyncio.Future[None]) -> None:
             self._in_flight = False
-            error = finished.exception()
-            if error is not None:
+            if (error := finished.exception()) is not None:
                 self._sync_waiters.extend(waiters)
                 self._fail(error)
                 return
             self._synced_group = number
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            give((waiter, None) for waiter in waiters)
             self._schedule()
 
         offload.start(self._executor, lambda: self._files.sync(segment.fd)).add_done_callback(done)
@@ -368,17 +389,12 @@ class Journal:
         self._in_flight = False
         self._unpark()
         self.room.set()
-        groups = (*self._waiting, self._gathering)
-        waiters: list[asyncio.Future[Any]] = [*self._sync_waiters]
-        for group in groups:
-            waiters += group.all_waiting()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(self._failed())
+        for group in (*self._waiting, self._gathering):
+            fail(group.all_waiting(), self._failed)
+        fail(self._sync_waiters, self._failed)
+        self._prepare()
 
     def _failed(self) -> JournalFailedError:
         # Each a new one: an error that is raised again and again collects tracebacks.
         assert self._failure is not None
-        failed = JournalFailedError(self._segment.path, self._failure)
-        failed.__cause__ = self._failure
-        return failed
+        return JournalFailedError(self._segment.path, self._failure)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -29,6 +29,7 @@ from streamkit.engines.embedded.changes import (
 )
 from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.layer import Layer
+from streamkit.engines.embedded.log import Answer, give
 from streamkit.engines.embedded.queue_changes import QueueChanges
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.embedded.table_indexes import EmbeddedTable
@@ -67,6 +68,7 @@ class ReadOnlyLog:
     """Implements ``Log`` for stores that only replay: what they hold is durable, and nothing is added."""
 
     group = 0
+    room = None
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -84,6 +86,14 @@ class ReadOnlyLog:
 
     async def durable(self, group: int) -> None:
         """See Log."""
+
+    def soon(self, prepare: Callable[[], None]) -> None:
+        """See Log."""
+        prepare()
+
+    def answer(self, group: int, answers: Iterable[Answer]) -> None:
+        """See Log."""
+        give(answers)
 
 
 class FollowedCold(ColdStore):

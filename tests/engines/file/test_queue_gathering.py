@@ -1,0 +1,176 @@
+"""Calls that come before one commit are one change, and mean what they would have meant one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamkit.engines.embedded.changes import MessagesDeleted, MessagesReceived, MessagesSent
+from streamkit.engines.file.engine import FileEngine
+from streamkit.errors import JournalFailedError, NotFoundError
+from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
+from streamkit.queues.store import SendEntry
+from streamkit.testing.clock import ManualClock
+from streamkit.testing.contract import contents
+from streamkit.testing.faults import FaultyFiles
+from tests.engines.file.terms import after_crash, close_broken, kept, open_file
+
+
+def changes_of(engine: FileEngine, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Everything that is logged from now on."""
+    log: Any = engine.queues
+    log = log._log
+    seen: list[object] = []
+    append = log.append
+
+    def noted(change: object, *more: Any) -> int:
+        seen.append(change)
+        return int(append(change, *more))
+
+    monkeypatch.setattr(log, "append", noted)
+    return seen
+
+
+async def together(*calls: Awaitable[Any]) -> list[Any]:
+    async with asyncio.timeout(10):
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_what_comes_before_a_commit_is_one_change_of_each_kind(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await open_file(tmp_path / "data", clock)
+    await engine.queues.create_queue("q", QueueAttributes())
+    seen = changes_of(engine, monkeypatch)
+    sent = await together(*(engine.queues.send_messages("q", [SendEntry(b"%d" % n)] * 2) for n in range(8)))
+    assert [type(change) for change in seen] == [MessagesSent]
+    assert len({result.message_id for results in sent for result in results}) == 16
+
+    got = await together(*(engine.queues.receive_messages("q", 2) for _ in range(8)))
+    assert [[message.body for message in messages] for messages in got] == [[b"%d" % n] * 2 for n in range(8)]
+    assert [type(change) for change in seen] == [MessagesSent, MessagesReceived]
+
+    deleted = await together(
+        *(engine.queues.delete_messages("q", [message.receipt_handle for message in messages]) for messages in got)
+    )
+    assert deleted == [[None, None]] * 8
+    assert [type(change) for change in seen] == [MessagesSent, MessagesReceived, MessagesDeleted]
+    await engine.aclose()
+
+
+async def test_duplicates_of_several_senders_are_stored_once(clock: ManualClock, tmp_path: Path) -> None:
+    engine = await open_file(tmp_path / "data", clock)
+    await engine.queues.create_queue("q.fifo", QueueAttributes(fifo=True))
+    sent = await together(
+        *(
+            engine.queues.send_messages("q.fifo", [SendEntry(b"%d" % n, group_id="g", deduplication_id=f"{n % 3}")])
+            for n in range(9)
+        )
+    )
+    assert [results[0].duplicate for results in sent] == [False] * 3 + [True] * 6
+    assert [results[0].sequence_number for results in sent] == [sent[n % 3][0].sequence_number for n in range(9)]
+    assert [message.body for message in await engine.queues.receive_messages("q.fifo", 10)] == [b"0", b"1", b"2"]
+    await engine.aclose()
+
+
+async def test_one_who_is_refused_refuses_nobody_else(clock: ManualClock, tmp_path: Path) -> None:
+    """Here by a queue that is deleted before its calls are staged."""
+    engine = await open_file(tmp_path / "data", clock)
+    for name in ("a", "b"):
+        await engine.queues.create_queue(name, QueueAttributes())
+    calls = [asyncio.create_task(engine.queues.send_messages(name, [SendEntry(b"x")])) for name in ("a", "b", "a")]
+    gone = asyncio.create_task(engine.queues.delete_queue("a"))
+    first, second, third = await together(*calls)
+    await gone
+    assert isinstance(first, NotFoundError)
+    assert isinstance(third, NotFoundError)
+    assert second[0].error is None
+    assert (await engine.queues.describe_queues(["b"]))[0].visible == 1
+    await engine.aclose()
+
+
+async def test_a_failed_journal_leaves_nobody_waiting(clock: ManualClock, tmp_path: Path) -> None:
+    files = FaultyFiles()
+    engine = await open_file(tmp_path / "data", clock, files=files)
+    await engine.queues.create_queue("q", QueueAttributes())
+    await engine.queues.send_messages("q", [SendEntry(b"%d" % n) for n in range(4)])
+    got = await engine.queues.receive_messages("q", 2)
+    handles = [message.receipt_handle for message in got]
+    files.fail[len(files.calls) + 1] = errno.EIO
+    answers = await together(
+        engine.queues.send_messages("q", [SendEntry(b"x")]),
+        engine.queues.receive_messages("q", 1),
+        engine.queues.delete_messages("q", handles),
+    )
+    assert all(isinstance(answer, JournalFailedError) for answer in answers), answers
+    # Of these the last are deleted in memory, by what is not durable and never will be.
+    again = await together(
+        engine.queues.send_messages("q", [SendEntry(b"x")]),
+        engine.queues.receive_messages("q", 1),
+        engine.queues.delete_messages("q", handles),
+    )
+    assert all(isinstance(answer, JournalFailedError) for answer in again), again
+    await close_broken(engine)
+
+
+async def test_what_is_gathered_when_the_engine_closes_is_stored(clock: ManualClock, tmp_path: Path) -> None:
+    engine = await open_file(tmp_path / "data", clock)
+    await engine.queues.create_queue("q", QueueAttributes())
+    sending = asyncio.create_task(engine.queues.send_messages("q", [SendEntry(b"x")]))
+    await asyncio.sleep(0)
+    await engine.aclose()
+    assert (await sending)[0].error is None
+    async with asyncio.timeout(10):
+        again = await open_file(tmp_path / "data", clock)
+    assert (await again.queues.describe_queues(["q"]))[0].visible == 1
+    await again.aclose()
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_crash_finds_what_calls_together_left(
+    fifo: bool, seed: int, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Random calls side by side, with dead letters and timeouts of several lengths, are replayed to the same state."""
+    choose = random.Random(seed)
+    files = FaultyFiles()
+    engine = await open_file(tmp_path / "data", clock, files=files)
+    end = ".fifo" if fifo else ""
+    await engine.queues.create_queue(f"dead{end}", QueueAttributes(fifo=fifo))
+    policy = RedrivePolicy(dead_letter_queue=f"dead{end}", max_receive_count=2)
+    await engine.queues.create_queue(f"q{end}", QueueAttributes(fifo=fifo, redrive_policy=policy))
+    held: list[ReceivedMessage] = []
+    number = 0
+    for _ in range(40):
+        calls: list[Awaitable[Any]] = []
+        for _ in range(choose.randrange(1, 8)):
+            kind = choose.choice(["send", "send", "receive", "receive", "delete"])
+            if kind == "send":
+                number += 1
+                group = f"{choose.randrange(3)}" if fifo else None
+                entry = SendEntry(b"%d" % number, group_id=group, deduplication_id=f"{number}" if fifo else None)
+                calls.append(engine.queues.send_messages(f"q{end}", [entry]))
+            elif kind == "receive":
+                timeout_ms = choose.choice([0, 2_000, 2_000, 5_000])
+                calls.append(engine.queues.receive_messages(f"q{end}", choose.randrange(1, 4), timeout_ms, 0))
+            elif held:
+                message = held.pop(choose.randrange(len(held)))
+                calls.append(engine.queues.delete_messages(f"q{end}", [message.receipt_handle]))
+        for answer in await together(*calls):
+            assert not isinstance(answer, BaseException), answer
+            held += [each for each in answer if isinstance(each, ReceivedMessage)]
+        if choose.random() < 0.4:
+            await clock.advance(choose.randrange(1, 4))
+    before = await contents(engine)
+    await after_crash(files, tmp_path / "data", tmp_path / "copy", kept)
+    after = await open_file(tmp_path / "copy", clock)
+    assert await contents(after) == before
+    assert (await after.queues.describe_queues([f"dead{end}"]))[0].visible > 0
+    await after.aclose()
+    await engine.aclose()
