@@ -20,6 +20,10 @@ class Log(Protocol):
     """
 
     @property
+    def gathers(self) -> bool:
+        """Whether a commit waits for what else comes; if not, ``soon`` and ``answer`` are not called."""
+
+    @property
     def room(self) -> asyncio.Event | None:
         """Clear while so much waits to be settled that writers are to wait too; ``durable`` sees to it. None: never."""
 
@@ -54,8 +58,7 @@ class Log(Protocol):
     def soon(self, prepare: Callable[[], None]) -> None:
         """Have ``prepare`` called just before the next commit, of which what it appends is a part.
 
-        At once where nothing gathers. It must not raise; where nothing can be made durable any more it is called, too,
-        and learns so from ``check``.
+        It must not raise; where nothing can be made durable any more it is called, too, and learns so from ``check``.
         """
 
     def answer(self, group: int, answers: Iterable[Answer]) -> None:
@@ -67,6 +70,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.group = 1
+        self.gathers = False
         self.room = None
         self._closed = False
 
@@ -90,11 +94,9 @@ class MemoryLog:
 
     def soon(self, prepare: Callable[[], None]) -> None:
         """See Log."""
-        prepare()
 
     def answer(self, group: int, answers: Iterable[Answer]) -> None:
         """See Log."""
-        give(answers)
 
     def close(self) -> None:
         """Take no more changes."""

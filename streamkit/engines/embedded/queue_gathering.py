@@ -34,6 +34,10 @@ class Gathering(Generic[Entry, Result]):
 
     async def call(self, queue: QueueState, entries: Sequence[Entry]) -> list[Result]:
         """Stage these with what else comes, and return their results once they are durable."""
+        if not self._log.gathers:
+            results, group = self._stage(queue, list(entries))
+            await self._log.durable(group)
+            return results
         waiter: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         is_first = not self._calls
         calls = self._calls.get(queue)

@@ -79,7 +79,7 @@ class QueueReceives:
             try:
                 if queue.backlog.pages:
                     now_ms = await self._fill(queue, max_messages, now_ms)
-                elif attempt_id is None and timeout_ms > 0 and queue.visible(now_ms):
+                elif self._log.gathers and attempt_id is None and timeout_ms > 0 and queue.visible(now_ms):
                     wanted = _Wanted(max_messages, timeout_ms, waits=wait_ms > 0)
                     await self._with_others(queue, wanted)
                     if wanted.change is not None:

@@ -38,6 +38,8 @@ _encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 class Journal:
     """Implements ``Log`` on the segments of one directory. Belongs to one event loop."""
 
+    gathers = True
+
     def __init__(
         self,
         files: Files,
@@ -193,8 +195,6 @@ class Journal:
                 self._executor.shutdown()
                 close_quietly(self._files, self._segment)
 
-    # ---- commits
-
     def _position(self) -> Position:
         return Position(self._segment.number, self._segment.end, self.durable_group + 1)
 
@@ -261,7 +261,6 @@ class Journal:
 
     def _commit_in_next(self, payload: bytes, size: int, synced: bool) -> None:
         if self._next.making is not None:
-            # It is the very segment that is needed.
             self._next.making.add_done_callback(lambda _: self._commit_in_next(payload, size, synced))
             return
         self._next.claim(self._segment.number + 1)

@@ -29,7 +29,7 @@ from streamkit.engines.embedded.changes import (
 )
 from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.layer import Layer
-from streamkit.engines.embedded.log import Answer, give
+from streamkit.engines.embedded.log import Answer
 from streamkit.engines.embedded.queue_changes import QueueChanges
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.embedded.table_indexes import EmbeddedTable
@@ -68,6 +68,7 @@ class ReadOnlyLog:
     """Implements ``Log`` for stores that only replay: what they hold is durable, and nothing is added."""
 
     group = 0
+    gathers = False
     room = None
 
     def __init__(self, url: str) -> None:
@@ -89,11 +90,9 @@ class ReadOnlyLog:
 
     def soon(self, prepare: Callable[[], None]) -> None:
         """See Log."""
-        prepare()
 
     def answer(self, group: int, answers: Iterable[Answer]) -> None:
         """See Log."""
-        give(answers)
 
 
 class FollowedCold(ColdStore):
