@@ -18,6 +18,7 @@ from streamkit.errors import ClosedError, NotFoundError
 from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.metrics.window import Metrics
+from streamkit.monitoring.face import KitMetrics
 from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
@@ -51,10 +52,11 @@ class Kit(Transactions):
         self.engine = engine
         """The ports, for tools; programs use the handles."""
         self.clock = clock
-        self.metrics = Metrics()
-        """What every service reports."""
+        self._metrics = Metrics()
+        self.metrics = KitMetrics(self._metrics, clock)
+        """What every service reports, and what programs put and ask."""
         self._schemas = schemas
-        self._supervisor = Supervisor(clock, self.metrics)
+        self._supervisor = Supervisor(clock, self._metrics)
         self._move_tasks: list[MoveTask] = []
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
@@ -125,7 +127,7 @@ class Kit(Transactions):
         codec: Codec[Any] = Codec(type)
         attributes = StreamAttributes(retention_ms=retention_ms_of(retention), mode=mode)
         await create_stream(self.engine, name, shards, attributes, exist_ok=exist_ok)
-        return Stream(name, codec, self.engine.streams, self.engine.tables, self.clock, self.metrics)
+        return Stream(name, codec, self.engine.streams, self.engine.tables, self.clock, self._metrics)
 
     @overload
     def stream(self, name: str, *, type: type[T]) -> Stream[T]: ...
@@ -136,7 +138,7 @@ class Kit(Transactions):
     def stream(self, name: str, *, type: Any = None) -> Stream[Any]:
         """A handle to a stream."""
         self._check_open()
-        return Stream(name, Codec(type), self.engine.streams, self.engine.tables, self.clock, self.metrics)
+        return Stream(name, Codec(type), self.engine.streams, self.engine.tables, self.clock, self._metrics)
 
     async def delete_stream(self, name: str) -> None:
         """Delete a stream and its records."""
@@ -176,7 +178,7 @@ class Kit(Transactions):
         self._check_open()
         codec: Codec[Any] = Codec(type)
         await create_queue(self.engine, name, options, exist_ok=exist_ok)
-        return Queue(name, codec, self.engine.queues, self.clock, self.metrics)
+        return Queue(name, codec, self.engine.queues, self.clock, self._metrics)
 
     @overload
     def queue(self, name: str, *, type: type[T]) -> Queue[T]: ...
@@ -187,7 +189,7 @@ class Kit(Transactions):
     def queue(self, name: str, *, type: Any = None) -> Queue[Any]:
         """A handle to a queue."""
         self._check_open()
-        return Queue(name, Codec(type), self.engine.queues, self.clock, self.metrics)
+        return Queue(name, Codec(type), self.engine.queues, self.clock, self._metrics)
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue and its messages."""
@@ -241,7 +243,7 @@ class Kit(Transactions):
         return description
 
     def _keep(self, table: TableDescription) -> None:
-        keeper = keeper_for(table, self._running(), self.engine, self.clock, self.metrics)
+        keeper = keeper_for(table, self._running(), self.engine, self.clock, self._metrics)
         if keeper is not None:
             self.start(keeper)
 
@@ -255,7 +257,7 @@ class Kit(Transactions):
         schema = self._schemas.get(name)
         if schema is None:
             raise NotFoundError("table", name, "create it with kit.create_table")
-        return Table(schema, self.engine.tables, self.clock, self.metrics)
+        return Table(schema, self.engine.tables, self.clock, self._metrics)
 
     async def delete_table(self, name: str) -> None:
         """Delete a table and its items."""
@@ -305,7 +307,7 @@ class Kit(Transactions):
         """
         self._check_open()
         actions = Actions(on_alarm, on_ok, on_insufficient_data)
-        service = service_of(what, actions, engine=self.engine, clock=self.clock, metrics=self.metrics)
+        service = service_of(what, actions, engine=self.engine, clock=self.clock, metrics=self._metrics)
         self._supervisor.start(service)
         if isinstance(service, MoveTask):
             self._move_tasks.append(service)

@@ -72,8 +72,8 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
         engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
         try:
             kit = Kit(engine, chosen, await schemas_of(engine))
-            report_capacity(engine, chosen, kit.metrics)
-            for keeper in await keepers_of(engine, chosen, kit.metrics):
+            report_capacity(engine, chosen, kit.metrics.raw)
+            for keeper in await keepers_of(engine, chosen, kit.metrics.raw):
                 kit.start(keeper)
         except BaseException:
             await engine.aclose()  # Nobody gets it, so nobody else would let go of the directory.

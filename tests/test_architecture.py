@@ -35,7 +35,7 @@ PURE = (
     *("metrics.unit", "metrics.statistic_set", "metrics.statistic", "metrics.distribution", "metrics.samples"),
     *("metrics.periods", "metrics.datum", "metrics.buckets", "metrics.series"),
 )
-SERVICES = (*GROUND, "codecs", "metrics", "alarms", "tables", "queues", "streams", "functions")
+SERVICES = (*GROUND, "codecs", "metrics", "monitoring", "alarms", "tables", "queues", "streams", "functions")
 ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tables": (*GROUND, "codecs", "metrics"),
     "queues": (*GROUND, "codecs", "metrics"),
     "alarms": (*GROUND, "codecs", "metrics"),
+    "monitoring": (*GROUND, "codecs", "metrics", "tables.store", "tables.attributes", "tables.item", "tables.write"),
     "streams": (*GROUND, "codecs", "metrics", "tables.store", "tables.item", "tables.condition", "tables.write"),
     "functions": (*GROUND, "codecs", "metrics", "streams", "queues", "tables"),
     "engines": (),

@@ -611,7 +611,7 @@ async def test_an_alarm_shows_in_health_and_its_actions_run(kit: Kit, clock: Man
     )
     await clock_settle()
     assert kit.health().alarms == {"errors": "INSUFFICIENT_DATA"}
-    kit.metrics.put(metric, 3, clock.now_ms())
+    kit.metrics.put(metric, 3)
     await clock.advance(61)
     assert alarm.state == "ALARM"
     assert kit.health().alarms == {"errors": "ALARM"}
@@ -637,7 +637,7 @@ async def test_stopping_an_alarm_finishes_its_action(kit: Kit, clock: ManualCloc
         Alarm("errors", metric=metric, statistic="Sum", period=60, threshold=2, comparison="GreaterThanThreshold"),
         on_alarm=page,
     )
-    kit.metrics.put(metric, 3, clock.now_ms())
+    kit.metrics.put(metric, 3)
     await clock.advance(61)
     assert paging.is_set()
     stopping = asyncio.create_task(kit.stop(alarm))

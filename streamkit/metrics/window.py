@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 
 import msgspec
 
+from streamkit.clock import to_datetime
 from streamkit.errors import NotFoundError, ValidationError
 from streamkit.metrics.datum import MAX_DATA, MetricDatum
 from streamkit.metrics.metric import Metric
@@ -38,6 +40,11 @@ class Datapoint(msgspec.Struct, frozen=True):
     sample_count: int
     values: dict[str, float]
     """By statistic, as it was asked for. One that the samples do not have is not in it."""
+
+    @property
+    def start(self) -> datetime:
+        """When the period begins, in UTC."""
+        return to_datetime(self.start_ms)
 
 
 class Metrics:

@@ -52,5 +52,5 @@ def ports(kit: Kit, effects: EffectStore | None = None) -> Ports:
         tables=engine.tables,
         effects=engine if effects is None else effects,
         clock=kit.clock,
-        metrics=kit.metrics,
+        metrics=kit.metrics.raw,
     )

@@ -1,0 +1,219 @@
+"""``kit.metrics``: what users put of metrics and ask of them.
+
+Follows ``PutMetricData``, ``GetMetricStatistics``, ``GetMetricData`` and ``ListMetrics`` of the CloudWatch API
+reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from streamkit.clock import Clock, to_datetime
+from streamkit.errors import ValidationError
+from streamkit.metrics.datum import MetricDatum, StorageResolution
+from streamkit.metrics.math_query import MetricDataResult, MetricQueries, MetricQuery
+from streamkit.metrics.math_series import Series, TimeRange
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.periods import SECOND_MS
+from streamkit.metrics.statistic import compile_statistic
+from streamkit.metrics.statistic_set import StatisticSet
+from streamkit.metrics.unit import Unit
+from streamkit.metrics.window import Datapoint, Metrics, Reading
+
+
+class KitMetrics:
+    """All metrics of a kit: those that its services report, and those of the program.
+
+    What is put is put now unless ``at=`` says otherwise. Instants are aware ``datetime``, periods seconds.
+    Not thread-safe: use it on the event loop's thread.
+    """
+
+    def __init__(self, raw: Metrics, clock: Clock) -> None:
+        self.raw = raw
+        """What services report to, with every instant given by the caller: the fastest way to put."""
+        self._clock = clock
+
+    # ---- putting
+
+    def put(
+        self,
+        metric: Metric,
+        value: float,
+        *,
+        unit: Unit = "None",
+        count: int = 1,
+        at: datetime | None = None,
+        storage_resolution: StorageResolution = 60,
+    ) -> None:
+        """Add ``count`` samples of ``value``. Mirrors PutMetricData.
+
+        Args:
+            metric: Of which; keep the object when you put often.
+            value: A number within ±2^360.
+            unit: Such as ``"Milliseconds"``. Samples of one metric in different units are series of their own.
+            count: From 1 to 2^40.
+            at: From two weeks back to two hours ahead; None: now.
+            storage_resolution: 60: periods of a minute and more can be asked for; 1: of a second, for three hours.
+
+        Raises:
+            ValidationError: Something of it is not allowed; the message says what is.
+        """
+        now_ms = self._clock.now_ms()
+        if storage_resolution == 1 and at is None:
+            self.raw.put(metric, value, now_ms, count, unit)
+            return
+        datum = MetricDatum(
+            metric,
+            values=(value,),
+            counts=(count,),
+            timestamp_ms=None if at is None else instant_ms(at),
+            unit=unit,
+            storage_resolution=storage_resolution,
+        )
+        self.raw.put_data([datum], now_ms)
+
+    def put_data(self, data: Iterable[MetricDatum]) -> None:
+        """Add up to 1,000 data: all of them or, if one is not allowed, none. Mirrors PutMetricData.
+
+        Raises:
+            ValidationError: There are more, or a timestamp is over two weeks back or two hours ahead.
+        """
+        self.raw.put_data(data, self._clock.now_ms())
+
+    # ---- asking
+
+    async def statistics(
+        self, metric: Metric, start: datetime, end: datetime, period: float, unit: Unit | None = None
+    ) -> list[tuple[datetime, StatisticSet]]:
+        """The plain statistics of each period that has samples, oldest first, with the period's start.
+
+        Args:
+            metric: Of which.
+            start: Where the range begins; every period that overlaps the range is there as a whole.
+            end: Where it ends, not in it.
+            period: Seconds: 1, 5, 10, 20 or 30, of which there is data for three hours, or a multiple of 60 (15 days),
+                of 300 (63 days) or of 3,600 (455 days).
+            unit: Of this one; None: of the one that the metric had first.
+
+        Raises:
+            ValidationError: There is no such period, or the end is not after the start.
+        """
+        found = self.raw.statistics(metric, instant_ms(start), instant_ms(end), _period_ms(period), unit)
+        return [(to_datetime(each), statistics) for each, statistics in found]
+
+    async def datapoints(
+        self,
+        metric: Metric,
+        statistics: Sequence[str],
+        start: datetime,
+        end: datetime,
+        period: float,
+        unit: Unit | None = None,
+    ) -> list[Datapoint]:
+        """Plain and extended statistics of each period that has samples, oldest first. Mirrors GetMetricStatistics.
+
+        Args:
+            metric: Of which.
+            statistics: Such as ``["Average", "p99", "TM(10%:90%)"]``.
+            start: As in ``statistics``.
+            end: As in ``statistics``.
+            period: As in ``statistics``; a start that is older than what is kept for it is refused.
+            unit: Of this one alone; None: of each unit by itself.
+
+        Raises:
+            ValidationError: There is no such statistic, unit or period, the period is too short for the age of the
+                start, or the end is not after the start.
+        """
+        span = instant_ms(start), instant_ms(end)
+        return self.raw.datapoints(metric, statistics, span, _period_ms(period), self._clock.now_ms(), unit)
+
+    async def get_data(self, queries: Iterable[MetricQuery], start: datetime, end: datetime) -> list[MetricDataResult]:
+        """What metrics have, and expressions make of them. Mirrors GetMetricData.
+
+        Returns:
+            One result of each query with ``return_data``, in their order, several if it is an array; the points of
+            each by the start of their period, in ms.
+
+        Raises:
+            ValidationError: There are none or more than 500 queries, two have one id, an expression names one that is
+                not there, or the end is not after the start.
+            ExpressionError: An expression cannot be read or evaluated.
+        """
+        asked = MetricQueries(queries)
+        span = TimeRange(instant_ms(start), instant_ms(end))
+        series: dict[str, Series] = {}
+        for query in asked.metrics:
+            if query.metric is None or query.statistic is None or query.period_ms is None:
+                continue
+            statistic = compile_statistic(query.statistic)
+            found = self.raw.samples(query.metric, span.start_ms, span.end_ms, query.period_ms)
+            values = {each: samples.value(statistic) for each, samples in found}
+            points = {each: value for each, value in values.items() if value is not None}
+            series[query.id] = Series(query.period_ms, points)
+        return asked.evaluate(series, span)
+
+    async def list_metrics(
+        self, namespace: str | None = None, name: str | None = None, dimensions: Mapping[str, str | None] | None = None
+    ) -> list[Metric]:
+        """Every metric that has samples, sorted. Mirrors ListMetrics.
+
+        Args:
+            namespace: Of this one alone.
+            name: Of this name alone.
+            dimensions: With all of these alone, and any others; a value of None stands for each.
+        """
+        wanted = dict(dimensions or {})
+        return sorted(
+            (each for each in self.raw.list_metrics() if _is_wanted(each, namespace, name, wanted)),
+            key=lambda each: (each.namespace, each.name, each.dimensions),
+        )
+
+    def latest(self, metric: Metric, unit: Unit | None = None) -> float | None:
+        """The value put last since the kit was opened; None before the first, and after a set of several values."""
+        return self.raw.latest(metric, unit)
+
+    def total(self, metric: Metric, unit: Unit | None = None) -> StatisticSet | None:
+        """Everything put since the kit was opened; None before the first."""
+        return self.raw.total(metric, unit)
+
+    # ---- gauges
+
+    def register_gauge(self, metric: Metric, read: Callable[[], Reading]) -> None:
+        """Have ``read`` called whenever the metric is sampled. It replaces an earlier gauge of this metric.
+
+        ``read`` may be sync or async, and answers with a number, or None for "nothing to report now". A ``KeyError``
+        or ``NotFoundError`` means that what it measured is gone, and unregisters it; any other error skips this
+        sample and is logged once until the gauge works again.
+        """
+        self.raw.register_gauge(metric, read)
+
+    def unregister(self, metric: Metric) -> None:
+        """Forget the metric's gauge, if it has one. What was sampled stays."""
+        self.raw.unregister(metric)
+
+    async def sample(self, metric: Metric | None = None) -> None:
+        """Read each gauge once, or that of one metric if it has one, and put the values. Alarms do so by themselves."""
+        await self.raw.sample(self._clock.now_ms(), metric)
+
+
+def instant_ms(instant: datetime) -> int:
+    """Milliseconds since the epoch.
+
+    Raises:
+        ValidationError: It has no time zone.
+    """
+    if instant.tzinfo is None:
+        raise ValidationError(f"{instant!r} has no time zone: use an aware datetime, such as datetime.now(UTC)")
+    return round(instant.timestamp() * 1000)
+
+
+def _period_ms(period: float) -> int:
+    return round(period * SECOND_MS)
+
+
+def _is_wanted(metric: Metric, namespace: str | None, name: str | None, dimensions: Mapping[str, str | None]) -> bool:
+    if namespace not in (None, metric.namespace) or name not in (None, metric.name):
+        return False
+    has = dict(metric.dimensions)
+    return all(each in has and value in (None, has[each]) for each, value in dimensions.items())
