@@ -1,4 +1,4 @@
-"""One metric's samples of one unit, in buckets of four widths. Pure."""
+"""One metric's samples of one unit, in buckets of four widths; and which of them are not on disk yet. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import msgspec
 
-from streamkit.metrics.buckets import Buckets, BucketsState
+from streamkit.metrics.buckets import Buckets, Row, Usage, row_of
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import MINUTE_MS, RESOLUTIONS, SECOND_MS
 from streamkit.metrics.samples import Samples
@@ -15,18 +15,21 @@ from streamkit.metrics.unit import Unit
 
 MAX_COLLECTED = 1024
 """Samples that wait to be counted."""
+SERIES_BYTES = 1500
+"""What a series takes beside its buckets."""
+BEFORE_ALL = -(2**63)
+AFTER_ALL = 2**63 - 1
+_SECONDS, _MINUTES = RESOLUTIONS[0], RESOLUTIONS[1]
+_WIDTHS = _SECONDS.width_ms, _MINUTES.width_ms
 
 
-class SeriesState(msgspec.Struct, frozen=True, array_like=True):
-    """All that is kept of a series, to be encoded."""
+class Added(msgspec.Struct, frozen=True):
+    """What was added to a series and is to be stored: merged with what is stored of the same buckets."""
 
-    metric: Metric
-    unit: Unit = "None"
-    latest: float | None = None
-    total: StatisticSet | None = None
-    sampled: bool = False
-    buckets: tuple[BucketsState, ...] = ()
-    """Of ``RESOLUTIONS``, in their order."""
+    seconds: list[Row]
+    """By start. Not of all that is in ``minutes``: some have standard resolution, others were forgotten."""
+    minutes: list[Row]
+    """By start."""
 
 
 class Series:
@@ -35,16 +38,19 @@ class Series:
     Seconds are handed on to minutes when they are over, these to five minutes, and these to hours; what is asked for is
     brought up to date first, so a question always finds everything.
 
-    Memory: 61,500 buckets when all are full, in 455 days: 3 MB, and up to 15 MiB and 2 MB of headers for distributions
-    of values, so 21 MB at most; of a series that has one value in each bucket, 3 MB.
+    What is not on disk is known by its start: ``take`` hands out what starts before an instant, and from then on that
+    is taken. What comes later for what is taken already (a late sample, or one that a failed flush gives back) is kept
+    twice, in its bucket and by itself, until the next ``take``.
+
+    Memory: see ``Usage`` and ``forgetting``. What it has can be forgotten bucket by bucket.
     """
 
     __slots__ = (
-        *("_buckets", "_total", "collected", "end_ms", "latest", "metric", "sampled", "start_ms", "unit"),
-        "weighted",
+        *("_buckets", "_late", "_total", "_usage", "collected", "end_ms", "latest", "metric", "sampled", "start_ms"),
+        *("taken_ms", "unit", "wanted_ms", "weighted"),
     )
 
-    def __init__(self, metric: Metric, unit: Unit, now_ms: int) -> None:
+    def __init__(self, metric: Metric, unit: Unit, now_ms: int, usage: Usage | None = None) -> None:
         self.metric = metric
         self.unit = unit
         self.latest: float | None = None
@@ -57,11 +63,17 @@ class Series:
         """Its samples that came one by one. ``Metrics.put`` adds to it, and calls ``collect`` at ``MAX_COLLECTED``."""
         self.weighted: dict[float, int] = {}
         """Its samples that came with a count, in the same way."""
+        self.taken_ms = BEFORE_ALL
+        """What starts before it was taken to be stored."""
+        self.wanted_ms = 0
+        """How far back from the newest sample somebody needs it in memory."""
         self._total: StatisticSet | None = None
+        self._usage = usage or Usage()
+        self._late: tuple[Buckets, Buckets] | None = None
         then: Buckets | None = None
         made: list[Buckets] = []
         for resolution in reversed(RESOLUTIONS):
-            then = Buckets(resolution, then)
+            then = Buckets(resolution, then, self._usage)
             made.append(then)
         self._buckets = made[::-1]
 
@@ -83,14 +95,19 @@ class Series:
         else:
             samples = Samples.of_list(self.collected)
         self.collected = []
-        self._count(samples)
-        self._buckets[0].add(self.start_ms, samples)
+        self._add(0, self.start_ms, samples)
 
     def add(self, instant_ms: int, samples: Samples, storage_resolution_ms: int) -> None:
         """Add samples of one instant: to its second, or of standard resolution to its minute."""
         self.collect()
-        self._count(samples)
-        self._buckets[1 if storage_resolution_ms >= MINUTE_MS else 0].add(instant_ms, samples)
+        self._add(1 if storage_resolution_ms >= MINUTE_MS else 0, instant_ms, samples)
+
+    def _add(self, resolution: int, instant_ms: int, samples: Samples) -> None:
+        self._total = samples.set if self._total is None else self._total.merge(samples.set)
+        if instant_ms < self.taken_ms:
+            for late, width in zip(self._later()[resolution:], _WIDTHS[resolution:], strict=True):
+                late.insert(row_of(instant_ms - instant_ms % width, samples))
+        self._buckets[resolution].add(instant_ms, samples)
 
     @property
     def total(self) -> StatisticSet | None:
@@ -103,30 +120,80 @@ class Series:
         self.collect()
         for finer in self._buckets[:resolution]:
             finer.close()
+            finer.hand_on()
         return self._buckets[resolution]
 
-    def state(self) -> SeriesState:
-        """All of it, to be encoded."""
+    # ---- what is to be stored
+
+    # INVARIANT: test_what_is_taken_is_what_was_added
+    def take(self, until_ms: int) -> Added | None:
+        """What starts before an instant, a whole minute, and was not taken yet, and what came late; None: nothing."""
         self.collect()
-        for buckets in self._buckets:
-            buckets.close()
-        states = tuple(buckets.state() for buckets in self._buckets)
-        latest, total = self.latest, self._total
-        # Whole numbers of over 64 bits have no form in MessagePack.
-        if latest is not None:
-            latest = float(latest)
-        if total is not None:
-            total = StatisticSet(total.sample_count, float(total.sum), float(total.minimum), float(total.maximum))
-        return SeriesState(self.metric, self.unit, latest, total, self.sampled, states)
+        seconds, minutes = self._buckets[:2]
+        seconds.close()
+        seconds.hand_on(until_ms)
+        since_ms = self.taken_ms
+        self.taken_ms = max(since_ms, until_ms)
+        added = Added(seconds.rows(since_ms, until_ms), minutes.rows(since_ms, until_ms))
+        late, self._late = self._late, None
+        if late is not None:
+            # What was not taken starts after all that was, so what came late only joins what is before it.
+            found = _all_of(late)
+            _drop(late)
+            added = Added([*found.seconds, *added.seconds], [*found.minutes, *added.minutes])
+        return added if added.minutes else None
 
-    @classmethod
-    def of(cls, state: SeriesState) -> Series:
-        """The series that had this state."""
-        made = cls(state.metric, state.unit, 0)
-        made.latest, made._total, made.sampled = state.latest, state.total, state.sampled
-        for buckets, each in zip(made._buckets, state.buckets, strict=True):
-            buckets.restore(each)
-        return made
+    def give_back(self, added: Added) -> None:
+        """It was not stored after all."""
+        seconds, minutes = self._later()
+        for row in added.seconds:
+            seconds.insert(row)
+        for row in added.minutes:
+            minutes.insert(row)
 
-    def _count(self, samples: Samples) -> None:
-        self._total = samples.set if self._total is None else self._total.merge(samples.set)
+    def not_taken(self) -> Added:
+        """What ``take`` would hand out, were it to take all."""
+        minutes = self.buckets(1).rows(self.taken_ms, AFTER_ALL)
+        seconds = self._buckets[0].rows(self.taken_ms, AFTER_ALL)
+        if self._late is None:
+            return Added(seconds, minutes)
+        late = _all_of(self._late)
+        return Added([*late.seconds, *seconds], [*late.minutes, *minutes])
+
+    def drop_late(self) -> int:
+        """Forget what came late and was not taken; how many samples."""
+        if self._late is None:
+            return 0
+        lost = sum(row[1] for row in _all_of(self._late).minutes)
+        _drop(self._late)
+        self._late = None
+        return lost
+
+    def load(self, resolution: int, start_ms: int, end_ms: int, rows: list[Row]) -> None:
+        """Have these buckets in place of those that start in [start_ms, end_ms). They count as stored, and as no new
+        samples; so what is in that range and is not stored must have been taken before, and be in ``rows``."""
+        for finer in self._buckets[:resolution]:
+            finer.close()
+            finer.hand_on()
+        self._buckets[resolution].replace(start_ms, end_ms, rows)
+
+    def forget(self, resolution: int, before_ms: int) -> None:
+        """Forget the buckets of one resolution that start before an instant."""
+        self._buckets[resolution].forget(before_ms)
+        for coarser in self._buckets[resolution + 1 :]:
+            coarser.close()  # An open one takes more than one that is kept, and is not counted.
+
+    def _later(self) -> tuple[Buckets, Buckets]:
+        if self._late is None:
+            # None is handed on: what is given back has its minutes with it.
+            self._late = Buckets(_SECONDS, None, self._usage), Buckets(_MINUTES, None, self._usage)
+        return self._late
+
+
+def _all_of(late: tuple[Buckets, Buckets]) -> Added:
+    return Added(late[0].rows(BEFORE_ALL, AFTER_ALL), late[1].rows(BEFORE_ALL, AFTER_ALL))
+
+
+def _drop(late: tuple[Buckets, Buckets]) -> None:
+    for buckets in late:
+        buckets.replace(BEFORE_ALL, AFTER_ALL, ())

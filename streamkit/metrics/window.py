@@ -1,8 +1,7 @@
 """How much of what, and when: series of samples in memory, asked for by period.
 
 Follows ``PutMetricData``, ``GetMetricStatistics`` and "Metrics retention" of CloudWatch's API reference and user guide.
-A series takes 21 MB at most, and 3 MB without distributions; ``Series`` has the details. A bucket without samples takes
-no room.
+All series of a kit take 64 MiB at most; ``Forgetting`` says what goes first. A bucket without samples takes no room.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ import msgspec
 
 from streamkit.clock import to_datetime
 from streamkit.errors import NotFoundError, ValidationError
+from streamkit.metrics.buckets import Usage
 from streamkit.metrics.datum import MAX_DATA, MetricDatum
+from streamkit.metrics.forgetting import MAX_BYTES, Forgetting
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import SECOND_MS, check_range
 from streamkit.metrics.samples import Samples
-from streamkit.metrics.series import MAX_COLLECTED, Series, SeriesState
+from streamkit.metrics.series import MAX_COLLECTED, SERIES_BYTES, Series
 from streamkit.metrics.statistic import CompiledStatistic, compile_statistic
 from streamkit.metrics.statistic_set import LARGEST_COUNT, LARGEST_VALUE, StatisticSet, check_sample
 from streamkit.metrics.unit import Unit, check_unit
@@ -57,8 +58,16 @@ class Metrics:
     Not thread-safe: report and ask on the event loop's thread. Nothing here awaits.
     """
 
-    def __init__(self, *, max_series: int = 10_000) -> None:
-        """``max_series`` bounds the memory: samples of a further series are dropped, and counted in ``dropped``."""
+    def __init__(self, *, max_series: int = 10_000, max_bytes: int = MAX_BYTES) -> None:
+        """Both bound the memory.
+
+        Args:
+            max_series: Samples of a further series are dropped, and counted in ``dropped``.
+            max_bytes: What all series may take together, estimated; ``Forgetting`` says what of them goes when they
+                take more. What a series takes beside its buckets counts and does not go: 1.5 KB.
+        """
+        self.stored = False
+        """Whether somebody takes what is added and stores it, so that this can be asked of the store."""
         self.dropped = 0
         """Samples that were not kept because there are ``max_series`` series already."""
         self._max_series = max_series
@@ -68,6 +77,8 @@ class Metrics:
         """Those without a unit, which nearly all are."""
         self._gauges: dict[Metric, Callable[[], Reading]] = {}
         self._failing: set[Metric] = set()
+        self._usage = Usage()
+        self._forgetting = Forgetting(self._usage, max_bytes)
 
     # HOT: every put, send and receive passes here.
     def put(self, metric: Metric, value: float, now_ms: int, count: int = 1, unit: Unit = "None") -> None:
@@ -91,6 +102,8 @@ class Metrics:
                 return
         if not series.start_ms <= now_ms < series.end_ms:
             series.turn_to(now_ms)
+            if self._usage.bytes > self._forgetting.limit:
+                self.forget()
         if count == 1:
             series.latest = value
             collected = series.collected
@@ -133,6 +146,7 @@ class Metrics:
             if latest is not None:
                 series.latest = latest
             series.add(instant_ms, samples, datum.storage_resolution * SECOND_MS)
+        self.forget()
 
     def statistics(
         self, metric: Metric, start_ms: int, end_ms: int, period_ms: int, unit: Unit | None = None
@@ -233,6 +247,21 @@ class Metrics:
         series = self._find(metric, unit)
         return None if series is None else series.total
 
+    @property
+    def used_bytes(self) -> int:
+        """What all series take in memory, estimated."""
+        return self._usage.bytes
+
+    @property
+    def lost(self) -> int:
+        """Samples that were forgotten, for want of memory, before they could be stored."""
+        return self._forgetting.lost
+
+    def forget(self) -> None:
+        """Forget what is over ``max_bytes``, if anything is; called by whatever adds samples."""
+        if self._usage.bytes > self._forgetting.limit:
+            self._forgetting(self.series(), stored=self.stored)
+
     def list_metrics(self) -> list[Metric]:
         """Every metric that has samples, in the order of their first."""
         return list(self._listed)
@@ -241,19 +270,14 @@ class Metrics:
         """The units of a metric's samples, in the order of their first."""
         return list(self._listed.get(metric, ()))
 
-    def states(self) -> Iterator[SeriesState]:
-        """Every series, to be encoded, in the order of their first samples."""
-        for units in list(self._listed.values()):
-            for series in list(units.values()):
-                yield series.state()
+    def series(self) -> list[Series]:
+        """Every series, in the order of their first samples."""
+        return [series for units in self._listed.values() for series in units.values()]
 
-    def restore(self, states: Iterable[SeriesState]) -> None:
-        """Hold these series, in place of those of the same metric and unit; up to ``max_series`` in all."""
-        for state in states:
-            if self._find(state.metric, state.unit) is None and self._count >= self._max_series:
-                self.dropped += 0 if state.total is None else state.total.sample_count
-                continue
-            self._list(Series.of(state))
+    def series_of(self, metric: Metric, unit: Unit, now_ms: int | None = None) -> Series | None:
+        """The series of a metric and a unit; with ``now_ms`` it is made if it is not there and there is room for it."""
+        found = self._find(metric, unit)
+        return found if found is not None or now_ms is None else self._open(metric, unit, now_ms)
 
     def _find(self, metric: Metric, unit: Unit | None) -> Series | None:
         units = self._listed.get(metric)
@@ -263,14 +287,14 @@ class Metrics:
 
     def _open(self, metric: Metric, unit: Unit, now_ms: int) -> Series | None:
         check_unit(unit)
-        return None if self._count >= self._max_series else self._list(Series(metric, unit, now_ms))
-
-    def _list(self, series: Series) -> Series:
-        units = self._listed.setdefault(series.metric, {})
-        self._count += series.unit not in units
-        units[series.unit] = series
-        if series.unit == "None":
-            self._plain[series.metric] = series
+        if self._count >= self._max_series:
+            return None
+        self._count += 1
+        self._usage.bytes += SERIES_BYTES
+        series = Series(metric, unit, now_ms, self._usage)
+        self._listed.setdefault(metric, {})[unit] = series
+        if unit == "None":
+            self._plain[metric] = series
         return series
 
     def register_gauge(self, metric: Metric, read: Callable[[], Reading]) -> None:

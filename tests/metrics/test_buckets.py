@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import random
 
-import msgspec
-
-from streamkit.metrics.buckets import Buckets, BucketsState
-from streamkit.metrics.distribution import MAX_DISTINCT
+from streamkit.metrics.buckets import Buckets
 from streamkit.metrics.periods import RESOLUTIONS, Resolution
 from streamkit.metrics.samples import Samples
 
@@ -56,6 +53,7 @@ def test_what_is_late_goes_into_its_bucket_and_is_handed_on_once() -> None:
     for instant in (1000, 5000, 1500, 61_000, 1999, 0):
         buckets.add(instant, Samples.of_list([float(instant), 1.0]))
     buckets.close()
+    buckets.hand_on()
     assert [(start, found.sample_count) for start, found in buckets.sets(0, 100_000)] == [
         (0, 2),
         (1000, 6),
@@ -76,18 +74,3 @@ def test_the_open_bucket_is_asked_with_the_others_and_not_changed_by_it() -> Non
         samples.merge(Samples.of_list([9.0, 8.0]))
     assert [found.sample_count for _, found in buckets.sets(0, 9000)] == [2]
     assert next(buckets.samples(0, 9000))[1].values() == [(1.0, 1), (2.0, 1)]
-
-
-def test_survives_encoding() -> None:
-    buckets = Buckets(SECONDS)
-    for second in range(50):
-        buckets.add(second * 1000, dense(second))
-    buckets.close()
-    again = Buckets(SECONDS)
-    again.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(buckets.state()), type=BucketsState))
-    assert list(again.sets(0, 99_000)) == list(buckets.sets(0, 99_000))
-    for (_, one), (_, other) in zip(again.samples(0, 99_000), buckets.samples(0, 99_000), strict=True):
-        assert one.values() == other.values()
-    assert again.used == buckets.used > 50 * MAX_DISTINCT
-    again.restore(BucketsState())
-    assert list(again.sets(0, 99_000)) == []

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections import Counter
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +14,6 @@ from streamkit.metrics import periods, series
 from streamkit.metrics.datum import MetricDatum
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import Resolution
-from streamkit.metrics.series import SeriesState
 from streamkit.metrics.statistic import compile_statistic
 from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.unit import Unit
@@ -184,13 +182,11 @@ class TestRetention:
                 made.collected += [1.0, 2.0, float(hour)]
                 made.turn_to(NOW + hour * HOUR + second * 1000 - 700_000)
                 made.collected.append(4.0)
-        state = made.state()
-        for at, buckets in enumerate(state.buckets):
-            assert len(buckets.starts) // 8 <= 171, at
-            assert len(buckets.maximums) == len(buckets.starts)
-            assert len(buckets.distributions) == len(buckets.starts) // 8
-            assert made.buckets(at).used == sum(map(len, buckets.distributions))
-        assert len(state.buckets[3].starts) // 8 >= 160
+        for at in range(4):
+            buckets = made.buckets(at)
+            assert len(buckets.rows(series.BEFORE_ALL, series.AFTER_ALL)) == len(buckets.starts) <= 171, at
+            assert buckets.used == sum(map(len, buckets.distributions))
+        assert len(made.buckets(3).starts) >= 160
 
 
 class TestUnits:
@@ -368,37 +364,6 @@ class TestDatapoints:
     def test_refuses_a_statistic_that_is_none(self, metrics: Metrics) -> None:
         with pytest.raises(ValidationError, match="p101"):
             metrics.datapoints(SENT, ["p101"], (NOW, NOW + 1), MINUTE, NOW)
-
-
-class TestStates:
-    def test_a_series_survives_encoding(self, metrics: Metrics) -> None:
-        for after in range(0, 3 * HOUR, 40_000):
-            metrics.put(SENT, 5.0 + after % 7, NOW + after, unit="Count")
-            metrics.put(SENT, 2**300, NOW + after, 2)
-        metrics.put(VISIBLE, 2**300, NOW)
-        encoded = msgspec.msgpack.encode(list(metrics.states()))
-        again = Metrics()
-        again.restore(msgspec.msgpack.decode(encoded, type=list[SeriesState]))
-        assert again.list_metrics() == [SENT, VISIBLE]
-        assert again.units(SENT) == ["Count", "None"]
-        for one in (metrics, again):
-            one.put(SENT, 1.0, NOW + 3 * HOUR, unit="Count")
-        for period in (1000, MINUTE, 5 * MINUTE, HOUR):
-            span = (NOW - HOUR, NOW + 4 * HOUR)
-            found = again.datapoints(SENT, ["Sum", "p50"], span, period, NOW)
-            assert found == metrics.datapoints(SENT, ["Sum", "p50"], span, period, NOW)
-            assert len(found) > 1
-        assert again.total(SENT) == metrics.total(SENT)
-        assert again.latest(VISIBLE) == 2.0**300
-
-    def test_no_more_than_there_is_room_for(self, metrics: Metrics) -> None:
-        metrics.put(SENT, 1.0, NOW)
-        metrics.put(VISIBLE, 1.0, NOW, 3)
-        again = Metrics(max_series=1)
-        again.restore(metrics.states())
-        again.restore(metrics.states())
-        assert again.list_metrics() == [SENT]
-        assert again.dropped == 6
 
 
 class TestGauges:
