@@ -10,6 +10,8 @@ from streamkit.clock import Clock
 from streamkit.engines.base import Engine
 from streamkit.errors import AlreadyExistsError
 from streamkit.metrics.window import Metrics
+from streamkit.monitoring.face import KitMetrics
+from streamkit.monitoring.layout import METRICS
 from streamkit.queues.attributes import DEFAULT_RETENTION_SECONDS, NewQueueOptions
 from streamkit.queues.attributes import attributes_of as queue_attributes_of
 from streamkit.queues.message import QueueAttributes
@@ -105,6 +107,13 @@ def report_capacity(engine: Engine, clock: Clock, metrics: Metrics) -> None:
     engine.tables.consumed = CapacityMetrics(clock, metrics)
 
 
+def metrics_of(engine: Engine, clock: Clock, metrics: Metrics) -> KitMetrics:
+    """The face of a kit's metrics, stored if the engine has anything that outlives it."""
+    if engine.url == "memory:":
+        return KitMetrics(metrics, clock)
+    return KitMetrics(metrics, clock, engine.tables, owned=engine.tables.session is not None)
+
+
 async def keepers_of(engine: Engine, clock: Clock, metrics: Metrics) -> list[TableKeeper]:
     """A keeper for each table that needs one; none for an engine that only looks."""
     if engine.tables.session is None:
@@ -118,6 +127,8 @@ def keeper_for(
     table: TableDescription, running: Sequence[Service], engine: Engine, clock: Clock, metrics: Metrics
 ) -> TableKeeper | None:
     """What is to be started for a table that was created or changed; one that runs already is told."""
+    if table.schema == METRICS:
+        return None  # What is expired of it goes without a word: a metric of that would be another item that expires.
     for service in running:
         if isinstance(service, TableKeeper) and service.table == table.schema.name:
             service.changed()

@@ -12,13 +12,12 @@ from streamkit.alarms.transition import Action
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
-from streamkit.creating import create_queue, create_stream, create_table, keeper_for, update_table
+from streamkit.creating import create_queue, create_stream, create_table, keeper_for, metrics_of, update_table
 from streamkit.engines.base import Durability, Engine
 from streamkit.errors import ClosedError, NotFoundError
 from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.metrics.window import Metrics
-from streamkit.monitoring.face import KitMetrics
 from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
@@ -53,7 +52,7 @@ class Kit(Transactions):
         """The ports, for tools; programs use the handles."""
         self.clock = clock
         self._metrics = Metrics()
-        self.metrics = KitMetrics(self._metrics, clock)
+        self.metrics = metrics_of(engine, clock, self._metrics)
         """What every service reports, and what programs put and ask."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self._metrics)
@@ -369,6 +368,7 @@ class Kit(Transactions):
         await self._supervisor.close(GRACE_SECONDS)
         self._closed = True
         self._failures = self._supervisor.failures()
+        await self.metrics.close()
         try:
             await self.engine.aclose()
         except Exception as error:

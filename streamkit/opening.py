@@ -73,6 +73,8 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
         try:
             kit = Kit(engine, chosen, await schemas_of(engine))
             report_capacity(engine, chosen, kit.metrics.raw)
+            if kit.metrics.flusher is not None:
+                kit.start(kit.metrics.flusher)
             for keeper in await keepers_of(engine, chosen, kit.metrics.raw):
                 kit.start(keeper)
         except BaseException:

@@ -184,7 +184,7 @@ async def test_a_directory_keeps_everything(tmp_path: Path, prefix: str) -> None
     async with streamkit.open(tmp_path / "new" / "data", durability="interval") as kit:
         assert await kit.streams() == ["orders"]
         assert await kit.queues() == ["jobs"]
-        assert await kit.tables() == ["items"]
+        assert await kit.tables() == ["items", "streamkit-metrics"]
         assert [record.value async for record in kit.stream("orders").records()] == [{"n": 1}]
         assert [message.value for message in await kit.queue("jobs").receive()] == [{"n": 2}]
         assert await kit.table("items").get("x") == {"id": "x", "n": 3}

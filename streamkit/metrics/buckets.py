@@ -283,8 +283,8 @@ class Buckets:
         """Those of several buckets, as if they were merged one by one."""
         if last - first == 1:
             return self._samples(first)
-        columns = [column[first:last] for column in self._columns[1:]]
-        return _joined(*columns, self.distributions[first:last])
+        counts, sums, minimums, maximums = [column[first:last] for column in self._columns[1:]]
+        return _joined(counts, sums, minimums, maximums, self.distributions[first:last])
 
 
 def row_of(start_ms: int, samples: Samples) -> Row:

@@ -15,7 +15,7 @@ from streamkit.metrics.unit import Unit
 
 MAX_COLLECTED = 1024
 """Samples that wait to be counted."""
-SERIES_BYTES = 1500
+SERIES_BYTES = 1650
 """What a series takes beside its buckets."""
 BEFORE_ALL = -(2**63)
 AFTER_ALL = 2**63 - 1
@@ -47,7 +47,7 @@ class Series:
 
     __slots__ = (
         *("_buckets", "_late", "_total", "_usage", "collected", "end_ms", "latest", "metric", "sampled", "start_ms"),
-        *("taken_ms", "unit", "wanted_ms", "weighted"),
+        *("key", "listed_ms", "taken_ms", "unit", "wanted_ms", "weighted"),
     )
 
     def __init__(self, metric: Metric, unit: Unit, now_ms: int, usage: Usage | None = None) -> None:
@@ -65,6 +65,10 @@ class Series:
         """Its samples that came with a count, in the same way."""
         self.taken_ms = BEFORE_ALL
         """What starts before it was taken to be stored."""
+        self.key = ""
+        """What it is called where it is stored, once that was asked for."""
+        self.listed_ms = BEFORE_ALL
+        """When it was last said there that it exists."""
         self.wanted_ms = 0
         """How far back from the newest sample somebody needs it in memory."""
         self._total: StatisticSet | None = None

@@ -64,7 +64,7 @@ class Metrics:
         Args:
             max_series: Samples of a further series are dropped, and counted in ``dropped``.
             max_bytes: What all series may take together, estimated; ``Forgetting`` says what of them goes when they
-                take more. What a series takes beside its buckets counts and does not go: 1.5 KB.
+                take more. What a series takes beside its buckets counts and does not go: 1.7 KB.
         """
         self.stored = False
         """Whether somebody takes what is added and stores it, so that this can be asked of the store."""
@@ -79,6 +79,7 @@ class Metrics:
         self._failing: set[Metric] = set()
         self._usage = Usage()
         self._forgetting = Forgetting(self._usage, max_bytes)
+        self._wanted: dict[Metric, int] = {}
 
     # HOT: every put, send and receive passes here.
     def put(self, metric: Metric, value: float, now_ms: int, count: int = 1, unit: Unit = "None") -> None:
@@ -257,6 +258,12 @@ class Metrics:
         """Samples that were forgotten, for want of memory, before they could be stored."""
         return self._forgetting.lost
 
+    def want(self, metric: Metric, span_ms: int) -> None:
+        """Keep a metric in memory for so long, counted back from its newest sample, whatever else must be forgotten."""
+        span_ms = self._wanted[metric] = max(span_ms, self._wanted.get(metric, 0))
+        for series in self._listed.get(metric, {}).values():
+            series.wanted_ms = span_ms
+
     def forget(self) -> None:
         """Forget what is over ``max_bytes``, if anything is; called by whatever adds samples."""
         if self._usage.bytes > self._forgetting.limit:
@@ -292,6 +299,7 @@ class Metrics:
         self._count += 1
         self._usage.bytes += SERIES_BYTES
         series = Series(metric, unit, now_ms, self._usage)
+        series.wanted_ms = self._wanted.get(metric, 0)
         self._listed.setdefault(metric, {})[unit] = series
         if unit == "None":
             self._plain[metric] = series

@@ -11,28 +11,43 @@ from datetime import datetime
 
 from streamkit.clock import Clock, to_datetime
 from streamkit.errors import ValidationError
+from streamkit.metrics.buckets import samples_of
 from streamkit.metrics.datum import MetricDatum, StorageResolution
 from streamkit.metrics.math_query import MetricDataResult, MetricQueries, MetricQuery
 from streamkit.metrics.math_series import Series, TimeRange
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.periods import SECOND_MS
+from streamkit.metrics.periods import SECOND_MS, check_range
+from streamkit.metrics.samples import Samples
 from streamkit.metrics.statistic import compile_statistic
 from streamkit.metrics.statistic_set import StatisticSet
-from streamkit.metrics.unit import Unit
+from streamkit.metrics.unit import Unit, check_unit
 from streamkit.metrics.window import Datapoint, Metrics, Reading
+from streamkit.monitoring.flusher import Flusher
+from streamkit.monitoring.layout import merged
+from streamkit.monitoring.stored import StoredMetrics
+from streamkit.tables.store import TableStore
 
 
 class KitMetrics:
     """All metrics of a kit: those that its services report, and those of the program.
 
+    In an engine with tables on disk they outlive the kit: they are stored once a minute and when the kit closes, so a
+    crash loses what was put since the last minute's end. What is asked with ``await`` is of both, what was stored ever
+    (as long as its resolution is kept) and what was put since.
+
     What is put is put now unless ``at=`` says otherwise. Instants are aware ``datetime``, periods seconds.
     Not thread-safe: use it on the event loop's thread.
     """
 
-    def __init__(self, raw: Metrics, clock: Clock) -> None:
+    def __init__(self, raw: Metrics, clock: Clock, tables: TableStore | None = None, *, owned: bool = True) -> None:
+        """With ``tables`` metrics are stored in them; or, unless ``owned``, only read from there."""
         self.raw = raw
-        """What services report to, with every instant given by the caller: the fastest way to put."""
+        """What services report to, with every instant given by the caller: the fastest way to put. What it is asked, it
+        answers from memory: that is what was put since the kit was opened, and not forgotten for want of memory."""
         self._clock = clock
+        self._stored = None if tables is None else StoredMetrics(raw, tables, clock, owned=owned)
+        self.flusher = None if self._stored is None or not owned else Flusher(self._stored, raw, clock)
+        """The service that stores metrics; None: nothing is stored."""
 
     # ---- putting
 
@@ -99,8 +114,9 @@ class KitMetrics:
         Raises:
             ValidationError: There is no such period, or the end is not after the start.
         """
-        found = self.raw.statistics(metric, instant_ms(start), instant_ms(end), _period_ms(period), unit)
-        return [(to_datetime(each), statistics) for each, statistics in found]
+        chosen = await self._first_unit(metric) if unit is None else unit
+        found = await self._periods(metric, chosen, (instant_ms(start), instant_ms(end)), _period_ms(period))
+        return [(to_datetime(each), samples.set) for each, samples in found]
 
     async def datapoints(
         self,
@@ -125,8 +141,16 @@ class KitMetrics:
             ValidationError: There is no such statistic, unit or period, the period is too short for the age of the
                 start, or the end is not after the start.
         """
-        span = instant_ms(start), instant_ms(end)
-        return self.raw.datapoints(metric, statistics, span, _period_ms(period), self._clock.now_ms(), unit)
+        span, period_ms = (instant_ms(start), instant_ms(end)), _period_ms(period)
+        check_range(*span, period_ms, self._clock.now_ms())
+        if unit is not None:
+            check_unit(unit)
+        asked = [compile_statistic(each) for each in statistics]
+        points: list[Datapoint] = []
+        for each in await self._units(metric) if unit is None else [unit]:
+            found = await self._periods(metric, each, span, period_ms)
+            points += [Datapoint(start_ms, each, some.count, some.answers(asked)) for start_ms, some in found]
+        return sorted(points, key=lambda point: (point.start_ms, point.unit))
 
     async def get_data(self, queries: Iterable[MetricQuery], start: datetime, end: datetime) -> list[MetricDataResult]:
         """What metrics have, and expressions make of them. Mirrors GetMetricData.
@@ -147,7 +171,8 @@ class KitMetrics:
             if query.metric is None or query.statistic is None or query.period_ms is None:
                 continue
             statistic = compile_statistic(query.statistic)
-            found = self.raw.samples(query.metric, span.start_ms, span.end_ms, query.period_ms)
+            unit = await self._first_unit(query.metric)
+            found = await self._periods(query.metric, unit, (span.start_ms, span.end_ms), query.period_ms)
             values = {each: samples.value(statistic) for each, samples in found}
             points = {each: value for each, value in values.items() if value is not None}
             series[query.id] = Series(query.period_ms, points)
@@ -164,8 +189,9 @@ class KitMetrics:
             dimensions: With all of these alone, and any others; a value of None stands for each.
         """
         wanted = dict(dimensions or {})
+        listed = self.raw.list_metrics() if self._stored is None else await self._stored.list_metrics()
         return sorted(
-            (each for each in self.raw.list_metrics() if _is_wanted(each, namespace, name, wanted)),
+            (each for each in listed if _is_wanted(each, namespace, name, wanted)),
             key=lambda each: (each.namespace, each.name, each.dimensions),
         )
 
@@ -176,6 +202,42 @@ class KitMetrics:
     def total(self, metric: Metric, unit: Unit | None = None) -> StatisticSet | None:
         """Everything put since the kit was opened; None before the first."""
         return self.raw.total(metric, unit)
+
+    async def warm(self, metrics: Iterable[Metric], since_ms: int) -> None:
+        """See ``streamkit.metrics.warm.Warm``: for whoever asks ``raw``, which answers from memory."""
+        if self._stored is not None:
+            await self._stored.warm(metrics, since_ms)
+
+    async def flush(self) -> None:
+        """Store all that was put until now. It is stored once a minute, and when the kit closes, anyway.
+
+        Raises:
+            StorageError: It cannot be stored now; nothing of it is lost by that.
+        """
+        if self.flusher is not None:
+            await self.flusher.flush()
+
+    async def close(self) -> None:
+        """Store all that was put, once nothing is put any more; done by the kit when it closes."""
+        if self.flusher is not None:
+            await self.flusher.close()
+
+    async def _first_unit(self, metric: Metric) -> Unit:
+        units = await self._units(metric)
+        return units[0] if units else "None"
+
+    async def _units(self, metric: Metric) -> list[Unit]:
+        return self.raw.units(metric) if self._stored is None else await self._stored.units(metric)
+
+    async def _periods(
+        self, metric: Metric, unit: Unit, span: tuple[int, int], period_ms: int
+    ) -> list[tuple[int, Samples]]:
+        if self._stored is None:
+            return self.raw.samples(metric, *span, period_ms, unit)
+        resolution = check_range(*span, period_ms)
+        whole = span[0] // period_ms * period_ms, -(-span[1] // period_ms) * period_ms
+        rows = await self._stored.rows(metric, unit, resolution, whole)
+        return [(row[0], samples_of(row)) for row in merged(rows, period_ms)]
 
     # ---- gauges
 

@@ -98,7 +98,7 @@ def test_what_somebody_needs_stays_as_long_as_there_is_anything_else() -> None:
 
 
 def test_what_is_not_stored_stays_as_long_as_there_is_anything_else() -> None:
-    metrics = Metrics(max_bytes=20_000)
+    metrics = Metrics(max_bytes=24_000)
     metrics.stored = True
     for second in range(120):
         metrics.put(queue(0), 1, START + second * 1000)
