@@ -3,6 +3,7 @@
 from benchmarks.workloads.append import APPEND
 from benchmarks.workloads.end_to_end import END_TO_END
 from benchmarks.workloads.latency import LATENCY
+from benchmarks.workloads.metrics import METRICS
 from benchmarks.workloads.patterns import PATTERNS
 from benchmarks.workloads.queue_scale import QUEUE_SCALE
 from benchmarks.workloads.queues import QUEUES
@@ -25,5 +26,6 @@ WORKLOADS = (
     *TABLES,
     *SERVICES,
     *PATTERNS,
+    *METRICS,
     *END_TO_END,
 )

@@ -37,8 +37,8 @@ from streamkit.tables.write import Put
 
 logger = logging.getLogger("streamkit.monitoring")
 
-MOST_WRITES = 100
-"""Of one call. AWS: a TransactWriteItems call has 100 actions at most."""
+MOST_WRITES = 50
+"""Of one call, so that others have their turn in between. AWS: a TransactWriteItems call has 100 actions at most."""
 
 
 class Part(msgspec.Struct, eq=False):
@@ -135,8 +135,11 @@ class Archive:
         )
         writes: list[Put] = []
         for ((series, resolution, _), added), item in zip(rows.items(), found, strict=False):
-            all_of_it = merged([*(rows_of(item) if item else ()), *added], RESOLUTIONS[resolution].width_ms)
-            writes.append(Put(item_of(series, resolution, all_of_it, flush), METRICS.name))
+            # HOT: nearly always the item is not there, and what is added is the seconds or the minute of one part.
+            if item is not None or resolution > 1:
+                width = RESOLUTIONS[resolution].width_ms
+                added = merged([*(() if item is None else rows_of(item)), *added], width)
+            writes.append(Put(item_of(series, resolution, added, flush), METRICS.name))
         now_ms = self._clock.now_ms()
         for part, item in zip(new, found[len(rows) :], strict=True):
             since_ms = now_ms if item is None else item["since"]
@@ -259,6 +262,12 @@ class Archive:
 def parts_of(series: Series, added: Added) -> list[Part]:
     """What was added to a series, minute by minute."""
     series.key = series.key or series_key(series.metric, series.unit)
+    if len(added.minutes) == 1:
+        # HOT: nearly always it is one minute.
+        (minute,) = added.minutes
+        seconds = added.seconds
+        if not seconds or minute[0] <= seconds[0][0] <= seconds[-1][0] < minute[0] + MINUTE_MS:
+            return [Part(series, series.key, minute[0], seconds, minute)]
     found = {row[0]: Part(series, series.key, row[0], [], row) for row in added.minutes}
     for row in added.seconds:
         start_ms = row[0] - row[0] % MINUTE_MS

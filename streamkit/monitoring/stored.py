@@ -84,7 +84,7 @@ class StoredMetrics:
                             continue
                         self._note(part)
                         parts.append(part)
-                        size += sum(len(row[5]) for row in part.seconds) + (len(part.minute[5]) if part.minute else 0)
+                        size += sum([len(row[5]) for row in part.seconds]) + (len(part.minute[5]) if part.minute else 0)
                         writes += _MOST_ITEMS if part.start_ms < (self._archive.rolled_ms or 0) else 2 + part.lists
                 if parts:
                     flushed = True
