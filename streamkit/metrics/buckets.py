@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -307,7 +308,10 @@ def _joined(
     if minimum == maximum or minimum < 0:
         return made
     if minimums == maximums and max(counts) == 1:
-        made.distribution = Distribution.of_list(minimums.tolist())
+        once = minimums.tolist()
+        # Counted, few values take less than all of them one by one.
+        few = len(set(once)) * 2 <= len(once)
+        made.distribution = Distribution.of(Counter(once)) if few else Distribution.of_list(once)
         return made
     values: dict[float, int] = {}
     several: list[bytes] = []

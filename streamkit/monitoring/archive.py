@@ -21,6 +21,7 @@ from streamkit.monitoring.layout import (
     METRICS,
     METRICS_ATTRIBUTES,
     PROGRESS,
+    SPANS_MS,
     bucket_key,
     entry_of,
     expires_ms,
@@ -31,7 +32,7 @@ from streamkit.monitoring.layout import (
     rows_of,
     series_key,
 )
-from streamkit.tables.item import Item, Key
+from streamkit.tables.item import Key
 from streamkit.tables.store import SortKeyRange, TableStore
 from streamkit.tables.write import Put
 
@@ -135,8 +136,8 @@ class Archive:
         )
         writes: list[Put] = []
         for ((series, resolution, _), added), item in zip(rows.items(), found, strict=False):
-            # HOT: nearly always the item is not there, and what is added is the seconds or the minute of one part.
-            if item is not None or resolution > 1:
+            # HOT: seconds are nearly always those of one part, in order, and there are none of their minute yet.
+            if item is not None or resolution > 0:
                 width = RESOLUTIONS[resolution].width_ms
                 added = merged([*(() if item is None else rows_of(item)), *added], width)
             writes.append(Put(item_of(series, resolution, added, flush), METRICS.name))
@@ -155,32 +156,30 @@ class Archive:
         now_ms = self._clock.now_ms()
         found: dict[tuple[str, int, int], list[Row]] = {}
         for part in parts:
-            if part.seconds and expires_ms(0, part.start_ms) > now_ms:
-                found.setdefault((part.series, 0, part.start_ms), []).extend(part.seconds)
+            start_ms = part.start_ms
+            if part.seconds and expires_ms(0, start_ms) > now_ms:
+                found.setdefault((part.series, 0, start_ms), []).extend(part.seconds)
             if part.minute is None:
                 continue
             # INVARIANT: test_a_late_sample_is_in_what_was_rolled_up
-            for resolution in (1, 2, 3) if part.start_ms < (self.rolled_ms or 0) else (1,):
-                if expires_ms(resolution, part.start_ms) > now_ms:
-                    start_ms = part.start_ms - part.start_ms % RESOLUTIONS[resolution].width_ms
-                    found.setdefault((part.series, resolution, start_ms), []).append(part.minute)
+            for resolution in (1, 2, 3) if start_ms < (self.rolled_ms or 0) else (1,):
+                if expires_ms(resolution, start_ms) > now_ms:
+                    first_ms = start_ms - start_ms % SPANS_MS[resolution]
+                    found.setdefault((part.series, resolution, first_ms), []).append(part.minute)
         return found
 
     async def roll_up(self, series: str, until_ms: int) -> bool:
         """Make five minutes and hours of the minutes of a series, from ``rolled_ms`` to a whole hour; whether any."""
-        found = await self._items(series, 1, self.rolled_ms or 0, until_ms)
         hours: dict[int, list[Row]] = {}
-        for row in (row for item in found for row in rows_of(item)):
+        for row in await self._between(series, 1, self.rolled_ms or 0, until_ms):
             hours.setdefault(row[0] // HOUR_MS, []).append(row)
         writes: list[Put] = []
         for minutes in hours.values():
             for resolution in (2, 3):
-                writes += [
-                    Put(item_of(series, resolution, [row], ""), METRICS.name)
-                    for row in merged(minutes, RESOLUTIONS[resolution].width_ms)
-                    if expires_ms(resolution, row[0]) > self._clock.now_ms()
-                ]
-            if len(writes) > MOST_WRITES - 13:
+                rows = merged(minutes, RESOLUTIONS[resolution].width_ms)
+                if expires_ms(resolution, rows[0][0]) > self._clock.now_ms():
+                    writes.append(Put(item_of(series, resolution, rows, ""), METRICS.name))
+            if len(writes) >= MOST_WRITES - 1:
                 await self._tables.write(writes)
                 writes = []
         if writes:
@@ -223,15 +222,13 @@ class Archive:
         if start_ms >= end_ms or not await self.is_there():
             return []
         if resolution < 2:
-            items = await self._items(series, resolution, start_ms, end_ms)
-            return [row for item in items for row in rows_of(item) if start_ms <= row[0] < end_ms]
+            return await self._between(series, resolution, start_ms, end_ms)
         width = RESOLUTIONS[resolution].width_ms
         rolled_ms = self.rolled_ms or 0
-        items = await self._items(series, resolution, start_ms, min(end_ms, rolled_ms))
+        rows = await self._between(series, resolution, start_ms, min(end_ms, rolled_ms))
         # What is not rolled up yet is made of minutes, of all of a bucket.
         first_ms, last_ms = -(-start_ms // width) * width, -(-end_ms // width) * width
-        items += await self._items(series, 1, max(first_ms, rolled_ms), last_ms)
-        return merged([row for item in items for row in rows_of(item)], width)
+        return rows + merged(await self._between(series, 1, max(first_ms, rolled_ms), last_ms), width)
 
     async def directory(
         self, metric: Metric | None = None, after: Key | None = None
@@ -244,17 +241,18 @@ class Archive:
         found = [Listed(item["bucket"], metric_of(item), item["unit"], item["since"]) for item in page.items]
         return found, page.last_key
 
-    async def _items(self, series: str, resolution: int, start_ms: int, end_ms: int) -> list[Item]:
+    async def _between(self, series: str, resolution: int, start_ms: int, end_ms: int) -> list[Row]:
+        """What is stored of one resolution and starts in [start_ms, end_ms)."""
         if start_ms >= end_ms:
             return []
         span = SortKeyRange(
             at_least=bucket_key(resolution, max(start_ms, 0)), at_most=bucket_key(resolution, end_ms - 1)
         )
-        found: list[Item] = []
+        found: list[Row] = []
         after: Key | None = None
         while True:
             page = await self._tables.query(METRICS.name, series, span, after=after)
-            found += page.items
+            found += [row for item in page.items for row in rows_of(item) if start_ms <= row[0] < end_ms]
             if (after := page.last_key) is None:
                 return found
 

@@ -3,15 +3,16 @@
 ::
 
     series        bucket           what
-    SERIES        1s 001700000040  a minute's seconds, packed; kept three hours
-    SERIES        1m 001700000040  count, sum, minimum, maximum, distribution; kept 15 days
-    SERIES        5m 001700000100  the same; kept 63 days
-    SERIES        1h 001699999200  the same; kept 455 days
+    SERIES        1s 001700000040  the seconds of a minute; kept three hours
+    SERIES        1m 001700000400  the minutes of ten; kept 15 days
+    SERIES        5m 001699999200  the five minutes of an hour; kept 63 days
+    SERIES        1h 001699999200  an hour; kept 455 days
     directory     SERIES           metric, unit, since; kept 455 days after the last sample
     progress      rolled up        until: what starts before has its five minutes and hours
 
-SERIES is JSON, ``["AWS/SQS","NumberOfMessagesSent",[["QueueName","orders"]],"Count"]``, so no two series have one key.
-A metric whose JSON is too long for a key has its SHA-256 in its place.
+Beside its key an item has ``buckets``, columns in MessagePack; ``expires``, in Unix seconds; and ``flush``, which tells
+the write that it is of. SERIES is JSON, ``["AWS/SQS","NumberOfMessagesSent",[["QueueName","orders"]],"Count"]``, so no
+two series have one key. A metric whose JSON is too long for a key has its SHA-256 in its place.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
 from streamkit.metrics.buckets import Row, row_of, samples_of
 from streamkit.metrics.distribution import coarsened
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.periods import DAY_MS, MINUTE_MS, RESOLUTIONS, SECOND_MS
+from streamkit.metrics.periods import DAY_MS, HOUR_MS, MINUTE_MS, RESOLUTIONS, SECOND_MS
 from streamkit.metrics.unit import Unit
 from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.item import Item, TableSchema
@@ -37,18 +37,20 @@ DIRECTORY = "directory"
 PROGRESS = {"series": "progress", "bucket": "rolled up"}
 NAMES = ("1s", "1m", "5m", "1h")
 """Of ``RESOLUTIONS``."""
-SPANS_MS = (MINUTE_MS, *(each.width_ms for each in RESOLUTIONS[1:]))
-"""What one item of each resolution is of."""
+SPANS_MS = (MINUTE_MS, 10 * MINUTE_MS, HOUR_MS, HOUR_MS)
+"""What one item of each resolution is of. Minutes come one by one, and their item is written again with each, so there
+are ten in one: a sixth of the items, for a few hundred bytes more in each write."""
 LONGEST_KEY = 950
 """AWS: a sort key has 1,024 bytes at most."""
-MOST_SECONDS_BYTES = 250 << 10
-"""What the distributions of a minute's seconds may take. AWS: an item has 400 KB at most."""
+MOST_VALUES_BYTES = 250 << 10
+"""What the distributions of one item may take. AWS: an item has 400 KB at most."""
 
 
-class _Seconds(msgspec.Struct, array_like=True):
-    """A minute's seconds, as columns; those that follow from others are empty."""
+class _Columns(msgspec.Struct, array_like=True):
+    """The buckets of one item; columns that follow from others are empty."""
 
-    offsets: list[int]
+    places: list[int]
+    """Which of those that the item can have."""
     counts: list[int]
     minimums: list[float | int]
     maximums: list[float | int] = []
@@ -60,7 +62,7 @@ class _Seconds(msgspec.Struct, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Seconds)
+_decoder = msgspec.msgpack.Decoder(_Columns)
 
 
 def metric_key(metric: Metric) -> str:
@@ -86,32 +88,28 @@ def expires_ms(resolution: int, start_ms: int) -> int:
 
 
 def item_of(series: str, resolution: int, rows: list[Row], flush: str) -> Item:
-    """An item of the seconds of one minute, or of one bucket of another resolution."""
-    start_ms = rows[0][0]
-    item: Item = {
+    """The item of some buckets of one resolution, in their order, all within one of ``SPANS_MS``."""
+    start_ms = rows[0][0] - rows[0][0] % SPANS_MS[resolution]
+    return {
         "series": series,
         "bucket": bucket_key(resolution, start_ms),
         "flush": flush,
         "expires": expires_ms(resolution, start_ms) // SECOND_MS,
+        "buckets": _packed(rows, start_ms, RESOLUTIONS[resolution].width_ms),
     }
-    if resolution == 0:
-        item["seconds"] = _packed(rows)
-        return item
-    (row,) = rows
-    item |= {"count": row[1], "sum": row[2], "minimum": row[3], "maximum": row[4]}
-    if row[5]:
-        item["distribution"] = row[5]
-    return item
 
 
 def rows_of(item: Item) -> list[Row]:
-    """The buckets that an item has, oldest first."""
-    start_ms = int(item["bucket"][3:]) * SECOND_MS
-    if "seconds" in item:
-        return _unpacked(start_ms, item["seconds"])
-    found: Any = item
-    row = (start_ms, found["count"], float(found["sum"]), float(found["minimum"]), float(found["maximum"]))
-    return [(*row, found.get("distribution", b""))]
+    """The buckets that an item has, in their order."""
+    key = item["bucket"]
+    start_ms, width_ms = int(key[3:]) * SECOND_MS, RESOLUTIONS[NAMES.index(key[:2])].width_ms
+    found = _decoder.decode(item["buckets"])
+    starts = [start_ms + place * width_ms for place in found.places]
+    minimums = [float(value) for value in found.minimums]
+    maximums = [float(value) for value in found.maximums] or minimums
+    sums = [float(value) for value in found.sums] or minimums
+    distributions = found.distributions or [b""] * len(starts)
+    return list(zip(starts, found.counts, sums, minimums, maximums, distributions, strict=True))
 
 
 def merged(rows: Iterable[Row], width_ms: int) -> list[Row]:
@@ -150,18 +148,17 @@ def metric_of(entry: Item) -> Metric:
     return Metric(namespace, name, tuple((each, value) for each, value in dimensions))
 
 
-def _packed(rows: list[Row]) -> bytes:
-    start_ms = rows[0][0] - rows[0][0] % MINUTE_MS
+def _packed(rows: list[Row], start_ms: int, width_ms: int) -> bytes:
     counts, sums, minimums, maximums, distributions = (list(column) for column in list(zip(*rows, strict=True))[1:])
     size = sum(map(len, distributions))
-    while size > MOST_SECONDS_BYTES:
+    while size > MOST_VALUES_BYTES:
         distributions = [coarsened(each) if each else each for each in distributions]
         before, size = size, sum(map(len, distributions))
         if size == before:
             break
     return _encoder.encode(
-        _Seconds(
-            [(row[0] - start_ms) // SECOND_MS for row in rows],
+        _Columns(
+            [(row[0] - start_ms) // width_ms for row in rows],
             counts,
             _short(minimums),
             [] if maximums == minimums else _short(maximums),
@@ -169,16 +166,6 @@ def _packed(rows: list[Row]) -> bytes:
             distributions if any(distributions) else [],
         )
     )
-
-
-def _unpacked(start_ms: int, data: bytes) -> list[Row]:
-    found = _decoder.decode(data)
-    starts = [start_ms + offset * SECOND_MS for offset in found.offsets]
-    minimums = [float(value) for value in found.minimums]
-    maximums = [float(value) for value in found.maximums] or minimums
-    sums = [float(value) for value in found.sums] or minimums
-    distributions = found.distributions or [b""] * len(starts)
-    return list(zip(starts, found.counts, sums, minimums, maximums, distributions, strict=True))
 
 
 def _short(values: list[float]) -> list[float | int]:

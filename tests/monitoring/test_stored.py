@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.errors import DiskFullError, StorageError
+from streamkit.metrics.buckets import Row
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.series import AFTER_ALL
 from streamkit.metrics.window import Metrics
-from streamkit.monitoring.layout import bucket_key, series_key
+from streamkit.monitoring.layout import bucket_key, rows_of, series_key
 from tests.monitoring.storing import AGE, DAY, HOUR, MINUTE, SECOND, SENT, START, Process, full, in_memory
 
 _WAITS = [0, 300, 5 * SECOND, 59 * SECOND, 3 * MINUTE, HOUR, 2 * HOUR]
@@ -111,19 +112,26 @@ async def test_the_minute_that_runs_waits() -> None:
     assert [each[1] for each in (await process.known(1)).values()] == [1.0]
 
 
+async def stored_rows(process: Process, metric: Metric, resolution: int) -> list[Row]:
+    """What the item of the first hour has."""
+    key = {"series": series_key(metric, "None"), "bucket": bucket_key(resolution, START)}
+    (item,) = await process.engine.tables.get("streamkit-metrics", [key])
+    return [] if item is None else rows_of(item)
+
+
 async def test_a_late_sample_is_in_what_was_rolled_up() -> None:
     process = Process()
     process.put(1)
     await process.clock.advance(3 * 3600)
     await process.flush()
     await process.roll_up()
-    keys = [{"series": series_key(SENT, "None"), "bucket": bucket_key(each, START)} for each in (2, 3)]
-    stored = await process.engine.tables.get("streamkit-metrics", keys)
-    assert [item and item["count"] for item in stored] == [1, 1]
+    assert [row[:3] for row in await stored_rows(process, SENT, 2)] == [(START, 1, 1.0)]
+    assert [row[:3] for row in await stored_rows(process, SENT, 3)] == [(START, 1, 1.0)]
     process.put(5, ago_ms=3 * HOUR - 2 * MINUTE)
+    process.put(7, ago_ms=3 * HOUR - 7 * MINUTE)
     await process.flush()
-    stored = await process.engine.tables.get("streamkit-metrics", keys)
-    assert [item and item["sum"] for item in stored] == [6.0, 6.0]
+    assert [row[:3] for row in await stored_rows(process, SENT, 2)] == [(START, 2, 6.0), (START + 5 * MINUTE, 1, 7.0)]
+    assert [row[:3] for row in await stored_rows(process, SENT, 3)] == [(START, 3, 13.0)]
 
 
 async def test_a_process_that_died_before_it_rolled_up_leaves_that_to_the_next() -> None:
@@ -135,10 +143,7 @@ async def test_a_process_that_died_before_it_rolled_up_leaves_that_to_the_next()
     process.begin()
     await process.roll_up()
     for metric in (SENT, AGE):
-        key = {"series": series_key(metric, "None"), "bucket": bucket_key(3, START)}
-        (item,) = await process.engine.tables.get("streamkit-metrics", [key])
-        assert item is not None
-        assert item["count"] == 1
+        assert [row[1] for row in await stored_rows(process, metric, 3)] == [1]
 
 
 async def test_a_roll_up_that_fails_is_done_again() -> None:
@@ -205,7 +210,7 @@ async def test_what_expires_is_deleted_and_no_longer_found() -> None:
     process = Process()
     process.put(1)
     await process.flush_all()
-    left = {3 * HOUR + 2 * MINUTE: 5, 15 * DAY + HOUR: 4, 63 * DAY + HOUR: 3, 455 * DAY + 2 * HOUR: 2, 460 * DAY: 1}
+    left = {3 * HOUR + 2 * MINUTE: 5, 15 * DAY + HOUR: 4, 63 * DAY + 2 * HOUR: 3, 455 * DAY + 2 * HOUR: 2, 460 * DAY: 1}
     for age, items in left.items():
         await process.clock.advance((START + age - process.clock.now_ms()) / 1000)
         await process.roll_up()
