@@ -49,6 +49,7 @@ class FailingTables:
 
     async def write(self, writes: Sequence[Write], client_request_token: str | None = None) -> list[Item | None]:
         self.writes += 1
+        assert len(writes) <= 100
         if self.before:
             raise self.before.pop()
         answer = await self._tables.write(writes, client_request_token)

@@ -161,6 +161,22 @@ async def test_a_roll_up_that_fails_is_done_again() -> None:
     assert [each[0] for each in (await process.known(3)).values()] == [61, 30]
 
 
+async def test_what_comes_while_all_is_rolled_up_is_in_it() -> None:
+    process = Process()
+    metrics = [Metric.of("shop", "Latency", Page=f"page-{number}") for number in range(30)]
+    for metric in metrics:
+        process.put(1, metric=metric)
+    await process.clock.advance(2 * 3600)
+    await process.flush()
+    assert await process.stored.roll_up()
+    for metric in metrics:
+        process.put(1, metric=metric, ago_ms=2 * HOUR - MINUTE)
+    await process.flush()
+    await process.roll_up()
+    for metric in metrics:
+        assert [row[1] for row in await stored_rows(process, metric, 3)] == [2]
+
+
 async def test_a_read_while_a_flush_is_in_flight_counts_once() -> None:
     process = Process()
     process.put(1)
