@@ -15,6 +15,7 @@ from streamkit.metrics.metric import Metric
 from streamkit.metrics.series import AFTER_ALL
 from streamkit.metrics.window import Metrics
 from streamkit.monitoring.layout import bucket_key, rows_of, series_key
+from streamkit.testing.clock import ManualClock
 from tests.monitoring.storing import AGE, DAY, HOUR, MINUTE, SECOND, SENT, START, Process, full, in_memory
 
 _WAITS = [0, 300, 5 * SECOND, 59 * SECOND, 3 * MINUTE, HOUR, 2 * HOUR]
@@ -162,7 +163,11 @@ async def test_a_roll_up_that_fails_is_done_again() -> None:
 
 
 async def test_what_comes_while_all_is_rolled_up_is_in_it() -> None:
-    process = Process()
+    process = Process(ManualClock(START - 2 * HOUR))
+    process.put(1)
+    await process.flush_all()
+    await process.clock.advance(2 * 3600)
+    await process.roll_up()
     metrics = [Metric.of("shop", "Latency", Page=f"page-{number}") for number in range(30)]
     for metric in metrics:
         process.put(1, metric=metric)
