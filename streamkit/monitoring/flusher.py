@@ -39,6 +39,7 @@ class Flusher:
         self._metrics = metrics
         self._clock = clock
         self._failing = False
+        self._lost = 0
 
     async def run(self, stop: Stop) -> None:
         """See Service. Cancellation: what was not stored is stored by ``close``."""
@@ -71,6 +72,11 @@ class Flusher:
                 self._failing = True
                 logger.warning("metrics could not be stored, and it is tried again each minute: %s", error)
             self._metrics.put(FLUSHES_FAILED, 1, self._clock.now_ms())
+            if (lost := self._metrics.lost) > self._lost:
+                logger.warning(
+                    "%d samples were forgotten, for want of memory, before they were stored", lost - self._lost
+                )
+                self._lost = lost
             return False
         if self._failing:
             self._failing = False

@@ -74,7 +74,7 @@ async def test_it_goes_on_when_a_store_is_opened_again(tmp_path: Path, clock: Ma
     now = clock.now_ms() // 1000
     async with streamkit.open(tmp_path / "data", clock=clock) as kit:
         table = await kit.create_table("sessions", partition_key="name", ttl="expires")
-        assert kit.health().services == {"table:sessions": "running"}
+        assert kit.health().services["table:sessions"] == "running"
         await table.put_batch([{"name": "soon", "expires": now + 60}, {"name": "later", "expires": now + 6000}])
         await table.put_batch([{"name": f"n{n}", "status": "new", "total": n} for n in range(1_000)])
         # Closed before it has been filled.
