@@ -62,7 +62,11 @@ class Flusher:
 
     async def close(self) -> None:
         """Store all that was put, once nothing is put any more. A failure is logged, and does not raise."""
-        await self._try_flush(AFTER_ALL)
+        try:
+            await self._try_flush(AFTER_ALL)
+        except Exception:
+            # Whatever it is, it must not keep the kit from closing its engine.
+            logger.exception("metrics could not be stored at the end")
 
     async def _try_flush(self, until_ms: int) -> bool:
         try:

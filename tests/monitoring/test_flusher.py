@@ -116,6 +116,22 @@ async def test_a_flush_that_fails_is_counted_logged_once_and_done_again(
         assert sum(await sums(kit, FLUSHES_FAILED, clock)) == 2
 
 
+async def test_a_kit_whose_metrics_cannot_be_stored_closes(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kit = await streamkit.open(tmp_path, clock=clock)
+    kit.metrics.put(LATENCY, 12)
+
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(kit.engine.tables, "create_table", fails)
+    await kit.close()
+    assert "metrics could not be stored at the end" in caplog.text
+    async with streamkit.open(tmp_path, clock=clock) as again:
+        assert await again.tables() == []
+
+
 async def test_the_table_of_metrics_has_no_keeper_and_no_metrics_of_its_own(tmp_path: Path, clock: ManualClock) -> None:
     """Or each deletion of what expired would be a sample that expires."""
     async with streamkit.open(tmp_path, clock=clock) as kit:

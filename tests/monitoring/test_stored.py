@@ -211,6 +211,24 @@ async def test_a_write_that_is_cancelled_counts_once(*, happened: bool) -> None:
     assert [each[:2] for each in (await process.known(1)).values()] == [(2, 3.0)]
 
 
+async def test_others_have_their_turn_between_the_writes_of_a_flush() -> None:
+    process = Process()
+    for number in range(200):
+        process.put(1, metric=Metric.of("shop", "Latency", Page=f"page-{number}"))
+    seen: set[int] = set()
+
+    async def watch() -> None:
+        while True:
+            seen.add(process.tables.writes)
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    await process.flush_all()
+    watching.cancel()
+    assert process.tables.writes >= 8
+    assert seen >= set(range(1, process.tables.writes + 1))
+
+
 async def test_what_fails_is_kept_within_bounds_and_stored_later() -> None:
     process = Process(max_bytes=100_000)
     for minute in range(600):
