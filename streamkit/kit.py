@@ -265,7 +265,7 @@ class Kit(Transactions):
         self._schemas.pop(name, None)
 
     async def tables(self) -> list[str]:
-        """The names of all tables, also of those that streamkit keeps leases in."""
+        """The names of all tables, also of those that streamkit keeps leases and metrics in."""
         self._check_open()
         return [table.schema.name for table in await self.engine.tables.describe_tables()]
 

@@ -194,7 +194,15 @@ class Archive:
 
     async def expire(self) -> bool:
         """Delete some of what is expired; whether there may be more."""
-        return await self._tables.expire_items(METRICS.name, MOST_WRITES) == MOST_WRITES
+        try:
+            return await self._tables.expire_items(METRICS.name, MOST_WRITES) == MOST_WRITES
+        except NotFoundError:
+            self.gone()
+            return False
+
+    def gone(self) -> None:
+        """Somebody has deleted the table: it is made again with the next ``store``."""
+        self._ready = False
 
     async def prepare(self) -> None:
         """Have the table."""
@@ -237,7 +245,11 @@ class Archive:
         if not await self.is_there():
             return [], None
         prefix = None if metric is None else SortKeyRange(prefix=metric_key(metric) + ',"')
-        page = await self._tables.query(METRICS.name, DIRECTORY, prefix, after=after)
+        try:
+            page = await self._tables.query(METRICS.name, DIRECTORY, prefix, after=after)
+        except NotFoundError:
+            self.gone()
+            return [], None
         found = [Listed(item["bucket"], metric_of(item), item["unit"], item["since"]) for item in page.items]
         return found, page.last_key
 
@@ -251,7 +263,11 @@ class Archive:
         found: list[Row] = []
         after: Key | None = None
         while True:
-            page = await self._tables.query(METRICS.name, series, span, after=after)
+            try:
+                page = await self._tables.query(METRICS.name, series, span, after=after)
+            except NotFoundError:
+                self.gone()
+                return []
             found += [row for item in page.items for row in rows_of(item) if start_ms <= row[0] < end_ms]
             if (after := page.last_key) is None:
                 return found

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from streamkit.clock import Clock
+from streamkit.errors import NotFoundError
 from streamkit.metrics.buckets import Row
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import DAY_MS, HOUR_MS, MINUTE_MS, RESOLUTIONS
@@ -104,7 +105,11 @@ class StoredMetrics:
     async def _store(self, parts: list[Part]) -> None:
         try:
             refused = await self._archive.store(parts)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, NotFoundError):
+                self._archive.gone()
+                for series in self._metrics.series():
+                    series.listed_ms = BEFORE_ALL
             if not self._archive.is_unsure:
                 await self._settle()
             raise

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit.errors import DiskFullError, StorageError
+from streamkit.errors import DiskFullError, NotFoundError, StorageError
 from streamkit.metrics.buckets import Row
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.series import AFTER_ALL
@@ -209,6 +209,25 @@ async def test_a_write_that_is_cancelled_counts_once(*, happened: bool) -> None:
     await process.flush_all()
     process.begin()
     assert [each[:2] for each in (await process.known(1)).values()] == [(2, 3.0)]
+
+
+async def test_a_table_that_somebody_deletes_is_made_again() -> None:
+    process = Process()
+    process.put(1)
+    await process.flush_all()
+    await process.engine.tables.delete_table("streamkit-metrics")
+    assert await process.known(1) == {}
+    assert not await process.stored.expire()
+    process.put(2)
+    await process.flush_all()
+    await process.engine.tables.delete_table("streamkit-metrics")
+    process.put(3)
+    with pytest.raises(NotFoundError):
+        await process.flush_all()
+    await process.flush_all()
+    process.begin()
+    assert [each[1] for each in (await process.known(1)).values()] == [3.0]
+    assert await process.stored.list_metrics() == [SENT]
 
 
 async def test_others_have_their_turn_between_the_writes_of_a_flush() -> None:
