@@ -13,6 +13,7 @@ from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.engines.base import Engine
 from streamkit.errors import ValidationError
+from streamkit.functions.effect_metrics import MeasuredEffects
 from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
@@ -55,7 +56,8 @@ def service_of(
     if isinstance(what, EventSourceMapping):
         check_startable(what, engine, clock)
         poller = MappingPoller if isinstance(what.source, Stream) else QueuePoller
-        ports = Ports(streams=engine.streams, tables=engine.tables, effects=engine, clock=clock, metrics=metrics)
+        effects = MeasuredEffects(engine, engine.queues, clock, metrics)
+        ports = Ports(streams=engine.streams, tables=engine.tables, effects=effects, clock=clock, metrics=metrics)
         service: LiveMapping = poller(what, ports)
         service.check = lambda changed: check_startable(changed, engine, clock)
         return service

@@ -187,4 +187,4 @@ class Supervisor:
         except ValidationError:
             # A name may hold what a dimension may not; counting it must not become a failure of all.
             metric = Metric.of("streamkit", "ServiceFailures")
-        self._metrics.put(metric, 1, self._clock.now_ms())
+        self._metrics.put(metric, 1, self._clock.now_ms(), 1, "Count")

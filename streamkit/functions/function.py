@@ -19,6 +19,7 @@ from streamkit.functions.responses import as_json, failed_whole, of_batch_functi
 from streamkit.functions.runtime import Slots, run, slots_of
 from streamkit.functions.work import After, Work, is_asynchronous
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
 from streamkit.queues.message import Message
 from streamkit.streams.record import Batch
@@ -232,10 +233,10 @@ class Invoker:
         self._publish("Invocations", 1)
         self._publish("ConcurrentExecutions", self._slots.active)
         await run(work, self._slots, clock, context, deadline_ms)
-        self._publish("Duration", clock.now_ms() - began_ms)
         invocation = self._answer(work, items, queue, window)
-        if invocation.error is not None and not invocation.reported:
-            self._publish("Errors", 1)
+        # AWS: each invocation is a sample of Errors, 0 or 1, so that their average is a rate.
+        self._publish("Errors", invocation.error is not None and not invocation.reported)
+        self._publish("Duration", clock.now_ms() - began_ms)
         return replace(invocation, request_id=context.aws_request_id) if invocation.error is not None else invocation
 
     def _limit(self) -> tuple[object, int | None]:
@@ -291,7 +292,8 @@ class Invoker:
 
     def _publish(self, name: str, value: float) -> None:
         if self._metrics is not None:
-            self._metrics.put(self._of[name], value, self._clock.now_ms())
+            unit: Unit = "Milliseconds" if name == "Duration" else "Count"
+            self._metrics.put(self._of[name], value, self._clock.now_ms(), 1, unit)
 
 
 def _values(items: Any, of_queue: bool) -> Invocation:

@@ -197,7 +197,7 @@ class Lane:
             invocation = await self._invoker.invoke(Batch(self._place.shard_id, records), window=window)
         if not invocation.throttled:
             self._tally.counts.invocations += 1
-            self._tally.publish("Invocations", 1, "AWS/Lambda")
+            self._tally.publish("Invocations", 1)
             self._tally.publish("InvokedEventCount", len(records))
         return invocation
 
@@ -252,7 +252,7 @@ class Lane:
 
     def _publish_age(self, record: Record[Any]) -> None:
         age_ms = max(0, self._clock.now_ms() - record.arrival_ms)
-        self._tally.publish("IteratorAge", age_ms, "AWS/Lambda")
+        self._tally.publish("IteratorAge", age_ms)
 
     async def _discard(
         self, batch: list[Record[Any]], start: int, count: int, position: int, discarded: Discarded

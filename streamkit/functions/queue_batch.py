@@ -149,6 +149,7 @@ class QueueBatches:
                 invocation = await self._invoker.invoke_messages(messages, queue=self._queue, fifo=self._fifo)
             if not invocation.throttled:
                 self._tally.counts.invocations += 1
+                self._tally.publish("Invocations", 1)
                 self._tally.publish("InvokedEventCount", len(messages))
                 return invocation
             # AWS: a throttled batch counts as received and comes again after its timeout. Ours waits for its turn.

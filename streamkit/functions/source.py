@@ -13,6 +13,7 @@ from streamkit.service import Stop
 from streamkit.streams.lease import Lease
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import StoredRecord
+from streamkit.streams.stream_metrics import GetMetrics
 
 logger = logging.getLogger("streamkit.functions")
 
@@ -51,6 +52,7 @@ class WholeShard:
             "AFTER_SEQUENCE_NUMBER",
             sequence_number=after,
             stream_id=lease.stream_id,
+            metrics=GetMetrics(lease.stream, ports.clock, ports.metrics),
         )
 
     @property

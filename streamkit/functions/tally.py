@@ -10,9 +10,23 @@ from streamkit.clock import Clock
 from streamkit.functions.effects import EffectStore
 from streamkit.functions.function import AnyFunction, Invoker
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
 from streamkit.streams.store import StreamStore
 from streamkit.tables.store import TableStore
+
+
+OWN_METRICS = ("RecordsTrimmed", "WindowsDropped")
+"""Of a mapping, in the namespace streamkit: Lambda has none of the kind. All others are in AWS/Lambda."""
+
+
+def mapping_metric(mapping: str, name: str) -> Metric:
+    """A metric of an event source mapping, such as ``IteratorAge`` or ``DroppedEventCount``, for an alarm.
+
+    Raises:
+        ValidationError: it is no name for a metric.
+    """
+    return Metric.of("streamkit" if name in OWN_METRICS else "AWS/Lambda", name, EventSourceMappingUUID=mapping)
 
 
 class Counts(msgspec.Struct):
@@ -51,6 +65,7 @@ class Tally:
         self._name = name
         self._clock = ports.clock
         self._metrics = ports.metrics
+        self._known: dict[str, Metric] = {}
 
     def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker:
         """What calls the mapping's function with records of this stream."""
@@ -59,11 +74,14 @@ class Tally:
     def failed(self, error: Exception) -> None:
         """An invocation failed."""
         self.counts.errors += 1
-        self.publish("Errors", 1, "AWS/Lambda")
+        self.publish("Errors", 1)
         self.last_processing_result = f"PROBLEM: Function call failed: {type(error).__name__}: {error}"
 
-    def publish(self, name: str, value: float, namespace: str = "streamkit") -> None:
+    def publish(self, name: str, value: float) -> None:
         """Publish one of the mapping's metrics; a count of nothing is not worth a sample."""
         if value or name == "IteratorAge":
-            metric = Metric.of(namespace, name, EventSourceMapping=self._name)
-            self._metrics.put(metric, value, self._clock.now_ms())
+            metric = self._known.get(name)
+            if metric is None:
+                metric = self._known[name] = mapping_metric(self._name, name)
+            unit: Unit = "Milliseconds" if name == "IteratorAge" else "Count"
+            self._metrics.put(metric, value, self._clock.now_ms(), 1, unit)

@@ -19,6 +19,7 @@ from streamkit.metrics.datum import MAX_DATA, MetricDatum
 from streamkit.metrics.forgetting import MAX_BYTES, Forgetting
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import SECOND_MS, check_range
+from streamkit.metrics.rows import Column, Rows
 from streamkit.metrics.samples import Samples
 from streamkit.metrics.series import MAX_COLLECTED, SERIES_BYTES, Series
 from streamkit.metrics.statistic import CompiledStatistic, compile_statistic
@@ -28,6 +29,8 @@ from streamkit.metrics.unit import Unit, check_unit
 logger = logging.getLogger("streamkit.metrics")
 
 _SMALLEST_VALUE = -LARGEST_VALUE
+
+_NONE: dict[Unit, Series] = {}
 
 Reading = float | None | Awaitable[float | None]
 """What a gauge answers with."""
@@ -73,9 +76,11 @@ class Metrics:
         self._max_series = max_series
         self._count = 0
         self._listed: dict[Metric, dict[Unit, Series]] = {}
-        self._plain: dict[Metric, Series] = {}
-        """Those without a unit, which nearly all are."""
-        self._gauges: dict[Metric, Callable[[], Reading]] = {}
+        self._first: dict[Metric, Series] = {}
+        """Of each metric the series of its first unit, which nearly all samples are for."""
+        self._rows: dict[tuple[Column, ...], Rows] = {}
+        self._waiting: list[Rows] = []
+        self._gauges: dict[Metric, tuple[Callable[[], Reading], Unit]] = {}
         self._failing: set[Metric] = set()
         self._usage = Usage()
         self._forgetting = Forgetting(self._usage, max_bytes)
@@ -94,7 +99,9 @@ class Metrics:
         # NaN fails every comparison, so this one refuses it together with the infinities.
         if not _SMALLEST_VALUE <= value <= LARGEST_VALUE:
             check_sample(metric, value)
-        series = self._plain.get(metric) if unit == "None" else self._find(metric, unit)
+        series = self._first.get(metric)
+        if series is not None and series.unit != unit:
+            series = self._listed[metric].get(unit)
         if series is None:
             check_sample(metric, value, count)
             series = self._open(metric, unit, now_ms)
@@ -119,6 +126,31 @@ class Metrics:
             weighted[value] = weighted.get(value, 0) + count
             if len(weighted) >= MAX_COLLECTED:
                 series.collect()
+
+    def rows(self, *columns: Column) -> Rows:
+        """Several metrics that are put together, in one update: the same ``Rows`` for the same columns."""
+        made = self._rows.get(columns)
+        if made is None:
+            made = self._rows[columns] = Rows(self, columns)
+        return made
+
+    def wait(self, rows: Rows) -> None:
+        """See ``rows.Keeper``."""
+        self._waiting.append(rows)
+
+    def open(self, metric: Metric, unit: Unit, now_ms: int) -> Series | None:
+        """See ``rows.Keeper``."""
+        return self._listed.get(metric, _NONE).get(unit) or self._open(metric, unit, now_ms)
+
+    def spread(self) -> None:
+        """Hand what waits in rows to its series. Whatever asks for something does so first."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        for rows in waiting:
+            rows.told()
+            rows.spread()
+        self.forget()
 
     def put_data(self, data: Iterable[MetricDatum], now_ms: int) -> None:
         """Add up to 1,000 data: all of them or, if one is not allowed, none.
@@ -271,14 +303,17 @@ class Metrics:
 
     def list_metrics(self) -> list[Metric]:
         """Every metric that has samples, in the order of their first."""
+        self.spread()
         return list(self._listed)
 
     def units(self, metric: Metric) -> list[Unit]:
         """The units of a metric's samples, in the order of their first."""
+        self.spread()
         return list(self._listed.get(metric, ()))
 
     def series(self) -> list[Series]:
         """Every series, in the order of their first samples."""
+        self.spread()
         return [series for units in self._listed.values() for series in units.values()]
 
     def series_of(self, metric: Metric, unit: Unit, now_ms: int | None = None) -> Series | None:
@@ -287,6 +322,8 @@ class Metrics:
         return found if found is not None or now_ms is None else self._open(metric, unit, now_ms)
 
     def _find(self, metric: Metric, unit: Unit | None) -> Series | None:
+        if self._waiting:
+            self.spread()
         units = self._listed.get(metric)
         if units is None:
             return None
@@ -300,19 +337,24 @@ class Metrics:
         self._usage.bytes += SERIES_BYTES
         series = Series(metric, unit, now_ms, self._usage)
         series.wanted_ms = self._wanted.get(metric, 0)
-        self._listed.setdefault(metric, {})[unit] = series
-        if unit == "None":
-            self._plain[metric] = series
+        units = self._listed.setdefault(metric, {})
+        units[unit] = series
+        if len(units) == 1:
+            self._first[metric] = series
         return series
 
-    def register_gauge(self, metric: Metric, read: Callable[[], Reading]) -> None:
+    def register_gauge(self, metric: Metric, read: Callable[[], Reading], unit: Unit = "None") -> None:
         """Have ``read`` called whenever the metric is sampled. It replaces an earlier gauge of this metric.
 
         ``read`` may be sync or async, and answers with a number, or None for "nothing to report now". A ``KeyError``
         or ``NotFoundError`` means that what it measured is gone, and unregisters it; any other error skips this
         sample and is logged once until the gauge works again.
+
+        Raises:
+            ValidationError: There is no such unit.
         """
-        self._gauges[metric] = read
+        check_unit(unit)
+        self._gauges[metric] = (read, unit)
         self._failing.discard(metric)
 
     def unregister(self, metric: Metric) -> None:
@@ -327,8 +369,8 @@ class Metrics:
 
     def gauges(self) -> Iterator[tuple[Metric, float]]:
         """Each registered gauge that was sampled, with its latest value."""
-        for gauge in self._gauges:
-            value = self.latest(gauge)
+        for gauge, (_, unit) in self._gauges.items():
+            value = self.latest(gauge, unit)
             if value is not None:
                 yield gauge, value
 
@@ -338,11 +380,11 @@ class Metrics:
             chosen = list(self._gauges.items())
         else:
             chosen = [(metric, self._gauges[metric])] if metric in self._gauges else []
-        for gauge, read in chosen:
+        for gauge, (read, unit) in chosen:
             value = await self._read(gauge, read)
             if value is not None:
-                self.put(gauge, value, now_ms)
-                if series := self._find(gauge, None):
+                self.put(gauge, value, now_ms, unit=unit)
+                if series := self._find(gauge, unit):
                     series.sampled = True
 
     async def _read(self, gauge: Metric, read: Callable[[], Reading]) -> float | None:

@@ -7,11 +7,12 @@ HOT: `python -m benchmarks --only queue`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from streamkit.clock import Clock
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.rows import Column
+from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
 from streamkit.queues import content
 from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult
@@ -30,12 +31,17 @@ class QueueMetrics:
         self._store = store
         self._clock = clock
         self._put = metrics.put
-        self._sent = queue_metric(queue, "NumberOfMessagesSent")
-        self._sent_size = queue_metric(queue, "SentMessageSize")
+        self._sent = metrics.rows(
+            Column(queue_metric(queue, "NumberOfMessagesSent"), "Count"),
+            Column(queue_metric(queue, "SentMessageSize"), "Bytes", "values"),
+        )
         self._duplicates = queue_metric(queue, "NumberOfDeduplicatedSentMessages")
         self._received = queue_metric(queue, "NumberOfMessagesReceived")
         self._empty = queue_metric(queue, "NumberOfEmptyReceives")
         self._deleted = queue_metric(queue, "NumberOfMessagesDeleted")
+        self._register(metrics)
+
+    def _register(self, metrics: Metrics) -> None:
         gauges: dict[str, Callable[[QueueDescription], float | None]] = {
             "ApproximateNumberOfMessagesVisible": lambda seen: seen.visible,
             "ApproximateNumberOfMessagesNotVisible": lambda seen: seen.not_visible,
@@ -49,36 +55,39 @@ class QueueMetrics:
             "ApproximateAgeOfOldestMessageInQuietGroups": lambda seen: self._age(seen.oldest_in_quiet_groups_ms),
         }
         for name, of in gauges.items():
-            metrics.register_gauge(queue_metric(queue, name), self._reader(of))
+            unit: Unit = "Seconds" if "Age" in name else "Count"
+            metrics.register_gauge(queue_metric(self._queue, name), self._reader(of), unit)
 
     def sent(self, entries: Sequence[SendEntry], results: Sequence[SendResult]) -> None:
         """A send was answered."""
         sizes = [
-            content.size_of(entry.body, entry.attributes) if entry.attributes else len(entry.body)
+            _size_of(entry)
             for entry, result in zip(entries, results, strict=True)
             if result.error is None
         ]
         if not sizes:
             return
         now_ms = self._clock.now_ms()
-        self._put(self._sent, len(sizes), now_ms)
-        for size, times in ((sizes[0], len(sizes)),) if sizes.count(sizes[0]) == len(sizes) else Counter(sizes).items():
-            self._put(self._sent_size, size, now_ms, times)
+        self._sent.add((len(sizes), sizes), now_ms)
         if duplicates := len([1 for result in results if result.duplicate]):
-            self._put(self._duplicates, duplicates, now_ms)
+            self._put(self._duplicates, duplicates, now_ms, 1, "Count")
+
+    def committed(self, entries: Sequence[SendEntry]) -> None:
+        """Messages were sent by a commit, which does not tell duplicates."""
+        self._sent.add((len(entries), [_size_of(entry) for entry in entries]), self._clock.now_ms())
 
     def received(self, count: int) -> None:
         """A receive was answered."""
         if count:
-            self._put(self._received, count, self._clock.now_ms())
+            self._put(self._received, count, self._clock.now_ms(), 1, "Count")
         else:
-            self._put(self._empty, 1, self._clock.now_ms())
+            self._put(self._empty, 1, self._clock.now_ms(), 1, "Count")
 
     def deleted(self, count: int) -> None:
         """So many deletes succeeded."""
         # AWS: repeats included.
         if count:
-            self._put(self._deleted, count, self._clock.now_ms())
+            self._put(self._deleted, count, self._clock.now_ms(), 1, "Count")
 
     def _reader(self, of: Callable[[QueueDescription], float | None]) -> Callable[[], Awaitable[float | None]]:
         async def read() -> float | None:
@@ -90,3 +99,7 @@ class QueueMetrics:
     def _age(self, oldest_ms: int | None) -> float | None:
         # AWS: nothing is said of an empty queue.
         return None if oldest_ms is None else max(0, self._clock.now_ms() - oldest_ms) / 1000
+
+
+def _size_of(entry: SendEntry) -> int:
+    return content.size_of(entry.body, entry.attributes) if entry.attributes else len(entry.body)

@@ -260,7 +260,7 @@ class Worker(Generic[T]):
     ) -> None:
         self.failed += len(failures)
         now_ms = self._clock.now_ms()
-        self._metrics.put(self._errors_metric, len(failures), now_ms)
+        self._metrics.put(self._errors_metric, len(failures), now_ms, 1, "Count")
         delays = {
             message: 0.0 if message in behind else self._retry.delay(message.receive_count) for message in failures
         }

@@ -15,8 +15,10 @@ from typing import Generic, TypeVar
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
-from streamkit.errors import ClosedError, ReadOnlyError, ValidationError
+from streamkit.errors import ClosedError, ReadOnlyError, StorageError, ValidationError
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.rows import Column, Rows
+from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
 from streamkit.streams.balance import Leasing
 from streamkit.streams.coordinator import Coordinator, Holder
@@ -24,16 +26,22 @@ from streamkit.streams.feed import ShardFeed
 from streamkit.streams.feeds import Batches, Feeds
 from streamkit.streams.handling import Handler, Handling, Hold
 from streamkit.streams.lag import Lag, lag_of
-from streamkit.streams.lease import Start
+from streamkit.streams.lease import Lease, Start
 from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.record import Batch, Record
 from streamkit.streams.store import StreamStore
+from streamkit.streams.stream_metrics import GetMetrics
 
 T = TypeVar("T")
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
-_RECORDS = "SubscribeToShardEvent.Records"
-_BEHIND = "SubscribeToShardEvent.MillisBehindLatest"
+_SUCCESS = "SubscribeToShardEvent.Success"
+_EVENT: tuple[tuple[str, Unit], ...] = (
+    ("SubscribeToShardEvent.Records", "Count"),
+    ("SubscribeToShardEvent.Bytes", "Bytes"),
+    ("SubscribeToShardEvent.MillisBehindLatest", "Milliseconds"),
+    (_SUCCESS, "Count"),
+)
 _TRIMMED = "RecordsTrimmed"
 _BEHIND_RECORDS = "RecordsBehindLatest"
 
@@ -90,7 +98,8 @@ class Consumer(Generic[T]):
             codec,
             ended=self._ended,
             idle=lambda: self._coordinator.wake(),
-            missed=lambda count: self._sample(_TRIMMED, count),
+            missed=lambda count: self._sample(_TRIMMED, count, "Count"),
+            reads=GetMetrics(stream, clock, metrics),
         )
         self._coordinator = Coordinator(
             name,
@@ -101,7 +110,7 @@ class Consumer(Generic[T]):
             leases=leases,
             clock=clock,
             holder=Holder(
-                self._feeds.gain,
+                self._gained,
                 self._feeds.lose,
                 self._feeds.drain,
                 self._feeds.resume,
@@ -113,6 +122,7 @@ class Consumer(Generic[T]):
         self._metrics = metrics
         self._open: bool | None = None
         self._samples: dict[str, Metric] = {}
+        self._events: Rows | None = None
 
     def __repr__(self) -> str:
         return f"Consumer({self.name!r} of stream {self.stream!r})"
@@ -162,7 +172,8 @@ class Consumer(Generic[T]):
     def metric(self, name: str) -> Metric:
         """One of this consumer's metrics, for an alarm.
 
-        ``SubscribeToShardEvent.Records`` and ``SubscribeToShardEvent.MillisBehindLatest`` have one sample per batch;
+        ``SubscribeToShardEvent.Records``, ``.Bytes``, ``.MillisBehindLatest`` and ``.Success`` have one sample per batch;
+        ``SubscribeToShard.Success`` has one per shard that a worker begins to read;
         ``RecordsTrimmed`` has one whenever retention took records before they were read; ``RecordsBehindLatest`` has
         one at each look around of each worker, with what all of them together are behind (so look at its Maximum).
         """
@@ -290,21 +301,31 @@ class Consumer(Generic[T]):
             if (error := self._coordinator.error) is not None:
                 self._coordinator.error = None
                 raise error
-            batch = self._feeds.take(max_records, busy)
+            try:
+                batch = self._feeds.take(max_records, busy)
+            except StorageError:
+                self._sample(_SUCCESS, 0, "Count")
+                raise
             if batch is not None:
-                self._sample(_RECORDS, len(batch))
-                self._sample(_BEHIND, batch.millis_behind_latest)
+                if self._events is None:
+                    self._events = self._metrics.rows(*(Column(self.metric(name), unit) for name, unit in _EVENT))
+                size = sum([len(record.stored.data) for record in batch.records])
+                self._events.add((len(batch), size, batch.millis_behind_latest, 1), self._clock.now_ms())
                 return batch
             if self._coordinator.at_end:
                 return None
             await self._feeds.wait()
 
-    def _sample(self, name: str, value: float) -> None:
+    def _sample(self, name: str, value: float, unit: Unit) -> None:
         # A metric is made when there is such a stream: then its name is one that a metric can have.
         metric = self._samples.get(name)
         if metric is None:
             metric = self._samples[name] = self.metric(name)
-        self._metrics.put(metric, value, self._clock.now_ms())
+        self._metrics.put(metric, value, self._clock.now_ms(), 1, unit)
+
+    def _gained(self, lease: Lease) -> None:
+        self._sample("SubscribeToShard.Success", 1, "Count")
+        self._feeds.gain(lease)
 
     def _ended(self, feed: ShardFeed[T]) -> None:
         if feed.lost or feed.expired:
@@ -313,6 +334,6 @@ class Consumer(Generic[T]):
             self._coordinator.finished(feed.shard_id)
 
     def _looked(self, behind: int) -> None:
-        self._sample(_BEHIND_RECORDS, behind)
+        self._sample(_BEHIND_RECORDS, behind, "Count")
         if self._coordinator.at_end:
             self._feeds.wake()

@@ -16,6 +16,7 @@ from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Batch, Record, StoredRecord
 from streamkit.streams.store import StreamStore
+from streamkit.streams.stream_metrics import GetMetrics
 
 T = TypeVar("T")
 
@@ -39,13 +40,14 @@ class ShardFeed(Generic[T]):
         *,
         changed: Callable[[ShardFeed[T]], None],
         missed: Callable[[int], None],
+        reads: GetMetrics | None = None,
         formerly: Position = (0, 0),
     ) -> None:
         """The lease is ours.
 
         ``changed`` is called when there is something to hand out, when a shard that is drained had a checkpoint, and
         when the task has ended; ``missed`` with the number of records that were trimmed unread. ``formerly``: up to
-        where the shard was handed out under leases that we lost.
+        where the shard was handed out under leases that we lost. ``reads`` are told what is read.
         """
         self.lease = lease
         self.ahead: list[Record[T]] = []
@@ -78,6 +80,7 @@ class ShardFeed(Generic[T]):
             "AFTER_SEQUENCE_NUMBER",
             sequence_number=lease.done_to,
             stream_id=lease.stream_id,
+            metrics=reads,
         )
         self._notify = changed
         self._task: asyncio.Task[None] | None = None

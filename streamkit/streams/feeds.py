@@ -12,6 +12,7 @@ from streamkit.streams.lease import Lease
 from streamkit.streams.lease_table import LeaseTable
 from streamkit.streams.record import Batch
 from streamkit.streams.store import StreamStore
+from streamkit.streams.stream_metrics import GetMetrics
 
 T = TypeVar("T")
 
@@ -28,10 +29,11 @@ class Feeds(Generic[T]):
         ended: Callable[[ShardFeed[T]], None],
         idle: Callable[[], None],
         missed: Callable[[int], None],
+        reads: GetMetrics | None = None,
     ) -> None:
         """``ended``: a feed is finished, lost or expired; ``idle``: nothing of one that is drained is in hand any more.
 
-        ``missed``: as of ShardFeed.
+        ``missed`` and ``reads``: as of ShardFeed.
         """
         self._store = store
         self._leases = leases
@@ -39,6 +41,7 @@ class Feeds(Generic[T]):
         self._on_ended = ended
         self._on_idle = idle
         self._missed = missed
+        self._reads = reads
         self._feeds: dict[str, ShardFeed[T]] = {}
         self._max_records = 1
         # Shards with something to hand out, the one that waits longest first; and those whose task does not run.
@@ -120,6 +123,7 @@ class Feeds(Generic[T]):
             self._codec,
             changed=self.changed,
             missed=self._missed,
+            reads=self._reads,
             formerly=(0, 0) if before is None else max(before.handed_out, before.formerly),
         )
         self._still.add(lease.shard_id)

@@ -13,9 +13,11 @@ from streamkit.clock import Clock
 from streamkit.codecs import Codec
 from streamkit.errors import NotFoundError, ValidationError
 from streamkit.streams.aggregation import any_aggregated, user_records
+from streamkit.metrics.window import Metrics
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Record, StoredRecord
 from streamkit.streams.store import ShardDescription, StreamDescription, StreamStore
+from streamkit.streams.stream_metrics import GetMetrics
 
 T = TypeVar("T")
 
@@ -30,12 +32,13 @@ _PUSH_MS = 1
 class Look(Generic[T]):
     """Reads of one stream that have no name and no checkpoint, and move nobody else's."""
 
-    def __init__(self, stream: str, codec: Codec[T], store: StreamStore, clock: Clock) -> None:
+    def __init__(self, stream: str, codec: Codec[T], store: StreamStore, clock: Clock, metrics: Metrics) -> None:
         self.stream = stream
         """The stream's name."""
         self.codec = codec
         self.store = store
         self._clock = clock
+        self._reads = GetMetrics(stream, clock, metrics)
 
     async def records(self, start: Literal["TRIM_HORIZON"] | datetime = "TRIM_HORIZON") -> AsyncIterator[Record[T]]:
         """See Stream.records. HOT: `python -m benchmarks --only read`."""
@@ -116,6 +119,7 @@ class Look(Generic[T]):
             sequence_number=after,
             timestamp_ms=timestamp_ms or 0,
             stream_id=None if stream is None else stream.stream_id,
+            metrics=self._reads,
         )
 
     def made(self, stored: Sequence[StoredRecord], shard_id: str) -> list[Record[T]]:

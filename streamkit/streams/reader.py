@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from streamkit.errors import ExpiredIteratorError, NotFoundError
 from streamkit.streams.store import RecordBatch, StartingPosition, StreamStore
+from streamkit.streams.stream_metrics import GetMetrics
 
 
 class ShardReader:
     """Reads one shard in order. Remembers the last record it returned, so an expired iterator costs nothing.
 
-    With ``stream_id`` it reads that very stream and not a later one of the same name.
+    With ``stream_id`` it reads that very stream and not a later one of the same name; with ``metrics`` it says what it
+    reads.
     """
 
     def __init__(
@@ -22,6 +24,7 @@ class ShardReader:
         sequence_number: int = 0,
         timestamp_ms: int = 0,
         stream_id: int | None = None,
+        metrics: GetMetrics | None = None,
     ) -> None:
         self.shard_id = shard_id
         self.sequence_number = sequence_number
@@ -33,6 +36,7 @@ class ShardReader:
         self._position: StartingPosition = position
         self._timestamp_ms = timestamp_ms
         self._stream_id = stream_id
+        self._metrics = metrics
         self._iterator: str | None = None
 
     async def read(self, limit: int, wait_ms: int = 0) -> RecordBatch:
@@ -47,11 +51,18 @@ class ShardReader:
         while True:
             if self._iterator is None:
                 self._iterator = await self._open()
+            began_ms = 0 if self._metrics is None else self._metrics.began_ms()
             try:
                 batch = await self._store.get_records(self._iterator, limit, wait_ms)
             except ExpiredIteratorError:
                 self._iterator = None
                 continue
+            except Exception as error:
+                if self._metrics is not None:
+                    self._metrics.failed(error)
+                raise
+            if self._metrics is not None:
+                self._metrics.got(batch, began_ms, waited=wait_ms > 0)
             self._iterator = batch.next_iterator
             self.at_end = batch.next_iterator is None
             if batch.records:

@@ -32,13 +32,13 @@ from streamkit.streams.store import (
     PutColumns,
     PutEntry,
     PutResult,
-    PutResults,
     Split,
     StreamDescription,
     StreamMode,
     StreamStore,
     retention_ms_of,
 )
+from streamkit.streams.stream_metrics import Operation, PutMetrics, stream_metric
 from streamkit.tables.store import TableStore
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Stream(Generic[T]):
 
     Mirrors Kinesis Data Streams (PutRecord, PutRecords, DescribeStream) and the Kinesis Client Library (consumers).
     Every method may raise ``NotFoundError`` (there is no such stream), ``StorageError`` and ``ClosedError``.
-    Puts are counted in the metrics ``IncomingRecords`` and ``IncomingBytes``, one sample per batch, as in AWS.
+    Its metrics have AWS's names, units and meanings (docs/metrics.md): one update per call of the store.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Stream(Generic[T]):
         self._leases = LeaseTable(tables)
         self._clock = clock
         self._metrics = metrics
-        self._incoming: tuple[Metric, Metric] | None = None
-        self._gathering = Gathering(self._put_records)
-        self._look = Look(name, codec, store, clock)
+        self._puts = PutMetrics(name, clock, metrics)
+        self._gathering = Gathering(lambda entries: self._put_records(entries, operation="PutRecord"))
+        self._look = Look(name, codec, store, clock, metrics)
 
     def __repr__(self) -> str:
         return f"Stream({self.name!r}, {self.codec!r})"
@@ -88,7 +88,7 @@ class Stream(Generic[T]):
             stored = self._gathering.put(partition_key, data, explicit_hash_key)
         except RuntimeError:
             # There is no running loop, so this is a forked child of one, which the store refuses.
-            await self._put_records([PutEntry(partition_key, data, explicit_hash_key)])
+            await self._put_records([PutEntry(partition_key, data, explicit_hash_key)], operation="PutRecord")
             raise
         return await stored
 
@@ -261,26 +261,22 @@ class Stream(Generic[T]):
         Raises:
             ValidationError: it is no name for a metric.
         """
-        return Metric.of("AWS/Kinesis", name, StreamName=self.name)
+        return stream_metric(self.name, name)
 
     async def _put_records(
         self,
         entries: Sequence[PutEntry],
         producer: ProducerSequences | None = None,
         newest_shard_id: str | None = None,
+        *,
+        operation: Operation = "PutRecords",
     ) -> Sequence[PutResult]:
-        results = await self._store.put_records(self.name, entries, producer, newest_shard_id)
-        if isinstance(results, PutResults):
-            data = entries.data if isinstance(entries, PutColumns) else [entry.data for entry in entries]
-        else:
-            answered = zip(entries, results, strict=True)
-            data = [entry.data for entry, result in answered if result.error is None and not result.duplicate]
-        if self._incoming is None:
-            # Not before a put succeeded: then the name is one that a stream, and so a metric, can have.
-            self._incoming = (self.metric("IncomingRecords"), self.metric("IncomingBytes"))
-        if data:
-            records, size_of = self._incoming
-            now_ms = self._clock.now_ms()
-            self._metrics.put(records, len(data), now_ms)
-            self._metrics.put(size_of, sum(map(len, data)), now_ms)
+        began_ms = self._clock.now_ms()
+        try:
+            results = await self._store.put_records(self.name, entries, producer, newest_shard_id)
+        except Exception as error:
+            self._puts.failed(operation, len(entries), error)
+            raise
+        data = entries.data if isinstance(entries, PutColumns) else [entry.data for entry in entries]
+        self._puts.put(operation, list(map(len, data)), results, began_ms)
         return results

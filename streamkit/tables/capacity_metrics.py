@@ -26,7 +26,7 @@ class CapacityMetrics:
             ("WriteThrottleEvents", consumed.refused_writes),
         ):
             if value:
-                self._metrics.put(self._metric(name, consumed.table, consumed.index), value, now_ms)
+                self._metrics.put(self._metric(name, consumed.table, consumed.index), value, now_ms, 1, "Count")
 
     def _metric(self, name: str, table: str, index: str | None) -> Metric:
         metric = self._known.get((name, table, index))

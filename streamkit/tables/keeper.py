@@ -79,7 +79,7 @@ class TableKeeper:
         while not stop.requested:
             deleted = await self._store.expire_items(self.table, _BATCH)
             if deleted:
-                self._metrics.put(self._deleted, deleted, self._clock.now_ms())
+                self._metrics.put(self._deleted, deleted, self._clock.now_ms(), 1, "Count")
                 await asyncio.sleep(0)
             else:
                 return

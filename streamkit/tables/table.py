@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from streamkit.clock import Clock
-from streamkit.errors import ConditionFailedError, NotFoundError, StreamKitError, ValidationError
+from streamkit.errors import NotFoundError, StreamKitError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.tables.condition import Condition
@@ -26,12 +26,14 @@ from streamkit.tables.reading import (
     without,
 )
 from streamkit.tables.store import ItemPage, SortKeyRange, TableDescription, TableStore
+from streamkit.tables.table_metrics import Operation, TableMetrics, register_provisioned, table_metric
 from streamkit.tables.write import AnyCondition, Delete, Put, Returns, Update, Write
 
 Wanted = Expression | str | None
 """A projection: the paths that are wanted of each item; None: all of it."""
 
 _FIRST = Reading()
+_OPERATIONS: dict[type[Write], Operation] = {Put: "PutItem", Update: "UpdateItem", Delete: "DeleteItem"}
 
 
 class Table:
@@ -47,12 +49,21 @@ class Table:
         self._clock = clock
         self._metrics = metrics
         self._written = Metric.of("streamkit", "ItemsWritten", TableName=schema.name)
-        self._refused = Metric.of("AWS/DynamoDB", "ConditionalCheckFailedRequests", TableName=schema.name)
+        self._calls = TableMetrics((schema.name,), clock, metrics)
+        register_provisioned(schema.name, store, metrics)
 
     @property
     def name(self) -> str:
         """The table's name."""
         return self.schema.name
+
+    def metric(self, name: str, **dimensions: str) -> Metric:
+        """One of this table's metrics, for an alarm: ``table.metric("ThrottledRequests", Operation="Query")``.
+
+        Raises:
+            ValidationError: it is no name for a metric, or a dimension is not allowed.
+        """
+        return table_metric(self.name, name, **dimensions)
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, key={'/'.join(self.schema.key_names)})"
@@ -85,8 +96,8 @@ class Table:
         """
         name = self.schema.name
         writes = [Put(item, name) for item in items]
-        await self._store.write(writes)
-        self._metrics.put(self._written, len(writes), self._clock.now_ms())
+        await self._calls.call("TransactWriteItems", self._store.write(writes), writes)
+        self._metrics.put(self._written, len(writes), self._clock.now_ms(), 1, "Count")
 
     async def write_batch(
         self, *, put: Iterable[Mapping[str, Any]] = (), delete: Iterable[Any] = ()
@@ -171,7 +182,7 @@ class Table:
             ExpressionError: the projection is not valid; with the position.
             ValidationError: the key has another shape, or a value that cannot be a key.
         """
-        (item,) = await self._store.get(self.schema.name, (self._key(key),))
+        (item,) = await self._calls.call("GetItem", self._store.get(self.schema.name, (self._key(key),)))
         wanted = as_projection(projection) if projection is not None else None
         return item if wanted is None or item is None else wanted.of(item)
 
@@ -185,7 +196,7 @@ class Table:
         mappings = [self._key(_values(key)) for key in keys]
         if len(mappings) > 1 and len({self.schema.key_of(key) for key in mappings}) < len(mappings):
             raise ValidationError(f"a key of table {self.name!r} is asked for twice in a call: ask once")
-        items = await self._store.get(self.name, mappings)
+        items = await self._calls.call("BatchGetItem", self._store.get(self.name, mappings))
         return items if wanted is None else [None if item is None else wanted.of(item) for item in items]
 
     async def query(
@@ -278,7 +289,7 @@ class Table:
     async def _query(self, wanted: KeyCondition, reading: Reading) -> ItemPage:
         of_index = reading.index is not None
         partition = checked_key(wanted.partition_key, of_index=of_index)
-        page = await self._store.query(
+        asked = self._store.query(
             self.name,
             partition,
             checked_range(wanted.sort_keys, of_index=of_index),
@@ -287,16 +298,18 @@ class Table:
             after=checked_after(self.schema, reading, partition),
             index=reading.index,
         )
+        page = await self._calls.call("Query", asked)
         return page if wanted.but is None else without(page, (await self._key_names(reading.index))[1], wanted.but)
 
     async def _scan(self, reading: Reading) -> ItemPage:
-        return await self._store.scan(
+        asked = self._store.scan(
             self.name,
             limit=reading.limit,
             after=checked_after(self.schema, reading),
             index=reading.index,
             segment=reading.segment,
         )
+        return await self._calls.call("Scan", asked)
 
     async def _wanted(
         self, partition_key: KeyValue | Expression, sort_keys: SortKeyRange | None, index: str | None
@@ -343,12 +356,9 @@ class Table:
         return dict(zip(names, key, strict=True))
 
     async def _write(self, write: Write) -> Item | None:
-        try:
-            (answer,) = await self._store.write([write])
-        except ConditionFailedError:
-            self._metrics.put(self._refused, 1, self._clock.now_ms())
-            raise
-        self._metrics.put(self._written, 1, self._clock.now_ms())
+        operation = _OPERATIONS.get(type(write), "TransactWriteItems")
+        (answer,) = await self._calls.call(operation, self._store.write([write]), (write,))
+        self._metrics.put(self._written, 1, self._clock.now_ms(), 1, "Count")
         return answer
 
 

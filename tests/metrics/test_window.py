@@ -297,8 +297,8 @@ class TestDatapoints:
         for value in range(3000):
             metrics.put(SENT, float(value), NOW)
             metrics.put(VISIBLE, float(value), NOW, 2)
-        assert len(metrics._plain[SENT].collected) < series.MAX_COLLECTED
-        assert len(metrics._plain[VISIBLE].weighted) < series.MAX_COLLECTED
+        assert len(metrics._first[SENT].collected) < series.MAX_COLLECTED
+        assert len(metrics._first[VISIBLE].weighted) < series.MAX_COLLECTED
         for metric, count in ((SENT, 3000), (VISIBLE, 6000)):
             point = metrics.datapoints(metric, ["p50"], (NOW, NOW + 1), MINUTE, NOW)[0]
             assert point.sample_count == count

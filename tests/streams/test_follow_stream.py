@@ -53,7 +53,7 @@ def store(engine: MemoryEngine) -> Watched:
 
 @pytest.fixture
 def look(store: Watched, clock: ManualClock) -> Look[Any]:
-    return Look("orders", Codec(None), store, clock)
+    return Look("orders", Codec(None), store, clock, Metrics())
 
 
 async def put(stream: Stream[Any], clock: ManualClock, *values: int) -> None:

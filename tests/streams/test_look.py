@@ -54,7 +54,7 @@ def asked(engine: MemoryEngine) -> Asked:
 async def look(engine: MemoryEngine, clock: ManualClock, asked: Asked) -> Look[Any]:
     """At a stream of two shards that has nothing yet."""
     await engine.streams.create_stream("orders", 2)
-    return Look("orders", Codec(None), asked, clock)
+    return Look("orders", Codec(None), asked, clock, Metrics())
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ async def test_a_limit_of_reads_per_second_does_not_stop_a_look(clock: ManualClo
     engine = MemoryEngine(clock, Limits.aws())
     await engine.streams.create_stream("orders", 1)
     await engine.streams.put_records("orders", [PutEntry("k", b"1")])
-    look: Look[Any] = Look("orders", Codec(None), engine.streams, clock)
+    look: Look[Any] = Look("orders", Codec(None), engine.streams, clock, Metrics())
     for _ in range(20):
         assert values(await look.head(1)) == values(await look.tail(1)) == await everything(look.records()) == [1]
     await engine.aclose()
@@ -275,7 +275,7 @@ async def test_a_closed_shard_that_expires_while_one_looks_is_told(
 
 
 async def test_there_must_be_such_a_stream(look: Look[Any], stream: Stream[Any], clock: ManualClock) -> None:
-    nothing: Look[Any] = Look("nothing", Codec(None), look.store, clock)
+    nothing: Look[Any] = Look("nothing", Codec(None), look.store, clock, Metrics())
     for looking in (nothing.head(1), nothing.tail(1), everything(nothing.records())):
         with pytest.raises(NotFoundError, match="nothing"):
             await looking
