@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+from streamkit.clock import Clock
 from streamkit.engines.base import Engine
+from streamkit.metrics.window import Metrics
 from streamkit.service import Service
 from streamkit.tables.idempotency import TOKENS
 from streamkit.tables.item import Item, TableSchema
 from streamkit.tables.keeper import service_name
 from streamkit.tables.store import TableDescription
+from streamkit.tables.table_metrics import TableMetrics
 from streamkit.tables.transact_get import Get
 from streamkit.tables.write import Write
 
@@ -18,6 +22,8 @@ class Transactions(ABC):
     """The part of a ``Kit`` that writes to and reads from several tables in one call."""
 
     engine: Engine
+    clock: Clock
+    _metrics: Metrics
     _schemas: dict[str, TableSchema]
 
     async def write(self, *writes: Write, client_request_token: str | None = None) -> None:
@@ -38,10 +44,10 @@ class Transactions(ABC):
                 with a write that has ``returns``.
         """
         self._check_open()
+        asked = self.engine.tables.write(writes, client_request_token)
+        await self._calls(writes).call("TransactWriteItems", asked, writes)
         if client_request_token is None:
-            await self.engine.tables.write(writes)
             return
-        await self.engine.tables.write(writes, client_request_token)
         name = service_name(TOKENS.name)
         if TOKENS.name not in self._schemas or not any(service.name == name for service in self._running()):
             # With the first token its table has come, and what expires in it has to go.
@@ -63,7 +69,10 @@ class Transactions(ABC):
                 more bytes together than ``Limits.transaction_bytes``.
         """
         self._check_open()
-        return await self.engine.tables.transact_get(gets)
+        return await self._calls(gets).call("TransactGetItems", self.engine.tables.transact_get(gets))
+
+    def _calls(self, of: Sequence[Write | Get]) -> TableMetrics:
+        return TableMetrics((each.table for each in of if each.table in self._schemas), self.clock, self._metrics)
 
     @abstractmethod
     def _check_open(self) -> None: ...

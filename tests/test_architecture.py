@@ -33,7 +33,7 @@ PURE = (
     *("metrics.math_tokens", "metrics.math_parser", "metrics.math_series", "metrics.math_functions"),
     *("metrics.math_kinds", "metrics.expression", "metrics.math_query"),
     *("metrics.unit", "metrics.statistic_set", "metrics.statistic", "metrics.distribution", "metrics.samples"),
-    *("metrics.periods", "metrics.datum", "metrics.buckets", "metrics.series", "metrics.forgetting"),
+    *("metrics.periods", "metrics.datum", "metrics.buckets", "metrics.series", "metrics.forgetting", "metrics.rows"),
 )
 SERVICES = (*GROUND, "codecs", "metrics", "monitoring", "alarms", "tables", "queues", "streams", "functions")
 ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")

@@ -235,7 +235,7 @@ class Invoker:
         await run(work, self._slots, clock, context, deadline_ms)
         invocation = self._answer(work, items, queue, window)
         # AWS: each invocation is a sample of Errors, 0 or 1, so that their average is a rate.
-        self._publish("Errors", invocation.error is not None and not invocation.reported)
+        self._publish("Errors", 1 if invocation.error is not None and not invocation.reported else 0)
         self._publish("Duration", clock.now_ms() - began_ms)
         return replace(invocation, request_id=context.aws_request_id) if invocation.error is not None else invocation
 

@@ -15,7 +15,6 @@ from streamkit.metrics.window import Metrics
 from streamkit.streams.store import StreamStore
 from streamkit.tables.store import TableStore
 
-
 OWN_METRICS = ("RecordsTrimmed", "WindowsDropped")
 """Of a mapping, in the namespace streamkit: Lambda has none of the kind. All others are in AWS/Lambda."""
 

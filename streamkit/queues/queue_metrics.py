@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from streamkit.clock import Clock
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.rows import Column
+from streamkit.metrics.series import MAX_COLLECTED
 from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
 from streamkit.queues import content
@@ -60,15 +61,13 @@ class QueueMetrics:
 
     def sent(self, entries: Sequence[SendEntry], results: Sequence[SendResult]) -> None:
         """A send was answered."""
-        sizes = [
-            _size_of(entry)
-            for entry, result in zip(entries, results, strict=True)
-            if result.error is None
-        ]
+        sizes = [_size_of(entry) for entry, result in zip(entries, results, strict=True) if result.error is None]
         if not sizes:
             return
         now_ms = self._clock.now_ms()
         self._sent.add((len(sizes), sizes), now_ms)
+        if len(sizes) > MAX_COLLECTED:
+            self._sent.spread()
         if duplicates := len([1 for result in results if result.duplicate]):
             self._put(self._duplicates, duplicates, now_ms, 1, "Count")
 

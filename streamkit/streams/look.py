@@ -12,8 +12,8 @@ from typing import Generic, Literal, TypeVar
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
 from streamkit.errors import NotFoundError, ValidationError
-from streamkit.streams.aggregation import any_aggregated, user_records
 from streamkit.metrics.window import Metrics
+from streamkit.streams.aggregation import any_aggregated, user_records
 from streamkit.streams.reader import ShardReader
 from streamkit.streams.record import Record, StoredRecord
 from streamkit.streams.store import ShardDescription, StreamDescription, StreamStore

@@ -104,7 +104,7 @@ class PutMetrics:
             self._of(operation).add(row, now_ms)
         else:
             self._of(operation).add(
-                (stored, size_of, size_of, latency_ms, done > 0, done, total, done, failed, throttled), now_ms
+                (stored, size_of, size_of, latency_ms, 1 if done else 0, done, total, done, failed, throttled), now_ms
             )
 
     def failed(self, operation: Operation, count: int, error: Exception) -> None:

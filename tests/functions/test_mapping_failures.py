@@ -13,7 +13,7 @@ import streamkit
 from streamkit import Batch, EventSourceMapping, Kit, Record, Retry, Update, each
 from streamkit.functions.function import Function
 from streamkit.functions.lambda_handler import lambda_handler
-from streamkit.metrics.metric import Metric
+from streamkit.functions.tally import mapping_metric
 from streamkit.testing.clock import ManualClock
 
 
@@ -243,11 +243,11 @@ async def test_what_becomes_of_records_is_counted_by_metrics(kit: Kit, clock: Ma
     running = kit.start(mapping(kit, poison, batch_size=5, maximum_retry_attempts=1, filters=[{"partitionKey": ["k"]}]))
     await clock.advance(0.5)
 
-    def total(name: str, namespace: str = "streamkit") -> Any:
-        return kit.metrics.total(Metric.of(namespace, name, EventSourceMapping="picky"))
+    def total(name: str) -> Any:
+        return kit.metrics.total(mapping_metric("picky", name))
 
     # A shard that is blocked shows in the age of what blocks it.
-    age = total("IteratorAge", "AWS/Lambda")
+    age = total("IteratorAge")
     assert (age.sample_count, age.maximum) == (1, 7_000)
     await caught_up(running, clock)
     names = ("Polled", "FilteredOut", "Invoked", "FailedInvoke", "Dropped", "OnFailureDestinationDelivered")

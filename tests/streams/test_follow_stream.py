@@ -334,7 +334,7 @@ async def test_a_read_that_fails_is_told_and_asking_again_tries_again(
 async def test_cancelling_it_anywhere_loses_nothing(
     engine: MemoryEngine, stream: Stream[Any], look: Look[Any], clock: ManualClock, yielding: Callable[[Any], Any]
 ) -> None:
-    slow: Look[Any] = Look("orders", Codec(None), yielding(engine.streams), clock)
+    slow: Look[Any] = Look("orders", Codec(None), yielding(engine.streams), clock, Metrics())
     follow: Follow[Any] = Follow(slow, 2)
     seen: list[Any] = []
     await put(stream, clock, 0, 1, 2)
@@ -369,7 +369,7 @@ async def test_cancelling_it_anywhere_loses_nothing(
 async def test_closing_it_is_not_stopped_by_a_cancellation(
     engine: MemoryEngine, stream: Stream[Any], clock: ManualClock, yielding: Callable[[Any], Any]
 ) -> None:
-    follow: Follow[Any] = Follow(Look("orders", Codec(None), yielding(engine.streams), clock), 0)
+    follow: Follow[Any] = Follow(Look("orders", Codec(None), yielding(engine.streams), clock, Metrics()), 0)
 
     async def work() -> None:
         with pytest.raises(TimeoutError):
@@ -382,6 +382,6 @@ async def test_closing_it_is_not_stopped_by_a_cancellation(
         await follow.aclose()
         await clock.advance(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        follow = Follow(Look("orders", Codec(None), yielding(engine.streams), clock), 0)
+        follow = Follow(Look("orders", Codec(None), yielding(engine.streams), clock, Metrics()), 0)
 
     assert await cancel_at_every_step(work, check) > 0
