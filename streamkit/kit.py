@@ -53,6 +53,7 @@ class Kit(Transactions):
         self.clock = clock
         self._metrics = Metrics()
         self.metrics = metrics_of(engine, clock, self._metrics)
+        self.metrics.run_service = lambda service: self.start(service)
         """What every service reports, and what programs put and ask."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self._metrics)

@@ -6,8 +6,9 @@ All series of a kit take 64 MiB at most; ``Forgetting`` says what goes first. A 
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -30,6 +31,7 @@ logger = logging.getLogger("streamkit.metrics")
 
 _SMALLEST_VALUE = -LARGEST_VALUE
 
+_GAUGES_AT_ONCE = 256
 _NONE: dict[Unit, Series] = {}
 
 Reading = float | None | Awaitable[float | None]
@@ -142,15 +144,24 @@ class Metrics:
         """See ``rows.Keeper``."""
         return self._listed.get(metric, _NONE).get(unit) or self._open(metric, unit, now_ms)
 
-    def spread(self) -> None:
-        """Hand what waits in rows to its series. Whatever asks for something does so first."""
+    def spread(self, most: int | None = None) -> int:
+        """Hand what waits in rows to its series. Whatever asks for something does so first.
+
+        ``most``: of at most so many rows. Answers how many others wait still.
+        """
         if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
+            return 0
+        waiting = self._waiting[:most]
+        del self._waiting[: len(waiting)]
         for rows in waiting:
             rows.told()
             rows.spread()
         self.forget()
+        return len(self._waiting)
+
+    def registered(self) -> Container[Metric]:
+        """The metrics that have a gauge."""
+        return self._gauges
 
     def put_data(self, data: Iterable[MetricDatum], now_ms: int) -> None:
         """Add up to 1,000 data: all of them or, if one is not allowed, none.
@@ -380,7 +391,9 @@ class Metrics:
             chosen = list(self._gauges.items())
         else:
             chosen = [(metric, self._gauges[metric])] if metric in self._gauges else []
-        for gauge, (read, unit) in chosen:
+        for at, (gauge, (read, unit)) in enumerate(chosen):
+            if at % _GAUGES_AT_ONCE == _GAUGES_AT_ONCE - 1:
+                await asyncio.sleep(0)  # Reading thousands of them must not hold up everybody else.
             value = await self._read(gauge, read)
             if value is not None:
                 self.put(gauge, value, now_ms, unit=unit)

@@ -24,11 +24,12 @@ from streamkit.metrics.unit import Unit, check_unit
 from streamkit.metrics.window import Datapoint, Metrics, Reading
 from streamkit.monitoring.flusher import Flusher
 from streamkit.monitoring.layout import merged
+from streamkit.monitoring.serving import Serving
 from streamkit.monitoring.stored import StoredMetrics
 from streamkit.tables.store import TableStore
 
 
-class KitMetrics:
+class KitMetrics(Serving):
     """All metrics of a kit: those that its services report, and those of the program.
 
     In an engine with tables on disk they outlive the kit: they are stored once a minute and when the kit closes, so a
@@ -241,14 +242,14 @@ class KitMetrics:
 
     # ---- gauges
 
-    def register_gauge(self, metric: Metric, read: Callable[[], Reading]) -> None:
+    def register_gauge(self, metric: Metric, read: Callable[[], Reading], unit: Unit = "None") -> None:
         """Have ``read`` called whenever the metric is sampled. It replaces an earlier gauge of this metric.
 
         ``read`` may be sync or async, and answers with a number, or None for "nothing to report now". A ``KeyError``
         or ``NotFoundError`` means that what it measured is gone, and unregisters it; any other error skips this
         sample and is logged once until the gauge works again.
         """
-        self.raw.register_gauge(metric, read)
+        self.raw.register_gauge(metric, read, unit)
 
     def unregister(self, metric: Metric) -> None:
         """Forget the metric's gauge, if it has one. What was sampled stays."""

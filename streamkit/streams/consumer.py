@@ -172,8 +172,8 @@ class Consumer(Generic[T]):
     def metric(self, name: str) -> Metric:
         """One of this consumer's metrics, for an alarm.
 
-        ``SubscribeToShardEvent.Records``, ``.Bytes``, ``.MillisBehindLatest`` and ``.Success`` have one sample per batch;
-        ``SubscribeToShard.Success`` has one per shard that a worker begins to read;
+        ``SubscribeToShardEvent.Records``, ``.Bytes``, ``.MillisBehindLatest`` and ``.Success`` have one sample per
+        batch; ``SubscribeToShard.Success`` has one per shard that a worker begins to read;
         ``RecordsTrimmed`` has one whenever retention took records before they were read; ``RecordsBehindLatest`` has
         one at each look around of each worker, with what all of them together are behind (so look at its Maximum).
         """

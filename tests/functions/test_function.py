@@ -414,7 +414,7 @@ async def test_what_is_published(clock: ManualClock) -> None:
         return total.sample_count, total.sum, total.maximum
 
     assert published("Invocations") == (5, 5, 1)
-    assert published("Errors") == (1, 1, 1)  # What is reported is no error of the function.
+    assert published("Errors") == (5, 1, 1)  # What is reported is no error of the function.
     assert published("Throttles") == (1, 1, 1)
     assert published("Duration") == (5, 5000, 2500)
     assert published("ConcurrentExecutions") == (5, 6, 2)

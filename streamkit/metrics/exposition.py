@@ -1,0 +1,272 @@
+"""All metrics as text that Prometheus reads, in slices, so that nobody waits for the whole of it.
+
+Follows "Exposition formats" of the Prometheus documentation, and the OpenMetrics 1.0 specification.
+
+HOT: `python -m benchmarks.metrics_scrape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from streamkit.errors import ValidationError
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.prometheus_names import SCALES, Scale, family_name, labels_of, labels_text
+from streamkit.metrics.series import Series
+from streamkit.metrics.unit import Unit
+from streamkit.metrics.window import Metrics
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+"""The ``Content-Type`` of the text format."""
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+"""The ``Content-Type`` of OpenMetrics."""
+SERIES_DROPPED = "streamkit_prometheus_series_dropped"
+"""The gauge that says how many series an answer leaves out."""
+SERIES_FOLDED = "streamkit_prometheus_series_folded"
+"""The gauge that says how many series are told together, as ``other``."""
+SAMPLES_DROPPED = "streamkit_metrics_samples_dropped"
+"""The counter (with ``_total``) of samples that ``Metrics`` had no room for."""
+OTHER = "other"
+"""What a label says of all values that it has no room for."""
+SLICE = 500
+"""Series of one slice."""
+
+Kind = Literal["gauge", "counter", "summary"]
+_ENDINGS: dict[Kind, tuple[str, ...]] = {"gauge": ("",), "counter": ("_total",), "summary": ("_count", "_sum")}
+_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How much an answer may have. What is more is told together or left out, and counted in the answer.
+
+    Raises:
+        ValidationError: One is below 1, or labels would be too short to be told apart.
+    """
+
+    series: int = 100_000
+    """In all; gauges go first, then what was reported first."""
+    series_per_metric: int = 20_000
+    label_values: int = 10_000
+    """Different values of one label of one metric. Series of further values are summed up as ``other``; gauges, which
+    cannot be, are left out."""
+    label_length: int = 128
+    """Characters; a value that is longer is cut, and ends in a digest of all of it."""
+
+    def __post_init__(self) -> None:
+        if min(self.series, self.series_per_metric, self.label_values) < 1 or self.label_length < 16:
+            raise ValidationError(f"{self}: each is 1 or more, and label_length 16 or more")
+
+
+class _Family:
+    """Series of one name and kind."""
+
+    __slots__ = ("folded", "help", "kind", "labels", "name", "scale", "values")
+
+    def __init__(self, name: str, kind: Kind, of: str, scale: Scale) -> None:
+        self.name = name
+        self.kind: Kind = kind
+        self.help = of.translate(_HELP)
+        self.scale = scale
+        self.labels: set[str] = set()
+        """What its series have, as text."""
+        self.values: dict[str, set[str]] = {}
+        """By the name of the label."""
+        self.folded: set[str] = set()
+
+
+class _Place(msgspec.Struct):
+    """Where a series is told."""
+
+    kind: Kind
+    family: _Family | None
+    """None: it has no place."""
+    heads: tuple[str, ...] = ()
+    """All of its lines but the values."""
+    folded: bool = False
+
+
+class Exposition:
+    """The metrics of a kit as text. Keep it: what does not change from one answer to the next is kept with it.
+
+    - What a gauge measures is a gauge, with its last value: ``await metrics.sample(now_ms)`` first.
+    - A metric in ``Count`` is a counter: the sum of its samples, ``..._total``.
+    - Any other is a summary without quantiles: ``..._count`` samples and their ``..._sum``, so that
+      ``rate(sum) / rate(count)`` is the average. Quantiles could not be put together over series.
+    - One that has had a negative value is a gauge with its last value, ``..._latest``, since counters and sums grow.
+
+    Units are base units and part of names (``_seconds``, ``_bytes``, ``_ratio``). Counters run from the start of the
+    process, or from what was restored. Names that two metrics would share are the first one's; the other is left out.
+
+    Call it on the event loop's thread: metrics are not thread-safe. One answer at a time.
+    """
+
+    def __init__(self, metrics: Metrics, bounds: Bounds | None = None) -> None:
+        self._metrics = metrics
+        self._bounds = bounds or Bounds()
+        self._places: dict[tuple[Metric, Unit], _Place] = {}
+        self._families: dict[str, _Family] = {}
+        self._samples: dict[str, _Family] = {}
+        self._dropped = 0
+
+    def text(self, *, openmetrics: bool = False) -> bytes:
+        """All at once."""
+        return "".join(self.slices(openmetrics=openmetrics)).encode()
+
+    def slices(self, *, openmetrics: bool = False) -> Iterator[str]:
+        """The answer, a slice at a time, which may be empty. Metrics may be put in between."""
+        metrics = self._metrics
+        # Those that come meanwhile wait for the next answer.
+        for _ in range(0, metrics.spread(SLICE // 10), SLICE // 10):
+            yield ""
+            metrics.spread(SLICE // 10)
+        found = metrics.series()
+        if len(self._places) > 2 * len(found):
+            self._forget()
+        gauges = metrics.registered()
+        chosen = [each for each in found if each.metric in gauges]
+        chosen += [each for each in found if each.metric not in gauges]
+        self._dropped = 0
+        room = self._bounds.series
+        told: dict[_Family, list[tuple[Series, _Place]]] = {}
+        for at, series in enumerate(chosen):
+            if at % SLICE == SLICE - 1:
+                yield ""
+            if series.sampled and series.metric not in gauges:
+                continue  # What it measured is gone.
+            place = self._place(series, gauge=series.metric in gauges)
+            if place.family is None or room <= 0 or len(told.get(place.family, ())) >= self._bounds.series_per_metric:
+                self._dropped += 1
+                continue
+            room -= not place.folded
+            told.setdefault(place.family, []).append((series, place))
+        for family, places in told.items():
+            yield _header(family, openmetrics=openmetrics)
+            yield from _lines(family, places)
+        yield self._own(openmetrics=openmetrics)
+
+    def _forget(self) -> None:
+        self._places.clear()
+        self._families.clear()
+        self._samples.clear()
+
+    def _place(self, series: Series, *, gauge: bool) -> _Place:
+        key = (series.metric, series.unit)
+        kind: Kind
+        total = series.total
+        if gauge or (total is not None and total.minimum < 0):
+            kind = "gauge"
+        else:
+            kind = "counter" if series.unit == "Count" else "summary"
+        place = self._places.get(key)
+        if place is None or place.kind != kind:
+            place = self._places[key] = self._find_place(series, kind, gauge=gauge)
+        return place
+
+    def _find_place(self, series: Series, kind: Kind, *, gauge: bool) -> _Place:
+        metric = series.metric
+        labels = labels_of(metric, self._bounds.label_length)
+        # A gauge without a gauge: it has another name than the sums that it may have been.
+        latest = kind == "gauge" and not gauge
+        family = self._family(metric, series.unit, kind, latest=latest)
+        if labels is None or family is None:
+            return _Place(kind, None)
+        folded = False
+        for name, value in labels.items():
+            values = family.values.setdefault(name, set())
+            if value not in values:
+                if len(values) < self._bounds.label_values:
+                    values.add(value)
+                else:
+                    labels[name] = OTHER
+                    folded = True
+        text = labels_text(labels)
+        if (folded and kind == "gauge") or (not folded and text in family.labels):
+            return _Place(kind, None)
+        (family.folded if folded else family.labels).add(text)
+        return _Place(kind, family, tuple(f"{family.name}{ending}{text} " for ending in _ENDINGS[kind]), folded)
+
+    def _family(self, metric: Metric, unit: Unit, kind: Kind, *, latest: bool) -> _Family | None:
+        name = family_name(metric, unit, latest=latest)
+        family = self._families.get(name)
+        if family is not None:
+            return family if family.kind == kind and family.scale == SCALES[unit] else None
+        if name in (SERIES_DROPPED, SERIES_FOLDED, SAMPLES_DROPPED):
+            return None
+        # Prometheus refuses a whole answer for one name that is there twice.
+        names = [name, *(f"{name}{ending}" for ending in _ENDINGS[kind])]
+        if any(each in self._samples for each in names):
+            return None
+        family = self._families[name] = _Family(name, kind, f"{metric.namespace} {metric.name}", SCALES[unit])
+        self._samples.update(dict.fromkeys(names, family))
+        return family
+
+    def _own(self, *, openmetrics: bool) -> str:
+        folded = sum(place.folded for place in self._places.values())
+        one = Scale()
+        lines = [
+            _header(_Family(SERIES_DROPPED, "gauge", "Series left out of this answer.", one), openmetrics=openmetrics),
+            f"{SERIES_DROPPED} {self._dropped}\n",
+            _header(_Family(SERIES_FOLDED, "gauge", f"Series told as {OTHER}.", one), openmetrics=openmetrics),
+            f"{SERIES_FOLDED} {folded}\n",
+            _header(
+                _Family(SAMPLES_DROPPED, "counter", "Samples that there was no room for.", one), openmetrics=openmetrics
+            ),
+            f"{SAMPLES_DROPPED}_total {self._metrics.dropped}\n",
+        ]
+        return "".join([*lines, "# EOF\n"] if openmetrics else lines)
+
+
+def accepts_openmetrics(accept: str) -> bool:
+    """Whether a request's ``Accept`` asks for OpenMetrics rather than the text format."""
+    wanted = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
+    for part in accept.lower().split(","):
+        kind, *parameters = (each.strip() for each in part.split(";"))
+        if kind in wanted:
+            quality = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+            try:
+                wanted[kind] = max(wanted[kind], min(float(quality), 1.0))
+            except ValueError:
+                continue
+    return wanted["application/openmetrics-text"] > 0 and wanted["application/openmetrics-text"] >= wanted["text/plain"]
+
+
+def _header(family: _Family, *, openmetrics: bool) -> str:
+    name = family.name if openmetrics or family.kind != "counter" else f"{family.name}_total"
+    unit = f"# UNIT {name} {family.scale.suffix}\n" if openmetrics and family.scale.suffix else ""
+    return f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n{unit}"
+
+
+# HOT: every series of every answer.
+def _lines(family: _Family, places: list[tuple[Series, _Place]]) -> Iterator[str]:
+    times, by = family.scale.times, family.scale.by
+    folded: dict[tuple[str, ...], list[float]] = {}
+    lines: list[str] = []
+    for at, (series, place) in enumerate(places):
+        if at % SLICE == SLICE - 1:
+            yield "".join(lines)
+            lines.clear()
+        heads = place.heads
+        if family.kind == "gauge":
+            if series.latest is not None:
+                lines.append(f"{heads[0]}{float(series.latest) * times / by!r}\n")
+            continue
+        total = series.total
+        if total is None:
+            continue
+        if place.folded:
+            sums = folded.setdefault(heads, [0, 0])
+            sums[0] += total.sample_count
+            sums[1] += total.sum
+        elif family.kind == "counter":
+            lines.append(f"{heads[0]}{float(total.sum)!r}\n")
+        else:
+            lines.append(f"{heads[0]}{total.sample_count}\n{heads[1]}{float(total.sum) * times / by!r}\n")
+    for heads, (count, sum_of) in folded.items():
+        if family.kind == "counter":
+            lines.append(f"{heads[0]}{float(sum_of)!r}\n")
+        else:
+            lines.append(f"{heads[0]}{count}\n{heads[1]}{sum_of * times / by!r}\n")
+    yield "".join(lines)
