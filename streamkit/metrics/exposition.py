@@ -60,6 +60,10 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
             raise ValidationError(f"{self}: each is 1 or more, and label_length 16 or more")
 
 
+_Value = tuple[int, float] | float | None
+"""What a series has to tell: how many samples and their sum, or the last one."""
+
+
 class _Family:
     """Series of one name and kind."""
 
@@ -77,7 +81,7 @@ class _Family:
         self.folded: set[str] = set()
 
 
-class _Place(msgspec.Struct):
+class _Place(msgspec.Struct, gc=False):
     """Where a series is told."""
 
     kind: Kind
@@ -130,21 +134,32 @@ class Exposition:
         chosen += [each for each in found if each.metric not in gauges]
         self._dropped = 0
         room = self._bounds.series
-        told: dict[_Family, list[tuple[Series, _Place]]] = {}
+        told: dict[_Family, tuple[list[_Value], list[_Place]]] = {}
         for at, series in enumerate(chosen):
             if at % SLICE == SLICE - 1:
                 yield ""
             if series.sampled and series.metric not in gauges:
                 continue  # What it measured is gone.
-            place = self._place(series, gauge=series.metric in gauges)
-            if place.family is None or room <= 0 or len(told.get(place.family, ())) >= self._bounds.series_per_metric:
+            count, sum_of, least = series.running()
+            place = self._place(series, gauge=series.metric in gauges, negative=least < 0)
+            family = place.family
+            if not count and place.kind != "gauge":
+                continue
+            if family is None or room <= 0:
+                self._dropped += 1
+                continue
+            lists = told.get(family)
+            if lists is None:
+                lists = told[family] = [], []
+            if len(lists[0]) >= self._bounds.series_per_metric:
                 self._dropped += 1
                 continue
             room -= not place.folded
-            told.setdefault(place.family, []).append((series, place))
-        for family, places in told.items():
+            lists[0].append(series.latest if place.kind == "gauge" else (count, sum_of))
+            lists[1].append(place)
+        for family, lists in told.items():
             yield _header(family, openmetrics=openmetrics)
-            yield from _lines(family, places)
+            yield from _lines(family, *lists)
         yield self._own(openmetrics=openmetrics)
 
     def _forget(self) -> None:
@@ -152,11 +167,10 @@ class Exposition:
         self._families.clear()
         self._samples.clear()
 
-    def _place(self, series: Series, *, gauge: bool) -> _Place:
+    def _place(self, series: Series, *, gauge: bool, negative: bool) -> _Place:
         key = (series.metric, series.unit)
         kind: Kind
-        total = series.total
-        if gauge or (total is not None and total.minimum < 0):
+        if gauge or negative:
             kind = "gauge"
         else:
             kind = "counter" if series.unit == "Count" else "summary"
@@ -240,30 +254,27 @@ def _header(family: _Family, *, openmetrics: bool) -> str:
 
 
 # HOT: every series of every answer.
-def _lines(family: _Family, places: list[tuple[Series, _Place]]) -> Iterator[str]:
+def _lines(family: _Family, values: list[_Value], places: list[_Place]) -> Iterator[str]:
     times, by = family.scale.times, family.scale.by
     folded: dict[tuple[str, ...], list[float]] = {}
     lines: list[str] = []
-    for at, (series, place) in enumerate(places):
+    for at, (value, place) in enumerate(zip(values, places, strict=True)):
         if at % SLICE == SLICE - 1:
             yield "".join(lines)
             lines.clear()
         heads = place.heads
-        if family.kind == "gauge":
-            if series.latest is not None:
-                lines.append(f"{heads[0]}{float(series.latest) * times / by!r}\n")
+        if value is None:
             continue
-        total = series.total
-        if total is None:
-            continue
-        if place.folded:
+        if not isinstance(value, tuple):
+            lines.append(f"{heads[0]}{float(value) * times / by!r}\n")
+        elif place.folded:
             sums = folded.setdefault(heads, [0, 0])
-            sums[0] += total.sample_count
-            sums[1] += total.sum
+            sums[0] += value[0]
+            sums[1] += value[1]
         elif family.kind == "counter":
-            lines.append(f"{heads[0]}{float(total.sum)!r}\n")
+            lines.append(f"{heads[0]}{float(value[1])!r}\n")
         else:
-            lines.append(f"{heads[0]}{total.sample_count}\n{heads[1]}{float(total.sum) * times / by!r}\n")
+            lines.append(f"{heads[0]}{value[0]}\n{heads[1]}{float(value[1]) * times / by!r}\n")
     for heads, (count, sum_of) in folded.items():
         if family.kind == "counter":
             lines.append(f"{heads[0]}{float(sum_of)!r}\n")

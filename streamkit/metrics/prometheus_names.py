@@ -105,4 +105,6 @@ def labels_text(labels: dict[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
+    if '"' not in value and "\\" not in value and "\n" not in value:
+        return value
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

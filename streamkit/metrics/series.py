@@ -119,6 +119,20 @@ class Series:
         self.collect()
         return self._total
 
+    def running(self) -> tuple[int, float, float]:
+        """How many samples there ever were, their sum, and the smallest or 0; leaves what is collected as it is."""
+        total = self._total
+        count, sum_of, least = (0, 0.0, 0.0) if total is None else (total.sample_count, total.sum, total.minimum)
+        if self.collected:
+            count += len(self.collected)
+            sum_of += sum(self.collected)
+            least = min(least, *self.collected)
+        for value, times in self.weighted.items():
+            count += times
+            sum_of += value * times
+            least = min(least, value)
+        return count, sum_of, least
+
     def buckets(self, resolution: int) -> Buckets:
         """Those of one of ``RESOLUTIONS``, up to date."""
         self.collect()

@@ -6,18 +6,17 @@ All series of a kit take 64 MiB at most; ``Forgetting`` says what goes first. A 
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
 from streamkit.clock import to_datetime
-from streamkit.errors import NotFoundError, ValidationError
+from streamkit.errors import ValidationError
 from streamkit.metrics.buckets import Usage
 from streamkit.metrics.datum import MAX_DATA, MetricDatum
 from streamkit.metrics.forgetting import MAX_BYTES, Forgetting
+from streamkit.metrics.gauges import Gauges
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import SECOND_MS, check_range
 from streamkit.metrics.rows import Column, Rows
@@ -27,15 +26,9 @@ from streamkit.metrics.statistic import CompiledStatistic, compile_statistic
 from streamkit.metrics.statistic_set import LARGEST_COUNT, LARGEST_VALUE, StatisticSet, check_sample
 from streamkit.metrics.unit import Unit, check_unit
 
-logger = logging.getLogger("streamkit.metrics")
-
 _SMALLEST_VALUE = -LARGEST_VALUE
 
-_GAUGES_AT_ONCE = 256
 _NONE: dict[Unit, Series] = {}
-
-Reading = float | None | Awaitable[float | None]
-"""What a gauge answers with."""
 
 
 class Datapoint(msgspec.Struct, frozen=True):
@@ -53,7 +46,7 @@ class Datapoint(msgspec.Struct, frozen=True):
         return to_datetime(self.start_ms)
 
 
-class Metrics:
+class Metrics(Gauges):
     """All series of one kit, in memory, and the gauges that fill some of them.
 
     Samples of one metric in different units are series of their own. What is asked for without a unit is, where the
@@ -82,8 +75,7 @@ class Metrics:
         """Of each metric the series of its first unit, which nearly all samples are for."""
         self._rows: dict[tuple[Column, ...], Rows] = {}
         self._waiting: list[Rows] = []
-        self._gauges: dict[Metric, tuple[Callable[[], Reading], Unit]] = {}
-        self._failing: set[Metric] = set()
+        super().__init__()
         self._usage = Usage()
         self._forgetting = Forgetting(self._usage, max_bytes)
         self._wanted: dict[Metric, int] = {}
@@ -156,12 +148,9 @@ class Metrics:
         for rows in waiting:
             rows.told()
             rows.spread()
-        self.forget()
+        if not self._waiting:
+            self.forget()
         return len(self._waiting)
-
-    def registered(self) -> Container[Metric]:
-        """The metrics that have a gauge."""
-        return self._gauges
 
     def put_data(self, data: Iterable[MetricDatum], now_ms: int) -> None:
         """Add up to 1,000 data: all of them or, if one is not allowed, none.
@@ -182,7 +171,7 @@ class Metrics:
         instants = [datum.instant_ms(now_ms) for datum in found]
         for datum, instant_ms in zip(found, instants, strict=True):
             samples = datum.samples()
-            series = self._find(datum.metric, datum.unit) or self._open(datum.metric, datum.unit, instant_ms)
+            series = self.find(datum.metric, datum.unit) or self._open(datum.metric, datum.unit, instant_ms)
             if series is None:
                 self.dropped += samples.count
                 continue
@@ -206,7 +195,7 @@ class Metrics:
                 after the start.
         """
         resolution = check_range(start_ms, end_ms, period_ms)
-        series = self._find(metric, unit)
+        series = self.find(metric, unit)
         if series is None:
             return []
         periods: dict[int, StatisticSet] = {}
@@ -226,7 +215,7 @@ class Metrics:
             ValidationError: As in ``statistics``.
         """
         resolution = check_range(start_ms, end_ms, period_ms)
-        series = self._find(metric, unit)
+        series = self.find(metric, unit)
         if series is None:
             return []
         periods: dict[int, Samples] = {}
@@ -283,12 +272,12 @@ class Metrics:
 
     def latest(self, metric: Metric, unit: Unit | None = None) -> float | None:
         """The value put last; None before the first. A statistic set of several values has none."""
-        series = self._find(metric, unit)
+        series = self.find(metric, unit)
         return None if series is None else series.latest
 
     def total(self, metric: Metric, unit: Unit | None = None) -> StatisticSet | None:
         """Everything ever put, as a running total since the start of the process; None before the first."""
-        series = self._find(metric, unit)
+        series = self.find(metric, unit)
         return None if series is None else series.total
 
     @property
@@ -329,10 +318,11 @@ class Metrics:
 
     def series_of(self, metric: Metric, unit: Unit, now_ms: int | None = None) -> Series | None:
         """The series of a metric and a unit; with ``now_ms`` it is made if it is not there and there is room for it."""
-        found = self._find(metric, unit)
+        found = self.find(metric, unit)
         return found if found is not None or now_ms is None else self._open(metric, unit, now_ms)
 
-    def _find(self, metric: Metric, unit: Unit | None) -> Series | None:
+    def find(self, metric: Metric, unit: Unit | None) -> Series | None:
+        """The series of a metric and a unit; without one, of the unit that the metric had first."""
         if self._waiting:
             self.spread()
         units = self._listed.get(metric)
@@ -353,69 +343,6 @@ class Metrics:
         if len(units) == 1:
             self._first[metric] = series
         return series
-
-    def register_gauge(self, metric: Metric, read: Callable[[], Reading], unit: Unit = "None") -> None:
-        """Have ``read`` called whenever the metric is sampled. It replaces an earlier gauge of this metric.
-
-        ``read`` may be sync or async, and answers with a number, or None for "nothing to report now". A ``KeyError``
-        or ``NotFoundError`` means that what it measured is gone, and unregisters it; any other error skips this
-        sample and is logged once until the gauge works again.
-
-        Raises:
-            ValidationError: There is no such unit.
-        """
-        check_unit(unit)
-        self._gauges[metric] = (read, unit)
-        self._failing.discard(metric)
-
-    def unregister(self, metric: Metric) -> None:
-        """Forget the metric's gauge, if it has one. What was sampled stays."""
-        self._gauges.pop(metric, None)
-        self._failing.discard(metric)
-
-    def is_gauge(self, metric: Metric) -> bool:
-        """Whether a gauge is registered for the metric, or was when it was last sampled."""
-        series = self._find(metric, None)
-        return metric in self._gauges or (series is not None and series.sampled)
-
-    def gauges(self) -> Iterator[tuple[Metric, float]]:
-        """Each registered gauge that was sampled, with its latest value."""
-        for gauge, (_, unit) in self._gauges.items():
-            value = self.latest(gauge, unit)
-            if value is not None:
-                yield gauge, value
-
-    async def sample(self, now_ms: int, metric: Metric | None = None) -> None:
-        """Read each gauge once, or that of one metric if it has one, and put the values at this instant."""
-        if metric is None:
-            chosen = list(self._gauges.items())
-        else:
-            chosen = [(metric, self._gauges[metric])] if metric in self._gauges else []
-        for at, (gauge, (read, unit)) in enumerate(chosen):
-            if at % _GAUGES_AT_ONCE == _GAUGES_AT_ONCE - 1:
-                await asyncio.sleep(0)  # Reading thousands of them must not hold up everybody else.
-            value = await self._read(gauge, read)
-            if value is not None:
-                self.put(gauge, value, now_ms, unit=unit)
-                if series := self._find(gauge, unit):
-                    series.sampled = True
-
-    async def _read(self, gauge: Metric, read: Callable[[], Reading]) -> float | None:
-        try:
-            reading = read()
-            value = await reading if isinstance(reading, Awaitable) else reading
-            if value is not None:
-                check_sample(gauge, value)
-        except (KeyError, NotFoundError):
-            self.unregister(gauge)
-            return None
-        except Exception:
-            if gauge not in self._failing:
-                self._failing.add(gauge)
-                logger.warning("gauge %s failed and is skipped until it works again", gauge, exc_info=True)
-            return None
-        self._failing.discard(gauge)
-        return value
 
 
 def _whole_periods(start_ms: int, end_ms: int, period_ms: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from streamkit.clock import Clock, to_datetime
 from streamkit.errors import ValidationError
 from streamkit.metrics.buckets import samples_of
 from streamkit.metrics.datum import MetricDatum, StorageResolution
+from streamkit.metrics.gauges import Reading
 from streamkit.metrics.math_query import MetricDataResult, MetricQueries, MetricQuery
 from streamkit.metrics.math_series import Series, TimeRange
 from streamkit.metrics.metric import Metric
@@ -21,7 +22,7 @@ from streamkit.metrics.samples import Samples
 from streamkit.metrics.statistic import compile_statistic
 from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.unit import Unit, check_unit
-from streamkit.metrics.window import Datapoint, Metrics, Reading
+from streamkit.metrics.window import Datapoint, Metrics
 from streamkit.monitoring.flusher import Flusher
 from streamkit.monitoring.layout import merged
 from streamkit.monitoring.serving import Serving

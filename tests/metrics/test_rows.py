@@ -62,7 +62,7 @@ def test_every_question_sees_what_waits() -> None:
         lambda metrics: metrics.total(RECORDS).sum == 3,
         lambda metrics: RECORDS in metrics.list_metrics(),
         lambda metrics: metrics.units(RECORDS) == ["Count"],
-        lambda metrics: next(state for state in metrics.states() if state.metric == RECORDS).latest == 3,
+        lambda metrics: next(each for each in metrics.series() if each.metric == RECORDS).latest == 3,
         lambda metrics: metrics.statistics(RECORDS, NOW, NOW + 1_000, 1_000)[0][1].sum == 3,
         lambda metrics: metrics.datapoints(RECORDS, ["Sum"], (NOW, NOW + 1_000), 1_000, NOW)[0].values == {"Sum": 3},
     ]
