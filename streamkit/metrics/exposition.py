@@ -169,11 +169,7 @@ class Exposition:
 
     def _place(self, series: Series, *, gauge: bool, negative: bool) -> _Place:
         key = (series.metric, series.unit)
-        kind: Kind
-        if gauge or negative:
-            kind = "gauge"
-        else:
-            kind = "counter" if series.unit == "Count" else "summary"
+        kind: Kind = "gauge" if gauge or negative else "counter" if series.unit == "Count" else "summary"
         place = self._places.get(key)
         if place is None or place.kind != kind:
             place = self._places[key] = self._find_place(series, kind, gauge=gauge)
