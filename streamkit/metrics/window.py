@@ -6,7 +6,7 @@ All series of a kit take 64 MiB at most; ``Forgetting`` says what goes first. A 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -66,6 +66,8 @@ class Metrics(Gauges):
         """
         self.stored = False
         """Whether somebody takes what is added and stores it, so that this can be asked of the store."""
+        self.flush: Callable[[], Awaitable[None]] = _nothing_to_store
+        """Stores all that was put until now, for whoever must not go on before that; set by whoever stores it."""
         self.dropped = 0
         """Samples that were not kept because there are ``max_series`` series already."""
         self._max_series = max_series
@@ -343,6 +345,10 @@ class Metrics(Gauges):
         if len(units) == 1:
             self._first[metric] = series
         return series
+
+
+async def _nothing_to_store() -> None:
+    return None
 
 
 def _whole_periods(start_ms: int, end_ms: int, period_ms: int) -> tuple[int, int]:

@@ -50,6 +50,7 @@ class KitMetrics(Serving):
         self._stored = None if tables is None else StoredMetrics(raw, tables, clock, owned=owned)
         self.flusher = None if self._stored is None or not owned else Flusher(self._stored, raw, clock)
         """The service that stores metrics; None: nothing is stored."""
+        raw.flush = self.flush
 
     # ---- putting
 
