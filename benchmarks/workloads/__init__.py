@@ -5,6 +5,7 @@ from benchmarks.workloads.end_to_end import END_TO_END
 from benchmarks.workloads.latency import LATENCY
 from benchmarks.workloads.metrics import METRICS
 from benchmarks.workloads.patterns import PATTERNS
+from benchmarks.workloads.publishing import PUBLISHING
 from benchmarks.workloads.queue_scale import QUEUE_SCALE
 from benchmarks.workloads.queues import QUEUES
 from benchmarks.workloads.read import READ
@@ -27,5 +28,6 @@ WORKLOADS = (
     *SERVICES,
     *PATTERNS,
     *METRICS,
+    *PUBLISHING,
     *END_TO_END,
 )

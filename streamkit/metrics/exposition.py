@@ -2,7 +2,7 @@
 
 Follows "Exposition formats" of the Prometheus documentation, and the OpenMetrics 1.0 specification.
 
-HOT: `python -m benchmarks.metrics_scrape`.
+HOT: `python -m benchmarks --only scrape`.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class _Place(msgspec.Struct, gc=False):
     kind: Kind
     family: _Family | None
     """None: it has no place."""
-    heads: tuple[str, ...] = ()
-    """All of its lines but the values."""
+    labels: str = ""
+    """As they stand behind the name."""
     folded: bool = False
 
 
@@ -113,6 +113,7 @@ class Exposition:
         self._places: dict[tuple[Metric, Unit], _Place] = {}
         self._families: dict[str, _Family] = {}
         self._samples: dict[str, _Family] = {}
+        self._labels: dict[tuple[tuple[str, str], ...], tuple[dict[str, str] | None, str]] = {}
         self._dropped = 0
 
     def text(self, *, openmetrics: bool = False) -> bytes:
@@ -166,6 +167,7 @@ class Exposition:
         self._places.clear()
         self._families.clear()
         self._samples.clear()
+        self._labels.clear()
 
     def _place(self, series: Series, *, gauge: bool, negative: bool) -> _Place:
         key = (series.metric, series.unit)
@@ -177,26 +179,36 @@ class Exposition:
 
     def _find_place(self, series: Series, kind: Kind, *, gauge: bool) -> _Place:
         metric = series.metric
-        labels = labels_of(metric, self._bounds.label_length)
+        labels, text = self._labels_of(metric)
         # A gauge without a gauge: it has another name than the sums that it may have been.
         latest = kind == "gauge" and not gauge
         family = self._family(metric, series.unit, kind, latest=latest)
         if labels is None or family is None:
             return _Place(kind, None)
-        folded = False
+        over: dict[str, str] = {}
         for name, value in labels.items():
-            values = family.values.setdefault(name, set())
-            if value not in values:
-                if len(values) < self._bounds.label_values:
-                    values.add(value)
-                else:
-                    labels[name] = OTHER
-                    folded = True
-        text = labels_text(labels)
+            values = family.values.get(name)
+            if values is None:
+                values = family.values[name] = set()
+            if len(values) < self._bounds.label_values:
+                values.add(value)
+            elif value not in values:
+                over[name] = OTHER
+        folded = bool(over)
+        if folded:
+            text = labels_text({**labels, **over})
         if (folded and kind == "gauge") or (not folded and text in family.labels):
             return _Place(kind, None)
         (family.folded if folded else family.labels).add(text)
-        return _Place(kind, family, tuple(f"{family.name}{ending}{text} " for ending in _ENDINGS[kind]), folded)
+        return _Place(kind, family, text, folded)
+
+    def _labels_of(self, metric: Metric) -> tuple[dict[str, str] | None, str]:
+        # The metrics of one queue or stream have the same dimensions.
+        known = self._labels.get(metric.dimensions)
+        if known is None:
+            labels = labels_of(metric, self._bounds.label_length)
+            known = self._labels[metric.dimensions] = labels, labels_text(labels or {})
+        return known
 
     def _family(self, metric: Metric, unit: Unit, kind: Kind, *, latest: bool) -> _Family | None:
         name = family_name(metric, unit, latest=latest)
@@ -251,29 +263,31 @@ def _header(family: _Family, *, openmetrics: bool) -> str:
 
 # HOT: every series of every answer.
 def _lines(family: _Family, values: list[_Value], places: list[_Place]) -> Iterator[str]:
-    times, by = family.scale.times, family.scale.by
-    folded: dict[tuple[str, ...], list[float]] = {}
+    name, times, by = family.name, family.scale.times, family.scale.by
+    counter = family.kind == "counter"
+    folded: dict[str, list[float]] = {}
     lines: list[str] = []
+
+    def tell(labels: str, count: float, sum_of: float) -> None:
+        if counter:
+            lines.append(f"{name}_total{labels} {float(sum_of)!r}\n")
+        else:
+            lines.append(f"{name}_count{labels} {count}\n{name}_sum{labels} {float(sum_of) * times / by!r}\n")
+
     for at, (value, place) in enumerate(zip(values, places, strict=True)):
         if at % SLICE == SLICE - 1:
             yield "".join(lines)
             lines.clear()
-        heads = place.heads
         if value is None:
             continue
         if not isinstance(value, tuple):
-            lines.append(f"{heads[0]}{float(value) * times / by!r}\n")
+            lines.append(f"{name}{place.labels} {float(value) * times / by!r}\n")
         elif place.folded:
-            sums = folded.setdefault(heads, [0, 0])
+            sums = folded.setdefault(place.labels, [0, 0])
             sums[0] += value[0]
             sums[1] += value[1]
-        elif family.kind == "counter":
-            lines.append(f"{heads[0]}{float(value[1])!r}\n")
         else:
-            lines.append(f"{heads[0]}{value[0]}\n{heads[1]}{float(value[1]) * times / by!r}\n")
-    for heads, (count, sum_of) in folded.items():
-        if family.kind == "counter":
-            lines.append(f"{heads[0]}{float(sum_of)!r}\n")
-        else:
-            lines.append(f"{heads[0]}{count}\n{heads[1]}{sum_of * times / by!r}\n")
+            tell(place.labels, *value)
+    for labels, (count, sum_of) in folded.items():
+        tell(labels, count, sum_of)
     yield "".join(lines)

@@ -1,6 +1,6 @@
 """Metrics that are measured together: one row for each batch, spread over their series when somebody asks. Pure.
 
-HOT: `python -m benchmarks.metrics_cost`.
+HOT: `python -m benchmarks --only publishing`.
 """
 
 from __future__ import annotations
