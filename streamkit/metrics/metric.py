@@ -22,7 +22,7 @@ MAX_DIMENSIONS = 30
 MAX_DIMENSION_VALUE_LENGTH = 1024
 
 
-class Metric(msgspec.Struct, frozen=True, repr_omit_defaults=True, cache_hash=True):
+class Metric(msgspec.Struct, frozen=True, repr_omit_defaults=True, cache_hash=True, gc=False):
     """The identity of one series: a namespace, a name and the exact set of dimensions.
 
     Another set of dimensions is another series; nothing is summed over dimensions. The order of the dimensions does

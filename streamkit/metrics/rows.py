@@ -22,7 +22,7 @@ MAX_ROWS = 256
 Kind = Literal["value", "values", "counted"]
 
 
-class Column(msgspec.Struct, frozen=True):
+class Column(msgspec.Struct, frozen=True, gc=False):
     """One of the metrics: what a row has of it.
 
     Raises:
@@ -58,11 +58,12 @@ class Rows:
     single sample costs, however many metrics there are. Values are not checked: give finite numbers.
     """
 
-    __slots__ = ("_columns", "_end_ms", "_keeper", "_rows", "_start_ms", "_waiting")
+    __slots__ = ("_columns", "_end_ms", "_keeper", "_rows", "_series", "_start_ms", "_waiting")
 
     def __init__(self, keeper: Keeper, columns: Sequence[Column]) -> None:
         self._keeper = keeper
         self._columns = tuple(columns)
+        self._series: list[Series | None] = [None] * len(self._columns)
         self._rows: list[Sequence[Any]] = []
         self._start_ms = self._end_ms = 0
         self._waiting = False
@@ -91,8 +92,11 @@ class Rows:
         rows, self._rows = self._rows, []
         if not rows:
             return
-        for column, cells in zip(self._columns, zip(*rows, strict=True), strict=True):
-            series = self._keeper.open(column.metric, column.unit, self._start_ms)
+        for at, (column, cells) in enumerate(zip(self._columns, zip(*rows, strict=True), strict=True)):
+            series = self._series[at]
+            if series is None:
+                # Once there is a series it stays.
+                series = self._series[at] = self._keeper.open(column.metric, column.unit, self._start_ms)
             if series is None:
                 self._keeper.dropped += _count_of(column.kind, cells)
                 continue
