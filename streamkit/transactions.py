@@ -72,7 +72,10 @@ class Transactions(ABC):
         return await self._calls(gets).call("TransactGetItems", self.engine.tables.transact_get(gets))
 
     def _calls(self, of: Sequence[Write | Get]) -> TableMetrics:
-        return TableMetrics((each.table for each in of if each.table in self._schemas), self.clock, self._metrics)
+        # What is no write, or of no table, is refused by the engine.
+        tables = [getattr(each, "table", None) for each in of]
+        known = [table for table in tables if isinstance(table, str) and table in self._schemas]
+        return TableMetrics(known, self.clock, self._metrics)
 
     @abstractmethod
     def _check_open(self) -> None: ...
