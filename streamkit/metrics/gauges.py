@@ -27,6 +27,8 @@ class Gauges(ABC):
     def __init__(self) -> None:
         self._gauges: dict[Metric, tuple[Callable[[], Reading], Unit]] = {}
         self._failing: set[Metric] = set()
+        self.looks = 0
+        """How often gauges were sampled: those that measure one thing may look at it once for all of them."""
 
     def register_gauge(self, metric: Metric, read: Callable[[], Reading], unit: Unit = "None") -> None:
         """Have ``read`` called whenever the metric is sampled. It replaces an earlier gauge of this metric.
@@ -61,6 +63,7 @@ class Gauges(ABC):
 
     async def sample(self, now_ms: int, metric: Metric | None = None) -> None:
         """Read each gauge once, or that of one metric if it has one, and put the values at this instant."""
+        self.looks += 1
         if metric is None:
             chosen = list(self._gauges.items())
         else:

@@ -31,7 +31,10 @@ class QueueMetrics:
         self._queue = queue
         self._store = store
         self._clock = clock
+        self._metrics = metrics
         self._put = metrics.put
+        self._seen: tuple[int, QueueDescription | None] = (0, None)
+        """The queue as it was at a look of all gauges."""
         self._sent = metrics.rows(
             Column(queue_metric(queue, "NumberOfMessagesSent"), "Count"),
             Column(queue_metric(queue, "SentMessageSize"), "Bytes", "values"),
@@ -90,7 +93,11 @@ class QueueMetrics:
 
     def _reader(self, of: Callable[[QueueDescription], float | None]) -> Callable[[], Awaitable[float | None]]:
         async def read() -> float | None:
-            (seen,) = await self._store.describe_queues([self._queue])
+            look, seen = self._seen
+            if seen is None or look != self._metrics.looks:
+                look = self._metrics.looks
+                (seen,) = await self._store.describe_queues([self._queue])
+                self._seen = look, seen
             return of(seen)
 
         return read

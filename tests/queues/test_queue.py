@@ -355,3 +355,29 @@ async def test_a_policy_that_is_none_says_what_to_pass(make_queue: MakeQueue, at
     options: Any = {attribute: value}
     with pytest.raises(ValidationError, match=f"{attribute} is a Redrive"):
         await queue.update(**options)
+
+
+async def test_its_gauges_look_at_it_once_for_all_of_them(
+    make_queue: MakeQueue, metrics: Metrics, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await make_queue()
+    await queue.send({"id": 1})
+    described = queue._store.describe_queues
+    looks = 0
+
+    async def counting(names: Any = None) -> Any:
+        nonlocal looks
+        looks += 1
+        return await described(names)
+
+    monkeypatch.setattr(queue._store, "describe_queues", counting)
+    await metrics.sample(clock.now_ms())
+    assert looks == 1
+    await queue.send({"id": 2})
+    # Another look, at the very same instant, sees what has changed.
+    await metrics.sample(clock.now_ms())
+    assert looks == 2
+    assert metrics.latest(queue.metric("ApproximateNumberOfMessagesVisible")) == 2
+    await queue.receive()
+    await metrics.sample(clock.now_ms(), queue.metric("ApproximateNumberOfMessagesNotVisible"))
+    assert metrics.latest(queue.metric("ApproximateNumberOfMessagesNotVisible")) == 1
