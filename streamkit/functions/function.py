@@ -156,8 +156,8 @@ class Invoker:
             function: Any kind; None: the values themselves are the results.
             source: The name of the stream, for the events of Lambda handlers.
             clock: For time limits; the system's unless given.
-            metrics: Where Invocations, Errors, Throttles, Duration (ms) and ConcurrentExecutions go, in the namespace
-                AWS/Lambda with the dimension FunctionName; None: nowhere.
+            metrics: Where Invocations, Errors, Throttles, Duration, ConcurrentExecutions and IteratorAge go, in the
+                namespace AWS/Lambda with the dimension FunctionName; None: nowhere.
 
         Raises:
             ValidationError: the function cannot be called as it would be.
@@ -188,7 +188,7 @@ class Invoker:
         self._slots: Slots | None = None
         self._of = {
             name: Metric.of("AWS/Lambda", name, FunctionName=self.name)
-            for name in ("Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions")
+            for name in ("Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions", "IteratorAge")
         }
 
     async def invoke(self, batch: Batch[Any], *, window: Window | None = None) -> Invocation:
@@ -199,6 +199,11 @@ class Invoker:
         Cancellation: passed on to an ``async def``, which is waited for; a thread is waited for until its time limit.
         """
         return await self._invoke(batch, None, window, False)
+
+    def aged(self, age_ms: int) -> None:
+        """The last record of a batch of a stream was so old when the batch was done, or failed."""
+        if self._function is not None:
+            self._publish("IteratorAge", age_ms)
 
     async def invoke_messages(self, messages: Sequence[Message[Any]], *, queue: str, fifo: bool) -> Invocation:
         """Call the function with messages of the queue of this name; its exceptions are part of the answer.
@@ -292,7 +297,7 @@ class Invoker:
 
     def _publish(self, name: str, value: float) -> None:
         if self._metrics is not None:
-            unit: Unit = "Milliseconds" if name == "Duration" else "Count"
+            unit: Unit = "Milliseconds" if name in ("Duration", "IteratorAge") else "Count"
             self._metrics.put(self._of[name], value, self._clock.now_ms(), 1, unit)
 
 

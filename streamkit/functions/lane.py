@@ -253,6 +253,7 @@ class Lane:
     def _publish_age(self, record: Record[Any]) -> None:
         age_ms = max(0, self._clock.now_ms() - record.arrival_ms)
         self._tally.publish("IteratorAge", age_ms)
+        self._invoker.aged(age_ms)
 
     async def _discard(
         self, batch: list[Record[Any]], start: int, count: int, position: int, discarded: Discarded

@@ -14,6 +14,7 @@ from streamkit import Batch, EventSourceMapping, Kit, Record, Retry, Update, eac
 from streamkit.functions.function import Function
 from streamkit.functions.lambda_handler import lambda_handler
 from streamkit.functions.tally import mapping_metric
+from streamkit.metrics.metric import Metric
 from streamkit.testing.clock import ManualClock
 
 
@@ -249,6 +250,8 @@ async def test_what_becomes_of_records_is_counted_by_metrics(kit: Kit, clock: Ma
     # A shard that is blocked shows in the age of what blocks it.
     age = total("IteratorAge")
     assert (age.sample_count, age.maximum) == (1, 7_000)
+    by_function = kit.metrics.total(Metric.of("AWS/Lambda", "IteratorAge", FunctionName="poison"))
+    assert by_function == age
     await caught_up(running, clock)
     names = ("Polled", "FilteredOut", "Invoked", "FailedInvoke", "Dropped", "OnFailureDestinationDelivered")
     assert {name: total(f"{name}EventCount").sum for name in names} == {
