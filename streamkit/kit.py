@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, TypeVar, Unpack, overload
 
 from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.transition import Action
+from streamkit.alarms.face import Alarms
+from streamkit.alarms.transition import Actions, StateActions
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
@@ -22,7 +23,7 @@ from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
 from streamkit.service import Service, end_of
-from streamkit.starting import Actions, service_of
+from streamkit.starting import alarms_of, service_of
 from streamkit.streams.store import StreamAttributes, StreamMode, retention_ms_of
 from streamkit.streams.stream import Stream
 from streamkit.supervisor import Health, Supervisor
@@ -55,6 +56,8 @@ class Kit(Transactions):
         """What every service reports."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self.metrics)
+        self.alarms: Alarms = alarms_of(engine, clock, self.metrics, self._supervisor)
+        """Those that were started here."""
         self._move_tasks: list[MoveTask] = []
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
@@ -275,9 +278,9 @@ class Kit(Transactions):
         self,
         what: Alarm,
         *,
-        on_alarm: Action | None = None,
-        on_ok: Action | None = None,
-        on_insufficient_data: Action | None = None,
+        on_alarm: Actions = None,
+        on_ok: Actions = None,
+        on_insufficient_data: Actions = None,
     ) -> AlarmWatcher: ...
 
     @overload
@@ -290,9 +293,9 @@ class Kit(Transactions):
         self,
         what: Alarm | EventSourceMapping | Service,
         *,
-        on_alarm: Action | None = None,
-        on_ok: Action | None = None,
-        on_insufficient_data: Action | None = None,
+        on_alarm: Actions = None,
+        on_ok: Actions = None,
+        on_insufficient_data: Actions = None,
     ) -> Any:
         """Run an alarm, a mapping, a worker or any ``Service`` in the background until it is stopped.
 
@@ -304,20 +307,25 @@ class Kit(Transactions):
             ClosedError: the kit is closed.
         """
         self._check_open()
-        actions = Actions(on_alarm, on_ok, on_insufficient_data)
+        actions = StateActions.of(on_alarm, on_ok, on_insufficient_data)
+        if isinstance(what, Alarm):
+            return self.alarms.start(what, actions)
         service = service_of(what, actions, engine=self.engine, clock=self.clock, metrics=self.metrics)
         self._supervisor.start(service)
         if isinstance(service, MoveTask):
             self._move_tasks.append(service)
         return service
 
-    async def stop(self, service: Service | str) -> None:
-        """Ask one service to finish what is in hand, and return once it has. Not from within that service.
+    async def stop(self, service: Service | AlarmWatcher | str) -> None:
+        """Ask a service or an alarm to finish what is in hand, and return once it has. Not from within that service.
 
         Raises:
             ValidationError: it was not started here, or another of its name was since.
         """
-        await self._supervisor.stop(service)
+        if isinstance(service, AlarmWatcher) or (isinstance(service, str) and service in self.alarms):
+            await self.alarms.stop(service)
+        else:
+            await self._supervisor.stop(service)
 
     def mappings(self) -> list[LiveMapping]:
         """The event source mappings that run here; see ``disable``, ``enable`` and ``update`` of each."""
@@ -335,8 +343,7 @@ class Kit(Transactions):
 
     def health(self) -> Health:
         """How everything is, now."""
-        running = self._supervisor.running()
-        alarms: dict[str, str] = {each.name: each.state for each in running if isinstance(each, AlarmWatcher)}
+        alarms = self.alarms.states()
         errors = {name: f"{type(error).__name__}: {error}" for name, error in self._supervisor.errors().items()}
         healthy = self._closing is None and not errors and "ALARM" not in alarms.values()
         return Health(healthy, self._supervisor.states(), errors, alarms)

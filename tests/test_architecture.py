@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engines.file": (*ENGINE, "engines.embedded"),
     "engines.registry": (*GROUND, "engines"),
     "supervisor": SERVICES,
-    "starting": (*SERVICES, "engines"),
+    "starting": (*SERVICES, "engines", "supervisor"),
     "creating": (*SERVICES, "engines"),
     "transactions": (*SERVICES, "engines"),
     "kit": (*SERVICES, "engines", "supervisor", "starting", "creating", "transactions"),

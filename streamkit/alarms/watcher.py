@@ -1,38 +1,43 @@
-"""An alarm at work: samples, evaluates, and tells when its state changes."""
+"""An alarm at work: evaluates, and tells when its state changes."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections import deque
 from datetime import datetime
+from typing import Literal, get_args
 
+import msgspec
+
+from streamkit.alarms import explain as words
 from streamkit.alarms.alarm import Alarm, AlarmState
-from streamkit.alarms.evaluate import Evaluation, decided_early, evaluate, has_low_sample_count
-from streamkit.alarms.transition import Action, AlarmTransition
+from streamkit.alarms.datapoints import Datapoints
+from streamkit.alarms.evaluate import Reading, decide, evaluate
+from streamkit.alarms.history_items import state_update
+from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState
+from streamkit.alarms.transition import AlarmTransition, StateActions
 from streamkit.clock import Clock, to_datetime
+from streamkit.errors import ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
-from streamkit.service import Stop
 
 logger = logging.getLogger("streamkit.alarms")
 
-ACTIONS_FAILED = Metric.of("streamkit", "ActionsFailed")
-"""How many actions of alarms raised."""
+EVALUATIONS_FAILED = Metric.of("streamkit", "AlarmEvaluationsFailed")
+"""How many evaluations of alarms raised."""
 HISTORY_LENGTH = 1000
 """Transitions a watcher remembers."""
-SAMPLE_EVERY_MS = 1000
-"""How often a gauge is read at least: a tenth of the shortest period, so that its Maximum sees what comes and goes."""
+INITIAL_REASON = "Unchecked: Initial alarm creation"
+MAX_REASON_LENGTH = 1023
+MAX_REASON_DATA_LENGTH = 4000
 
 
 class AlarmWatcher:
-    """Watches one alarm: ``run()`` is its service, ``evaluate_now()`` one step of it.
+    """One alarm that was started, and what became of it. ``kit.start`` and ``kit.alarms`` hand it out.
 
     The state is INSUFFICIENT_DATA until the first evaluation, as in CloudWatch. Actions are called when the state
-    changes to theirs and only then, after ``state`` and ``history`` show it. One that raises is logged and counted
-    in the metric ``streamkit`` ``ActionsFailed``; it is not tried again and stops nothing. An asynchronous one is
-    awaited before this alarm (and no other) is evaluated again, so give a slow one a timeout of its own.
+    changes to theirs and only then, after ``state`` and ``history`` show it; in the background, so that a slow one, or
+    one that fails, delays no evaluation.
     """
 
     def __init__(
@@ -40,25 +45,44 @@ class AlarmWatcher:
         alarm: Alarm,
         metrics: Metrics,
         clock: Clock,
-        on_alarm: Action | None = None,
-        on_ok: Action | None = None,
-        on_insufficient_data: Action | None = None,
+        actions: StateActions,
+        runner: ActionRunner,
+        history: AlarmHistory,
     ) -> None:
+        now_ms = clock.now_ms()
         self.alarm = alarm
+        self.actions = actions
+        self.actions_enabled = alarm.actions_enabled
+        """Whether a change calls actions: see ``enable_actions``."""
         self.state: AlarmState = "INSUFFICIENT_DATA"
-        """What the last evaluation said."""
-        self.changed_ms = clock.now_ms()
-        """Since when it says so, in milliseconds since the epoch; at first, when the watcher was made."""
-        self._statistic = alarm.compiled
+        """What the last evaluation said, or who set it by hand since."""
+        self.reason = INITIAL_REASON
+        """Why, in CloudWatch's words, as it was when the state last changed."""
+        self.reason_data: str | None = None
+        """The same for programs: StateReasonData, as JSON."""
+        self.changed_ms = now_ms
+        """Since when it says so (StateTransitionedTimestamp); at first, when the watcher was made."""
+        self.updated_ms = now_ms
+        """When state, reason or ``evaluation_state`` were last set, also to what they were (StateUpdatedTimestamp)."""
+        self.configured_ms = now_ms
+        """When it was created or updated (AlarmConfigurationUpdatedTimestamp)."""
+        self.evaluation_state: Literal["EVALUATION_ERROR"] | None = None
+        """Whether the last evaluation failed, so that the state stayed as it was."""
+        self.stopped = False
+        """Whether nobody evaluates it any more."""
+        self.datapoints = Datapoints(alarm, metrics)
         self._metrics = metrics
         self._clock = clock
-        self._actions: dict[AlarmState, Action | None] = {
-            "ALARM": on_alarm,
-            "OK": on_ok,
-            "INSUFFICIENT_DATA": on_insufficient_data,
-        }
-        self._history: deque[AlarmTransition] = deque(maxlen=HISTORY_LENGTH)
+        self._runner = runner
+        self._records = history
+        self._reading: Reading | None = None
+        self._before: AlarmState = self.state
+        self._by_hand = False
+        self._history: list[AlarmTransition] = []
         self._waiting: list[tuple[AlarmState, asyncio.Future[AlarmTransition]]] = []
+
+    def __repr__(self) -> str:
+        return f"AlarmWatcher({self.name!r}, {self.state})"
 
     @property
     def name(self) -> str:
@@ -72,54 +96,180 @@ class AlarmWatcher:
 
     @property
     def history(self) -> list[AlarmTransition]:
-        """The last 1,000 changes, oldest first."""
+        """The last 1,000 changes since it was started, oldest first; ``kit.alarms.history`` has those of before."""
         return list(self._history)
 
-    async def run(self, stop: Stop | None = None) -> None:
-        """Evaluate at each edge of a period, and at least once a second in between, until a stop is requested.
-
-        Stop: an action that is running is finished. Cancellation: at any time; an action that is running is cancelled
-        with it. ``run`` may be called again.
-        """
-        stop = stop or Stop()
-        period_ms = self.alarm.period * 1000
-        while not stop.requested:
-            await self.evaluate_now()
-            # From now each time: after a jump of the clock, or a slow action, there is nothing to catch up with.
-            now_ms = self._clock.now_ms()
-            next_edge_ms = (now_ms // period_ms + 1) * period_ms
-            with stop.interruptible():
-                await self._clock.sleep_until(min(next_edge_ms, now_ms + SAMPLE_EVERY_MS))
-
     async def evaluate_now(self) -> AlarmState:
-        """Read the metric's gauge if it has one, evaluate the alarm, and if its state changed await the action.
+        """Read the gauges of its metrics if they have some, evaluate the alarm, and have its actions called.
 
-        Cancellation: a change stays a change, and its action is not called again.
+        Cancellation: safe.
         """
         now_ms = self._clock.now_ms()
-        await self._metrics.sample(now_ms, self.alarm.metric)
-        evaluation = self._evaluate(now_ms)
-        if evaluation is None or evaluation.state == self.state:
-            return self.state
+        for metric in self.datapoints.metrics:
+            later = self._metrics.read_gauge(metric, now_ms, self._clock.now_ms)
+            if later is not None:
+                await later
+        self.evaluate(now_ms)
+        return self.state
+
+    # HOT: every period of every alarm.
+    def evaluate(self, now_ms: int) -> None:
+        """Decide anew. One that fails is logged and counted, and leaves the state as it is."""
+        try:
+            reading = self.datapoints.read(now_ms)
+            self._evaluated(reading, now_ms)
+        except Exception as error:
+            self._failed(error, now_ms)
+
+    def look(self, now_ms: int) -> None:
+        """Decide if the period that fills counts already (see ``decided_early``), and else leave all as it is."""
+        # A period that counts early breaches, and that can end no alarm: what leaves the range weighs as much at most.
+        # INVARIANT: test_looks_find_what_evaluations_would
+        if self.state == "ALARM" or not self.datapoints.may_be_early or not self.datapoints.has_early_news():
+            return
+        try:
+            reading = self.datapoints.read(now_ms)
+            if reading.newest_ms + self.alarm.period_ms > now_ms:
+                self._evaluated(reading, now_ms)
+        except Exception as error:
+            self._failed(error, now_ms)
+
+    def _evaluated(self, reading: Reading, now_ms: int) -> None:
+        before, self._reading = self._reading, reading
+        if self.evaluation_state is not None:
+            self.evaluation_state = None
+            self.updated_ms = now_ms
+        # Deciding the same again finds the same, whatever the state was before: a constant, or that state.
+        if before is not None and before.datapoints == reading.datapoints and not (self._by_hand or before.low):
+            return
+        self._by_hand = False
+        self._before = self.state
+        if reading.low or decide(self.alarm, reading.datapoints, self.state) == self.state:
+            return
+        found = evaluate(self.alarm, reading.datapoints, self.state, reading.newest_ms)
+        self._change(found.state, found.reason, words.reason_data(self.alarm, reading, now_ms), now_ms)
+
+    def _change(self, state: AlarmState, reason: str, reason_data: str | None, now_ms: int) -> None:
         transition = AlarmTransition(
-            alarm=self.name, previous=self.state, state=evaluation.state, reason=evaluation.reason, at_ms=now_ms
+            alarm=self.name,
+            previous=self.state,
+            state=state,
+            reason=reason,
+            at_ms=now_ms,
+            reason_data=reason_data,
+            previous_reason=self.reason,
+            previous_reason_data=self.reason_data,
+            previous_at_ms=self.changed_ms,
         )
         # ATOMIC: the state, the history and whoever waits agree before an action can look at them.
-        self.state = transition.state
-        self.changed_ms = now_ms
+        self.state, self.reason, self.reason_data = state, reason, reason_data
+        self.changed_ms = self.updated_ms = now_ms
         self._history.append(transition)
-        for state, waiter in self._waiting:
-            if state == transition.state and not waiter.done():
+        if len(self._history) > HISTORY_LENGTH:
+            del self._history[0]
+        for awaited, waiter in self._waiting:
+            if awaited == state and not waiter.done():
                 waiter.set_result(transition)
         # (until here)
-        await self._act(transition)
-        return transition.state
+        self._records.record(state_update(transition))
+        actions = self.actions.of_state(state)
+        if actions and self.actions_enabled:
+            self._runner.dispatch(transition, actions)
+
+    def _failed(self, error: Exception, now_ms: int) -> None:
+        if self.evaluation_state is None:
+            self.evaluation_state = "EVALUATION_ERROR"
+            self.updated_ms = now_ms
+            logger.error(
+                "alarm %r cannot be evaluated and stays %s until it can: %s",
+                self.name,
+                self.state,
+                error,
+                exc_info=error,
+            )
+        self._metrics.put(EVALUATIONS_FAILED, 1.0, now_ms)
+
+    # ---- by hand
+
+    def set_state(self, state: AlarmState, reason: str, reason_data: str | None = None) -> None:
+        """Say what the state is, until the next evaluation says otherwise; a change calls its actions. Never awaits.
+
+        Mirrors SetAlarmState (Amazon CloudWatch API Reference).
+
+        Args:
+            state: Which.
+            reason: Why, in up to 1,023 characters.
+            reason_data: The same for programs: JSON of up to 4,000 characters.
+
+        Raises:
+            ValidationError: An argument is not valid; the message says what is.
+        """
+        if state not in get_args(AlarmState):
+            raise ValidationError(f"state is {state!r}: choose one of {', '.join(get_args(AlarmState))}")
+        if not isinstance(reason, str) or len(reason) > MAX_REASON_LENGTH:
+            raise ValidationError(f"reason: use up to {MAX_REASON_LENGTH:,} characters")
+        if reason_data is not None:
+            _check_reason_data(reason_data)
+        now_ms = self._clock.now_ms()
+        self._by_hand = True
+        if state != self.state:
+            self._change(state, reason, reason_data, now_ms)
+        else:
+            self.reason, self.reason_data, self.updated_ms = reason, reason_data, now_ms
+
+    def enable_actions(self) -> None:
+        """Have actions called from the next change on; not for the state it is in."""
+        self.actions_enabled = True
+
+    def disable_actions(self) -> None:
+        """Have no actions called, while the state goes on to change. What was begun is finished."""
+        self.actions_enabled = False
+
+    def restore(self, stored: StoredState) -> None:
+        """Begin in the state of before; nothing is called for that."""
+        self.state, self._before = stored.state, stored.state
+        self.reason, self.reason_data = stored.reason, stored.reason_data
+        self.changed_ms = self.updated_ms = stored.changed_ms
+
+    def stored(self) -> StoredState:
+        """What ``restore`` takes."""
+        return StoredState(
+            state=self.state,
+            reason=self.reason,
+            changed_ms=self.changed_ms,
+            configuration=msgspec.json.encode(self.alarm).decode(),
+            reason_data=self.reason_data,
+        )
+
+    def replace(self, alarm: Alarm, actions: StateActions) -> None:
+        """Be another alarm of this name, in the same state: see ``kit.alarms.update``."""
+        self.alarm, self.actions = alarm, actions
+        self.actions_enabled = alarm.actions_enabled
+        self.datapoints = Datapoints(alarm, self._metrics)
+        self._reading = None
+        self.configured_ms = self._clock.now_ms()
+
+    # ---- for people
+
+    def explain(self) -> str:
+        """Why it is in its state: the periods looked at, which datapoints breached, what missing ones counted as.
+
+        It is about the last evaluation, which may have found what the one before found.
+        """
+        state = f"Alarm {self.name!r} is in {self.state} since {self.changed_at:%Y-%m-%d %H:%M:%S} UTC."
+        if self.evaluation_state is not None:
+            state += " It cannot be evaluated, which the log tells more of, and stays as it is until it can."
+        if self._by_hand:
+            return f"{state} It was set by hand, until the next evaluation: {self.reason}"
+        if self._reading is None:
+            return f"{state} It was not evaluated yet: {self.reason}"
+        return f"{state} {words.explain(self.alarm, self._reading, self._before)}"
 
     async def wait_for(self, state: AlarmState) -> AlarmTransition | None:
         """Wait until the alarm is in ``state``, and return the change that brought it there.
 
         Returns at once if it is there already; None if it is in its first state and never changed. A state that lasts
-        only a moment ends the wait too, so the alarm may be in another by the time the caller runs. The action
+        only a moment ends the wait too, so the alarm may be in another by the time the caller runs. The actions
         may still be running.
 
         Cancellation: safe, so ``asyncio.timeout`` bounds the wait.
@@ -134,43 +284,11 @@ class AlarmWatcher:
         finally:
             self._waiting.remove(entry)
 
-    def _evaluate(self, now_ms: int) -> Evaluation | None:
-        """None: the newest datapoint has too few samples, and the alarm asks to be left as it is then."""
-        alarm = self.alarm
-        period_ms = alarm.period * 1000
-        filling_ms = now_ms // period_ms * period_ms
-        span = (alarm.metric, filling_ms - alarm.range_periods * period_ms, filling_ms + period_ms, period_ms)
-        values: dict[int, float | None] = {}
-        counts: dict[int, int] = {}
-        if self._statistic.extended:
-            for start, samples in self._metrics.samples(*span):
-                values[start], counts[start] = samples.value(self._statistic), samples.count
-        else:
-            values = {start: self._statistic.value(found, None) for start, found in self._metrics.statistics(*span)}
-        newest_ms = filling_ms if decided_early(alarm, values.get(filling_ms)) else filling_ms - period_ms
-        if newest_ms in counts and has_low_sample_count(alarm, counts[newest_ms]):
-            return None
-        oldest_ms = newest_ms - (alarm.range_periods - 1) * period_ms
-        datapoints = [values.get(start) for start in range(oldest_ms, newest_ms + 1, period_ms)]
-        return evaluate(alarm, datapoints, self.state, newest_ms)
 
-    async def _act(self, transition: AlarmTransition) -> None:
-        action = self._actions[transition.state]
-        if action is None:
-            return
-        try:
-            answer = action(transition)
-            if inspect.isawaitable(answer):
-                await answer
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # Nobody cancelled us: the action awaited something that was cancelled, which is its own failure.
-            self._count_failure(transition)
-        except Exception:
-            self._count_failure(transition)
-
-    def _count_failure(self, transition: AlarmTransition) -> None:
-        logger.exception("the action of alarm %r for %s failed", transition.alarm, transition.state)
-        self._metrics.put(ACTIONS_FAILED, 1.0, self._clock.now_ms())
+def _check_reason_data(reason_data: str) -> None:
+    if not isinstance(reason_data, str) or len(reason_data) > MAX_REASON_DATA_LENGTH:
+        raise ValidationError(f"reason_data: give JSON in up to {MAX_REASON_DATA_LENGTH:,} characters")
+    try:
+        msgspec.json.decode(reason_data)
+    except msgspec.DecodeError as error:
+        raise ValidationError(f"reason_data is no JSON: {error}") from None

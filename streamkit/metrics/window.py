@@ -234,6 +234,10 @@ class Metrics:
         """The units of a metric's samples, in the order of their first."""
         return list(self._listed.get(metric, ()))
 
+    def series(self, metric: Metric, unit: Unit | None = None) -> Series | None:
+        """The samples themselves, for who asks often; to be looked up each time, and not to be changed."""
+        return self._find(metric, unit)
+
     def states(self) -> Iterator[SeriesState]:
         """Every series, to be encoded, in the order of their first samples."""
         for units in list(self._listed.values()):
@@ -300,28 +304,54 @@ class Metrics:
         else:
             chosen = [(metric, self._gauges[metric])] if metric in self._gauges else []
         for gauge, read in chosen:
-            value = await self._read(gauge, read)
-            if value is not None:
-                self.put(gauge, value, now_ms)
-                if series := self._find(gauge, None):
-                    series.sampled = True
+            later = self._begin(gauge, read, now_ms, lambda: now_ms)
+            if later is not None:
+                await later
 
-    async def _read(self, gauge: Metric, read: Callable[[], Reading]) -> float | None:
+    # HOT: the gauge of every alarm, several times each period.
+    def read_gauge(self, metric: Metric, now_ms: int, clock: Callable[[], int]) -> Awaitable[None] | None:
+        """Read the gauge of a metric, if it has one, and put its value at ``now_ms``.
+
+        Returns:
+            None if that is done; of an async gauge what has to be awaited, which puts the value at ``clock()`` then.
+        """
+        read = self._gauges.get(metric)
+        return None if read is None else self._begin(metric, read, now_ms, clock)
+
+    def _begin(
+        self, metric: Metric, read: Callable[[], Reading], now_ms: int, clock: Callable[[], int]
+    ) -> Awaitable[None] | None:
         try:
-            reading = read()
-            value = await reading if isinstance(reading, Awaitable) else reading
-            if value is not None:
-                check_sample(gauge, value)
-        except (KeyError, NotFoundError):
-            self.unregister(gauge)
-            return None
-        except Exception:
-            if gauge not in self._failing:
-                self._failing.add(gauge)
-                logger.warning("gauge %s failed and is skipped until it works again", gauge, exc_info=True)
-            return None
-        self._failing.discard(gauge)
-        return value
+            value = read()
+            if value.__class__ is not float and isinstance(value, Awaitable):
+                return self._read_later(metric, value, clock)
+            self._put_reading(metric, value, now_ms)
+        except Exception as error:
+            self._gauge_failed(metric, error)
+        return None
+
+    async def _read_later(self, metric: Metric, reading: Awaitable[float | None], clock: Callable[[], int]) -> None:
+        try:
+            self._put_reading(metric, await reading, clock())
+        except Exception as error:
+            self._gauge_failed(metric, error)
+
+    def _put_reading(self, metric: Metric, value: float | None, now_ms: int) -> None:
+        if value is not None:
+            if value.__class__ is not float:
+                check_sample(metric, value)
+            self.put(metric, value, now_ms)
+            if series := self._find(metric, None):
+                series.sampled = True
+        if self._failing:
+            self._failing.discard(metric)
+
+    def _gauge_failed(self, metric: Metric, error: Exception) -> None:
+        if isinstance(error, KeyError | NotFoundError):
+            self.unregister(metric)
+        elif metric not in self._failing:
+            self._failing.add(metric)
+            logger.warning("gauge %s failed and is skipped until it works again", metric, exc_info=error)
 
 
 def _whole_periods(start_ms: int, end_ms: int, period_ms: int) -> tuple[int, int]:

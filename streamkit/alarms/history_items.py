@@ -1,0 +1,52 @@
+"""What is written down when an alarm changes. Pure.
+
+Follows the ``HistoryData`` of ``DescribeAlarmHistory`` (Amazon CloudWatch API Reference).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from streamkit.alarms.alarm import Alarm
+from streamkit.alarms.history import HistoryItem
+from streamkit.alarms.transition import AlarmTransition
+
+ConfigurationChange = Literal["Create", "Update", "Delete"]
+
+
+def state_update(transition: AlarmTransition) -> HistoryItem:
+    """A change of its state."""
+    old = _state(transition.previous, transition.previous_reason, transition.previous_reason_data)
+    new = _state(transition.state, transition.reason, transition.reason_data)
+    return HistoryItem(
+        alarm=transition.alarm,
+        timestamp_ms=transition.at_ms,
+        item_type="StateUpdate",
+        summary=f"Alarm updated from {transition.previous} to {transition.state}",
+        data=_json({"version": "1.0", "oldState": old, "newState": new}),
+    )
+
+
+def configuration_update(change: ConfigurationChange, alarm: Alarm, now_ms: int) -> HistoryItem:
+    """It was created, its configuration was replaced, or it was deleted."""
+    words = {"Create": "created", "Update": "updated", "Delete": "deleted"}[change]
+    return HistoryItem(
+        alarm=alarm.name,
+        timestamp_ms=now_ms,
+        item_type="ConfigurationUpdate",
+        summary=f'Alarm "{alarm.name}" {words}',
+        data=_json({"type": change, "version": "1.0", f"{words}Alarm": msgspec.to_builtins(alarm)}),
+    )
+
+
+def _state(value: str, reason: str, reason_data: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"stateValue": value, "stateReason": reason}
+    if reason_data is not None:
+        found["stateReasonData"] = msgspec.Raw(reason_data.encode())
+    return found
+
+
+def _json(data: dict[str, Any]) -> str:
+    return msgspec.json.encode(data).decode()

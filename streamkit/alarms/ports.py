@@ -1,0 +1,49 @@
+"""What alarms need of others: somebody who calls actions, and somebody who remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from streamkit.alarms.alarm import AlarmState
+from streamkit.alarms.history import HistoryItem, HistoryItemType
+from streamkit.alarms.transition import Action, AlarmTransition
+
+
+class StoredState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an alarm from before."""
+
+    state: AlarmState
+    reason: str
+    changed_ms: int
+    configuration: str = ""
+    """The alarm as JSON."""
+    reason_data: str | None = None
+
+
+class ActionRunner(Protocol):
+    """Calls actions in the background: one alarm's in their order, failures retried, counted and logged."""
+
+    def dispatch(self, transition: AlarmTransition, actions: Sequence[Action]) -> None:
+        """Have them called. Never awaits and never raises."""
+
+    async def drain(self, alarm: str | None = None) -> None:
+        """Return once all that was dispatched has been called, of one alarm or of all."""
+
+    def cancel(self) -> None:
+        """Cancel whatever is still being called. Never awaits."""
+
+
+class AlarmHistory(Protocol):
+    """Remembers what happened to alarms, also when the process has ended."""
+
+    def record(self, item: HistoryItem) -> None:
+        """Write one thing down. Never awaits and never raises."""
+
+    async def items(self, name: str | None = None, *, item_type: HistoryItemType | None = None) -> list[HistoryItem]:
+        """What is written down, of one alarm or of all, the newest first."""
+
+    async def states(self) -> Mapping[str, StoredState]:
+        """How each alarm was when it was last heard of, by name."""

@@ -1,0 +1,234 @@
+"""One service that evaluates all alarms of a kit, each at the edges of its periods."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+
+from streamkit.alarms.ports import ActionRunner
+from streamkit.alarms.watcher import AlarmWatcher
+from streamkit.clock import Clock, wait_until, wake
+from streamkit.metrics.metric import Metric
+from streamkit.metrics.window import Metrics
+from streamkit.service import Stop
+
+NAME = "alarms"
+"""What ``kit.health()`` calls the service."""
+LOOKS_MS = (1000, 2000, 3000, 6000)
+"""How often gauges are read and early decisions made. All of them divide the periods that they are meant for."""
+LOOKS_A_SECOND = 1000
+"""So many alarms are looked at each second; more of one period are looked at less often, but ten times a period."""
+_PATIENCE_MS = 500
+"""How long a gauge is awaited before it may be left to itself."""
+_AT_A_TIME = 64
+"""Alarms between two turns that others on the loop get: under a millisecond."""
+
+_Work = tuple[AlarmWatcher, bool, int]
+"""Whom to look at, whether a period has ended, and the instant that this is about."""
+
+
+class _Periods:
+    """The alarms of one period."""
+
+    def __init__(self, period_ms: int, now_ms: int) -> None:
+        self.period_ms = period_ms
+        self.edge_ms = now_ms - now_ms % period_ms
+        """The last edge that was evaluated: where the period that fills begins."""
+        self.watchers: dict[AlarmWatcher, None] = {}
+
+    def next_ms(self, now_ms: int) -> int:
+        """When to look again, which is at each edge and in between."""
+        # INVARIANT: test_many_alarms_are_looked_at_less_often_and_ten_times_a_period_still
+        often = next((ms for ms in LOOKS_MS if len(self.watchers) * 1000 <= LOOKS_A_SECOND * ms), LOOKS_MS[-1])
+        while often * 10 > self.period_ms:
+            often = LOOKS_MS[LOOKS_MS.index(often) - 1]
+        return (now_ms // often + 1) * often
+
+    def passed_edge(self, now_ms: int) -> bool:
+        """Whether a period ended since the last look. Of several one counts: there is nothing to catch up with."""
+        filling_ms = now_ms - now_ms % self.period_ms
+        # INVARIANT: test_a_clock_set_back_evaluates_nothing_twice
+        if filling_ms > self.edge_ms:
+            self.edge_ms = filling_ms
+            return True
+        if self.edge_ms - filling_ms > self.period_ms:
+            # Set back by more than a moment: what was evaluated then is of another time, which now comes again.
+            self.edge_ms = filling_ms
+        return False
+
+
+class AlarmScheduler:
+    """A ``Service``: sleeps until the next edge of a period or look at gauges, whichever comes first.
+
+    Evaluation is a matter of microseconds and happens here; gauges that are async are awaited one after the other, and
+    one that does not answer until the next look is left to itself, while the alarms on it are evaluated without.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        runner: ActionRunner,
+        load: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """``load`` is awaited before the first evaluation."""
+        self._metrics = metrics
+        self._clock = clock
+        self._runner = runner
+        self._load = load
+        self._periods: dict[int, _Periods] = {}
+        self._due: list[tuple[int, int]] = []
+        """A heap of (when to look, whose period)."""
+        self._new: list[AlarmWatcher] = []
+        self._last_ms = 0
+        self._waiter: asyncio.Future[bool] | None = None
+        self._todo: deque[Iterator[_Work]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._reading: tuple[Metric, _Work, int] | None = None
+        """What is awaited, for whom, and since when."""
+        self._slow: dict[Metric, asyncio.Task[None]] = {}
+
+    @property
+    def name(self) -> str:
+        """See Service."""
+        return NAME
+
+    def add(self, watcher: AlarmWatcher) -> None:
+        """Evaluate it soon, and from then on at each edge. Also after its alarm was replaced."""
+        self._new.append(watcher)
+        if self._waiter is not None:
+            wake(self._waiter)
+
+    def remove(self, watcher: AlarmWatcher, period_ms: int) -> None:
+        """Do not evaluate it any more; ``period_ms`` is what it had."""
+        if watcher in self._new:
+            self._new.remove(watcher)
+        if period_ms in self._periods:
+            self._periods[period_ms].watchers.pop(watcher, None)
+
+    async def run(self, stop: Stop) -> None:
+        """See Service. Stop: actions that are running are finished. Cancellation: at any time. May be called again."""
+        if self._load is not None:
+            await self._load()
+        try:
+            while not stop.requested:
+                next_ms = self._tick(self._clock.now_ms())
+                self._waiter = asyncio.get_running_loop().create_future()
+                with stop.interruptible():
+                    await wait_until(self._clock, self._waiter, next_ms)
+                self._waiter = None
+            await self._end()
+            await self._runner.drain()
+        finally:
+            self._waiter = None
+            self._runner.cancel()
+            await self._end()
+
+    def _tick(self, now_ms: int) -> int | None:
+        """Begin what is due, and answer when there is more to do; None: there are no alarms."""
+        work: list[_Work] = []
+        if now_ms < self._last_ms:
+            self._due = [(self._periods[period].next_ms(now_ms), period) for _, period in self._due]
+            heapq.heapify(self._due)
+        self._last_ms = now_ms
+        busy = self._is_busy()
+        while self._due and self._due[0][0] <= now_ms:
+            period_ms = self._due[0][1]
+            periods = self._periods[period_ms]
+            if not periods.watchers:
+                heapq.heappop(self._due)
+                del self._periods[period_ms]
+                continue
+            heapq.heapreplace(self._due, (periods.next_ms(now_ms), period_ms))
+            edge = periods.passed_edge(now_ms)
+            if edge or not busy:
+                work += [(watcher, edge, now_ms) for watcher in periods.watchers]
+        for watcher in self._new:
+            self._place(watcher, now_ms)
+            work.append((watcher, True, now_ms))
+        self._new.clear()
+        if work:
+            self._todo.append(iter(work))
+        if self._todo:
+            self._go_on(now_ms)
+        return self._due[0][0] if self._due else None
+
+    def _place(self, watcher: AlarmWatcher, now_ms: int) -> None:
+        period_ms = watcher.alarm.period_ms
+        periods = self._periods.get(period_ms)
+        if periods is None:
+            periods = self._periods[period_ms] = _Periods(period_ms, now_ms)
+            periods.watchers[watcher] = None
+            heapq.heappush(self._due, (periods.next_ms(now_ms), period_ms))
+        periods.watchers[watcher] = None
+
+    # ---- the work of one look
+
+    def _is_busy(self) -> bool:
+        """Whether the last look is still going on, and not just waiting for a gauge."""
+        worker = self._worker
+        if worker is None:
+            return False
+        if worker.done():
+            self._worker = None
+            worker.result()
+            return False
+        return self._reading is None
+
+    def _go_on(self, now_ms: int) -> None:
+        if self._worker is not None:
+            if self._reading is None or 0 <= now_ms - self._reading[2] < _PATIENCE_MS:
+                return
+            # INVARIANT: test_a_gauge_that_hangs_delays_alarms_by_one_look
+            metric, work, _ = self._reading
+            self._slow[metric] = self._worker
+            self._reading = None
+            self._todo.appendleft(iter([work]))
+        self._worker = asyncio.create_task(self._work(), name="streamkit alarms")
+
+    # HOT: every alarm at every look.
+    async def _work(self) -> None:
+        me = asyncio.current_task()
+        read_gauge, clock = self._metrics.read_gauge, self._clock.now_ms
+        done = 0
+        sampled: set[Metric] = set()
+        sampled_ms = -1
+        while self._todo:
+            for work in self._todo[0]:
+                watcher, edge, now_ms = work
+                if now_ms != sampled_ms:
+                    sampled, sampled_ms = set(), now_ms
+                for metric in watcher.datapoints.metrics:
+                    if metric in sampled or metric in self._slow:
+                        continue
+                    sampled.add(metric)
+                    later = read_gauge(metric, now_ms, clock)
+                    if later is not None:
+                        self._reading = (metric, work, clock())
+                        await later
+                        if self._worker is not me:
+                            # Too late: another goes on with the rest.
+                            self._slow.pop(metric, None)
+                            return
+                        self._reading = None
+                if not watcher.stopped:
+                    if edge:
+                        watcher.evaluate(now_ms)
+                    else:
+                        watcher.look(now_ms)
+                done += 1
+                if done % _AT_A_TIME == 0:
+                    await asyncio.sleep(0)
+            self._todo.popleft()
+
+    async def _end(self) -> None:
+        left = [task for task in (self._worker, *self._slow.values()) if task is not None and not task.done()]
+        self._worker, self._reading = None, None
+        self._slow.clear()
+        self._todo.clear()
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
