@@ -89,6 +89,13 @@ def evaluate(
 # HOT: every period of every alarm.
 def decide(alarm: Alarm, datapoints: Sequence[float | None], previous: AlarmState) -> AlarmState:
     """The state alone, as ``evaluate`` finds it: most evaluations change nothing, and then nobody asks why."""
+    evaluated, breaching = 0, 0
+    for value in reversed(datapoints):
+        if value is not None:
+            evaluated += 1
+            breaching += alarm.breaches(value)
+            if evaluated == alarm.evaluation_periods:
+                return "ALARM" if breaching >= alarm.needed else "OK"
     return _state(alarm, _Found(alarm, datapoints), previous)
 
 

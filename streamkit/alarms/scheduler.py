@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 
 from streamkit.alarms.ports import ActionRunner
 from streamkit.alarms.watcher import AlarmWatcher
@@ -25,8 +25,16 @@ _PATIENCE_MS = 500
 _AT_A_TIME = 64
 """Alarms between two turns that others on the loop get: under a millisecond."""
 
-_Work = tuple[AlarmWatcher, bool, int]
-"""Whom to look at, whether a period has ended, and the instant that this is about."""
+
+class _Look:
+    """Some alarms that are due: whether their period has ended, and the instant that this is about."""
+
+    __slots__ = ("edge", "left", "now_ms")
+
+    def __init__(self, watchers: Iterable[AlarmWatcher], edge: bool, now_ms: int) -> None:
+        self.left = iter(tuple(watchers))
+        self.edge = edge
+        self.now_ms = now_ms
 
 
 class _Periods:
@@ -84,10 +92,10 @@ class AlarmScheduler:
         self._new: list[AlarmWatcher] = []
         self._last_ms = 0
         self._waiter: asyncio.Future[bool] | None = None
-        self._todo: deque[Iterator[_Work]] = deque()
+        self._todo: deque[_Look] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._reading: tuple[Metric, _Work, int] | None = None
-        """What is awaited, for whom, and since when."""
+        self._reading: tuple[Metric, _Look, int] | None = None
+        """What is awaited, for whom (to look at without it, if it takes too long), and since when."""
         self._slow: dict[Metric, asyncio.Task[None]] = {}
 
     @property
@@ -128,7 +136,6 @@ class AlarmScheduler:
 
     def _tick(self, now_ms: int) -> int | None:
         """Begin what is due, and answer when there is more to do; None: there are no alarms."""
-        work: list[_Work] = []
         if now_ms < self._last_ms:
             self._due = [(self._periods[period].next_ms(now_ms), period) for _, period in self._due]
             heapq.heapify(self._due)
@@ -144,13 +151,12 @@ class AlarmScheduler:
             heapq.heapreplace(self._due, (periods.next_ms(now_ms), period_ms))
             edge = periods.passed_edge(now_ms)
             if edge or not busy:
-                work += [(watcher, edge, now_ms) for watcher in periods.watchers]
-        for watcher in self._new:
-            self._place(watcher, now_ms)
-            work.append((watcher, True, now_ms))
-        self._new.clear()
-        if work:
-            self._todo.append(iter(work))
+                self._todo.append(_Look(periods.watchers, edge, now_ms))
+        if self._new:
+            for watcher in self._new:
+                self._place(watcher, now_ms)
+            self._todo.append(_Look(self._new, True, now_ms))
+            self._new.clear()
         if self._todo:
             self._go_on(now_ms)
         return self._due[0][0] if self._due else None
@@ -182,10 +188,10 @@ class AlarmScheduler:
             if self._reading is None or 0 <= now_ms - self._reading[2] < _PATIENCE_MS:
                 return
             # INVARIANT: test_a_gauge_that_hangs_delays_alarms_by_one_look
-            metric, work, _ = self._reading
+            metric, look, _ = self._reading
             self._slow[metric] = self._worker
             self._reading = None
-            self._todo.appendleft(iter([work]))
+            self._todo.appendleft(look)
         self._worker = asyncio.create_task(self._work(), name="streamkit alarms")
 
     # HOT: every alarm at every look.
@@ -196,17 +202,20 @@ class AlarmScheduler:
         sampled: set[Metric] = set()
         sampled_ms = -1
         while self._todo:
-            for work in self._todo[0]:
-                watcher, edge, now_ms = work
-                if now_ms != sampled_ms:
-                    sampled, sampled_ms = set(), now_ms
-                for metric in watcher.datapoints.metrics:
+            look = self._todo[0]
+            edge, now_ms = look.edge, look.now_ms
+            if now_ms != sampled_ms:
+                sampled, sampled_ms = set(), now_ms
+            for watcher in look.left:
+                datapoints = watcher.datapoints
+                for metric in datapoints.metrics:
                     if metric in sampled or metric in self._slow:
                         continue
                     sampled.add(metric)
-                    later = read_gauge(metric, now_ms, clock)
+                    # Shorter periods come first, so one that is less than a minute has its seconds.
+                    later = read_gauge(metric, now_ms, clock, datapoints.storage_resolution_ms)
                     if later is not None:
-                        self._reading = (metric, work, clock())
+                        self._reading = (metric, _Look([watcher], edge, now_ms), clock())
                         await later
                         if self._worker is not me:
                             # Too late: another goes on with the rest.

@@ -106,7 +106,7 @@ class AlarmWatcher:
         """
         now_ms = self._clock.now_ms()
         for metric in self.datapoints.metrics:
-            later = self._metrics.read_gauge(metric, now_ms, self._clock.now_ms)
+            later = self._metrics.read_gauge(metric, now_ms, self._clock.now_ms, self.datapoints.storage_resolution_ms)
             if later is not None:
                 await later
         self.evaluate(now_ms)
@@ -147,7 +147,8 @@ class AlarmWatcher:
         if reading.low or decide(self.alarm, reading.datapoints, self.state) == self.state:
             return
         found = evaluate(self.alarm, reading.datapoints, self.state, reading.newest_ms)
-        self._change(found.state, found.reason, words.reason_data(self.alarm, reading, now_ms), now_ms)
+        reason_data = words.reason_data(self.alarm, self.datapoints.with_counts(reading), now_ms)
+        self._change(found.state, found.reason, reason_data, now_ms)
 
     def _change(self, state: AlarmState, reason: str, reason_data: str | None, now_ms: int) -> None:
         transition = AlarmTransition(

@@ -167,15 +167,12 @@ class Buckets:
             self._cursor += 1
             left -= 1
 
-    @property
-    def newest_ms(self) -> int:
-        """When the newest bucket starts; 0: there is none."""
-        newest: int = self.starts[-1] if self.starts else 0
-        return self._open_start if self._open is not None and self._open_start > newest else newest
-
     def _oldest(self) -> int:
         """The first instant of what counts as kept: what is older is forgotten by and by."""
-        return self.newest_ms - self.resolution.kept_ms + 1
+        newest = self.starts[-1] if self.starts else self._open_start
+        if self._open is not None and self._open_start > newest:
+            newest = self._open_start
+        return newest - self.resolution.kept_ms + 1
 
     def _set(self, at: int) -> StatisticSet:
         _, counts, sums, minimums, maximums = self._columns

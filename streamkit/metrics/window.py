@@ -234,7 +234,7 @@ class Metrics:
         """The units of a metric's samples, in the order of their first."""
         return list(self._listed.get(metric, ()))
 
-    def series(self, metric: Metric, unit: Unit | None = None) -> Series | None:
+    def find(self, metric: Metric, unit: Unit | None = None) -> Series | None:
         """The samples themselves, for who asks often; to be looked up each time, and not to be changed."""
         return self._find(metric, unit)
 
@@ -304,47 +304,65 @@ class Metrics:
         else:
             chosen = [(metric, self._gauges[metric])] if metric in self._gauges else []
         for gauge, read in chosen:
-            later = self._begin(gauge, read, now_ms, lambda: now_ms)
+            later = self._begin(gauge, read, now_ms, lambda: now_ms, SECOND_MS)
             if later is not None:
                 await later
 
     # HOT: the gauge of every alarm, several times each period.
-    def read_gauge(self, metric: Metric, now_ms: int, clock: Callable[[], int]) -> Awaitable[None] | None:
+    def read_gauge(
+        self, metric: Metric, now_ms: int, clock: Callable[[], int], storage_resolution_ms: int = SECOND_MS
+    ) -> Awaitable[None] | None:
         """Read the gauge of a metric, if it has one, and put its value at ``now_ms``.
 
+        Args:
+            metric: Whose.
+            now_ms: The instant.
+            clock: What tells the instant when an async gauge has answered, which its value is put at.
+            storage_resolution_ms: A minute puts it into its minute alone, which takes less time and memory.
+
         Returns:
-            None if that is done; of an async gauge what has to be awaited, which puts the value at ``clock()`` then.
+            None if that is done; of an async gauge what has to be awaited.
         """
         read = self._gauges.get(metric)
-        return None if read is None else self._begin(metric, read, now_ms, clock)
+        return None if read is None else self._begin(metric, read, now_ms, clock, storage_resolution_ms)
 
     def _begin(
-        self, metric: Metric, read: Callable[[], Reading], now_ms: int, clock: Callable[[], int]
+        self, metric: Metric, read: Callable[[], Reading], now_ms: int, clock: Callable[[], int], resolution_ms: int
     ) -> Awaitable[None] | None:
         try:
             value = read()
             if value.__class__ is not float and isinstance(value, Awaitable):
-                return self._read_later(metric, value, clock)
-            self._put_reading(metric, value, now_ms)
+                return self._read_later(metric, value, clock, resolution_ms)
+            self._put_reading(metric, value, now_ms, resolution_ms)
         except Exception as error:
             self._gauge_failed(metric, error)
         return None
 
-    async def _read_later(self, metric: Metric, reading: Awaitable[float | None], clock: Callable[[], int]) -> None:
+    async def _read_later(
+        self, metric: Metric, reading: Awaitable[float | None], clock: Callable[[], int], resolution_ms: int
+    ) -> None:
         try:
-            self._put_reading(metric, await reading, clock())
+            self._put_reading(metric, await reading, clock(), resolution_ms)
         except Exception as error:
             self._gauge_failed(metric, error)
 
-    def _put_reading(self, metric: Metric, value: float | None, now_ms: int) -> None:
-        if value is not None:
-            if value.__class__ is not float:
-                check_sample(metric, value)
-            self.put(metric, value, now_ms)
-            if series := self._find(metric, None):
-                series.sampled = True
+    def _put_reading(self, metric: Metric, value: float | None, now_ms: int, resolution_ms: int) -> None:
         if self._failing:
             self._failing.discard(metric)
+        if value is None:
+            return
+        if value.__class__ is not float or not _SMALLEST_VALUE <= value <= LARGEST_VALUE:
+            check_sample(metric, value)
+        series = self._plain.get(metric) or self._open(metric, "None", now_ms)
+        if series is None:
+            self.dropped += 1
+            return
+        series.sampled = True
+        if resolution_ms == SECOND_MS:
+            self.put(metric, value, now_ms)
+        else:
+            series.latest = value
+            series.add(now_ms, Samples(1, value, value, value), resolution_ms)
 
     def _gauge_failed(self, metric: Metric, error: Exception) -> None:
         if isinstance(error, KeyError | NotFoundError):
