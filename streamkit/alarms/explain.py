@@ -127,9 +127,9 @@ def _datapoints(bad: list[_Point], good: list[_Point]) -> str:
     if total == 1:
         return f"{of}, {_listed(bad or good)}, {'breached' if bad else 'did not breach'}."
     if not good:
-        return f"{of} all breached: {_listed(bad)}."
+        return f"All of the latest {total} datapoints breached: {_listed(bad)}."
     if not bad:
-        return f"{of} none breached: {_listed(good)}."
+        return f"None of the latest {total} datapoints breached: {_listed(good)}."
     return f"{of} {len(bad)} breached ({_listed(bad)}) and {len(good)} did not ({_listed(good)})."
 
 
