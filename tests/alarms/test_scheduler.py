@@ -17,6 +17,7 @@ from streamkit.alarms.scheduler import AlarmScheduler
 from streamkit.alarms.transition import StateActions
 from streamkit.alarms.watcher import EVALUATIONS_FAILED, AlarmWatcher
 from streamkit.clock import Clock
+from streamkit.metrics.buckets import Buckets
 from streamkit.metrics.metric import STATISTICS, Metric
 from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.window import Metrics
@@ -405,3 +406,40 @@ def test_what_was_seen_before_is_what_there_is(
         found, anew = datapoints.read(now_ms), Datapoints(asked, metrics)
         assert found == anew.read(now_ms)
         assert datapoints.with_counts(found) == anew.with_counts(found)
+
+
+async def test_a_breach_among_several_new_samples_counts_early(clock: ManualClock, metrics: Metrics) -> None:
+    watcher = watch(alarm(statistic="Maximum", threshold=2, treat_missing_data="notBreaching"), metrics, clock)
+    async with scheduling(metrics, clock, watcher):
+        await clock.advance(5)
+        for value in (1, 3, 1):
+            metrics.put(METRIC, value, clock.now_ms())
+        await clock.advance(1)
+        assert states(watcher) == ["ALARM"]
+
+
+def test_what_was_seen_before_is_not_read_again(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    from_ms: list[int] = []
+    sets = Buckets.sets
+
+    def noted(self: Buckets, start_ms: int, end_ms: int) -> Any:
+        from_ms.append(start_ms - START)
+        return sets(self, start_ms, end_ms)
+
+    monkeypatch.setattr(Buckets, "sets", noted)
+    datapoints = Datapoints(alarm(evaluation_periods=1440), metrics)
+    for minute in range(4):
+        metrics.put(METRIC, 1, START + minute * 60_000 + 7)
+        datapoints.read(START + minute * 60_000 + 60_000)
+    assert from_ms == [-1441 * 60_000, 60_000, 120_000, 180_000]
+
+
+async def test_a_percentile_counts_once_enough_samples_came_late(clock: ManualClock, metrics: Metrics) -> None:
+    asked = alarm(statistic="p90", threshold=5, evaluate_low_sample_count_percentile="ignore")
+    watcher = watch(asked, metrics, clock)
+    metrics.put(METRIC, 9, START, 99)
+    await clock.advance(60)
+    assert await watcher.evaluate_now() == "INSUFFICIENT_DATA"
+    assert "only 99 samples, too few for p90" in watcher.explain()
+    metrics.put(METRIC, 9, START, 1)
+    assert await watcher.evaluate_now() == "ALARM"
