@@ -117,6 +117,14 @@ def test_a_chain_may_be_longer_than_python_recurses() -> None:
         made.put("a1", ["a0", "a2999"])
 
 
+def test_many_ways_to_one_ancestor_are_gone_once() -> None:
+    made = graph(left0="", right0="")
+    for number in range(1, 60):
+        for side in ("left", "right"):
+            made.put(f"{side}{number}", [f"left{number - 1}", f"right{number - 1}"])
+    assert len(made.ancestors(["left0"])) == 2 * 59
+
+
 @given(st.lists(st.sets(st.integers(0, 30), max_size=4), max_size=30), st.sets(st.integers(0, 30), min_size=1))
 def test_ancestors_are_all_of_them_once_and_in_order(links: list[set[int]], changed: set[int]) -> None:
     made = AlarmGraph()
