@@ -8,8 +8,11 @@ from types import TracebackType
 from typing import Any, TypeVar, Unpack, overload
 
 from streamkit.alarms.alarm import Alarm
+from streamkit.alarms.composite import CompositeAlarm
+from streamkit.alarms.composite_watcher import CompositeWatcher
 from streamkit.alarms.face import Alarms
-from streamkit.alarms.transition import Actions, StateActions
+from streamkit.alarms.started import StartedAlarm
+from streamkit.alarms.transition import AlarmActions, StateActions
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
@@ -274,14 +277,10 @@ class Kit(Transactions):
     # ---- services
 
     @overload
-    def start(
-        self,
-        what: Alarm,
-        *,
-        on_alarm: Actions = None,
-        on_ok: Actions = None,
-        on_insufficient_data: Actions = None,
-    ) -> AlarmWatcher: ...
+    def start(self, what: Alarm, **actions: Unpack[AlarmActions]) -> AlarmWatcher: ...
+
+    @overload
+    def start(self, what: CompositeAlarm, **actions: Unpack[AlarmActions]) -> CompositeWatcher: ...
 
     @overload
     def start(self, what: EventSourceMapping) -> LiveMapping: ...
@@ -290,39 +289,36 @@ class Kit(Transactions):
     def start(self, what: S) -> S: ...
 
     def start(
-        self,
-        what: Alarm | EventSourceMapping | Service,
-        *,
-        on_alarm: Actions = None,
-        on_ok: Actions = None,
-        on_insufficient_data: Actions = None,
+        self, what: Alarm | CompositeAlarm | EventSourceMapping | Service, **actions: Unpack[AlarmActions]
     ) -> Any:
         """Run an alarm, a mapping, a worker or any ``Service`` in the background until it is stopped.
 
         Never awaits. A service that fails stops only itself, shows in ``health()``, and is raised when the kit closes
         unless another of its name was started since.
 
+        An alarm may have ``on_alarm``, ``on_ok`` and ``on_insufficient_data``: one action to call then, or up to five.
+
         Raises:
-            ValidationError: one of this name is running, or this is nothing that runs.
+            ValidationError: one of this name is running, or what an alarm refers to is not, or this is nothing to run.
             ClosedError: the kit is closed.
         """
         self._check_open()
-        actions = StateActions.of(on_alarm, on_ok, on_insufficient_data)
-        if isinstance(what, Alarm):
-            return self.alarms.start(what, actions)
-        service = service_of(what, actions, engine=self.engine, clock=self.clock, metrics=self.metrics)
+        called = StateActions.of(**actions)
+        if isinstance(what, Alarm | CompositeAlarm):
+            return self.alarms.start(what, called)
+        service = service_of(what, called, engine=self.engine, clock=self.clock, metrics=self.metrics)
         self._supervisor.start(service)
         if isinstance(service, MoveTask):
             self._move_tasks.append(service)
         return service
 
-    async def stop(self, service: Service | AlarmWatcher | str) -> None:
+    async def stop(self, service: Service | StartedAlarm | str) -> None:
         """Ask a service or an alarm to finish what is in hand, and return once it has. Not from within that service.
 
         Raises:
-            ValidationError: it was not started here, or another of its name was since.
+            ValidationError: it was not started here, or another of its name was since, or an alarm refers to it.
         """
-        if isinstance(service, AlarmWatcher) or (isinstance(service, str) and service in self.alarms):
+        if isinstance(service, StartedAlarm) or (isinstance(service, str) and service in self.alarms):
             await self.alarms.stop(service)
         else:
             await self._supervisor.stop(service)

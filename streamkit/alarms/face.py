@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from streamkit.alarms.alarm import Alarm, AlarmState
+from streamkit.alarms.composite import CompositeAlarm
+from streamkit.alarms.composite_watcher import CompositeWatcher
+from streamkit.alarms.composites import Composites
 from streamkit.alarms.history import HistoryItem, HistoryItemType
 from streamkit.alarms.history_items import configuration_update
 from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState
 from streamkit.alarms.scheduler import AlarmScheduler
+from streamkit.alarms.started import StartedAlarm
 from streamkit.alarms.transition import Actions, StateActions
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
@@ -25,7 +29,8 @@ logger = logging.getLogger("streamkit.alarms")
 class Alarms:
     """The alarms that were started in a kit, by name. Mirrors DescribeAlarms and its neighbours.
 
-    ``kit.start(Alarm(...))`` adds one. All of them are evaluated by one service, which runs from the first on.
+    ``kit.start(Alarm(...))`` and ``kit.start(CompositeAlarm(...))`` add one. All of them are evaluated by one service,
+    which runs from the first on.
     """
 
     def __init__(
@@ -42,10 +47,11 @@ class Alarms:
         self._start = start
         self._runner = runner
         self._history = history
-        self._watchers: dict[str, AlarmWatcher] = {}
+        self._watchers: dict[str, StartedAlarm] = {}
+        self._composites = Composites(self._watchers)
         self._stored: dict[str, StoredState] | None = None
         """How alarms were that are not started yet; None: not looked up yet."""
-        self._scheduler = AlarmScheduler(metrics, clock, runner, self._load)
+        self._scheduler = AlarmScheduler(metrics, clock, runner, self._load, self._composites)
 
     def __repr__(self) -> str:
         return f"Alarms({len(self._watchers)})"
@@ -58,15 +64,37 @@ class Alarms:
 
     # ---- looking
 
-    def list(self, prefix: str = "", state: AlarmState | None = None) -> list[AlarmWatcher]:
-        """Those whose names begin so, and that are in this state, by name. Mirrors DescribeAlarms."""
+    def list(
+        self,
+        prefix: str = "",
+        state: AlarmState | None = None,
+        *,
+        parents_of: str | None = None,
+        children_of: str | None = None,
+    ) -> list[StartedAlarm]:
+        """Those to which all of this applies, by name. Mirrors DescribeAlarms.
+
+        Args:
+            prefix: What their names begin with.
+            state: What they are in.
+            parents_of: An alarm to which their rules refer.
+            children_of: A composite alarm, to which they are referred by its rule.
+
+        Raises:
+            NotFoundError: The alarm they are parents or children of is not running.
+        """
+        names = set(self._watchers)
+        if parents_of is not None:
+            names.intersection_update(self._composites.graph.parents(self.get(parents_of).name))
+        if children_of is not None:
+            names.intersection_update(self._composites.graph.children(self.get(children_of).name))
         return [
             self._watchers[name]
-            for name in sorted(self._watchers)
+            for name in sorted(names)
             if name.startswith(prefix) and state in (None, self._watchers[name].state)
         ]
 
-    def get(self, name: str) -> AlarmWatcher:
+    def get(self, name: str) -> StartedAlarm:
         """The alarm of this name.
 
         Raises:
@@ -92,62 +120,74 @@ class Alarms:
 
     # ---- working on them
 
-    def start(self, alarm: Alarm, actions: StateActions) -> AlarmWatcher:
+    def start(self, alarm: Alarm | CompositeAlarm, actions: StateActions) -> StartedAlarm:
         """Have an alarm evaluated. What ``kit.start`` does. Never awaits.
 
         Raises:
-            ValidationError: One of this name is running.
+            ValidationError: One of this name is running; or an alarm that it refers to is not.
         """
         if alarm.name in self._watchers:
             raise ValidationError(
                 f"an alarm named {alarm.name!r} is running already: stop it first, or replace it with kit.alarms.update"
             )
+        self._composites.link(alarm if isinstance(alarm, CompositeAlarm) else alarm.name)
         self._start(self._scheduler)
-        watcher = AlarmWatcher(alarm, self._metrics, self._clock, actions, self._runner, self._history)
+        watcher = self._watcher(alarm, actions)
         self._watchers[alarm.name] = watcher
         if self._stored is not None:
             self._begin(watcher, self._stored.pop(alarm.name, None))
-        self._scheduler.add(watcher)
+        self._add(watcher)
         return watcher
 
     def update(
         self,
-        alarm: Alarm,
+        alarm: Alarm | CompositeAlarm,
         *,
         on_alarm: Actions = None,
         on_ok: Actions = None,
         on_insufficient_data: Actions = None,
-    ) -> AlarmWatcher:
+    ) -> StartedAlarm:
         """Replace the whole configuration of the running alarm of this name; its state stays until it is evaluated.
 
-        Actions that are not given again are gone. Mirrors PutMetricAlarm for an alarm that exists.
+        Actions that are not given again are gone. Mirrors PutMetricAlarm and PutCompositeAlarm for one that exists.
 
         Raises:
             NotFoundError: No alarm of this name is running.
-            ValidationError: There are too many actions, or one cannot be called.
+            ValidationError: There are too many actions, or one cannot be called; or it is a composite alarm now and was
+                none, or the other way round; or it refers to an alarm that is not running, or in a circle to itself.
+                Nothing has changed then.
         """
         watcher = self.get(alarm.name)
         actions = StateActions.of(on_alarm, on_ok, on_insufficient_data)
-        self._scheduler.remove(watcher, watcher.alarm.period_ms)
         changed = watcher.alarm != alarm
-        watcher.replace(alarm, actions)
+        if isinstance(watcher, AlarmWatcher) and isinstance(alarm, Alarm):
+            self._scheduler.remove(watcher, watcher.alarm.period_ms)
+            watcher.replace(alarm, actions)
+        elif isinstance(watcher, CompositeWatcher) and isinstance(alarm, CompositeAlarm):
+            self._composites.link(alarm)
+            watcher.replace(alarm, actions)
+        else:
+            raise ValidationError(
+                f"alarm {alarm.name!r}: a composite alarm and one on metrics cannot replace each other: delete it first"
+            )
         if changed and self._stored is not None:
             self._history.record(configuration_update("Update", alarm, self._clock.now_ms()))
-        self._scheduler.add(watcher)
+        self._add(watcher)
         return watcher
 
-    async def stop(self, alarm: AlarmWatcher | str) -> None:
+    async def stop(self, alarm: StartedAlarm | str) -> None:
         """Evaluate it no more, and return once its actions have finished. Started again, it begins in its last state.
 
         Raises:
             NotFoundError: None of this name is running.
-            ValidationError: It was started in another kit.
+            ValidationError: It was started in another kit; or a composite alarm refers to it.
         """
         if not isinstance(alarm, str) and alarm.stopped:
             return await self._runner.drain(alarm.name)
         watcher = self.get(alarm if isinstance(alarm, str) else alarm.name)
         if watcher is not alarm and not isinstance(alarm, str):
             raise ValidationError(f"{alarm.name!r} is an alarm of another kit: stop it there")
+        self._composites.remove(watcher.name)
         self._remove(watcher)
         if self._stored is not None:
             self._stored[watcher.name] = watcher.stored()
@@ -158,11 +198,17 @@ class Alarms:
 
         Raises:
             NotFoundError: One of them is not running. Those that are, are deleted.
+            ValidationError: A composite alarm that is not among them refers to one of them. None was deleted.
         """
         unknown = [name for name in names if name not in self._watchers]
-        for watcher in [self._watchers[name] for name in dict.fromkeys(names) if name in self._watchers]:
+        found = [self._watchers[name] for name in dict.fromkeys(names) if name in self._watchers]
+        self._composites.remove(*(watcher.name for watcher in found))
+        # ATOMIC: none is left that refers to one that is gone.
+        for watcher in found:
             self._remove(watcher)
             self._history.record(configuration_update("Delete", watcher.alarm, self._clock.now_ms()))
+        # (until here)
+        for watcher in found:
             await self._runner.drain(watcher.name)
         if unknown:
             raise NotFoundError("alarm", ", ".join(unknown), "it is not running; kit.alarms.list() has those that are")
@@ -194,13 +240,24 @@ class Alarms:
         for watcher in self._all(names):
             watcher.disable_actions()
 
-    def _all(self, names: Sequence[str]) -> Sequence[AlarmWatcher]:
+    def _all(self, names: Sequence[str]) -> Sequence[StartedAlarm]:
         return [self.get(name) for name in names]
 
-    def _remove(self, watcher: AlarmWatcher) -> None:
+    def _watcher(self, alarm: Alarm | CompositeAlarm, actions: StateActions) -> StartedAlarm:
+        if isinstance(alarm, CompositeAlarm):
+            return CompositeWatcher(alarm, self._metrics, self._clock, actions, self._runner, self._history)
+        return AlarmWatcher(alarm, self._metrics, self._clock, actions, self._runner, self._history)
+
+    def _add(self, watcher: StartedAlarm) -> None:
+        if isinstance(watcher, AlarmWatcher):
+            self._scheduler.add(watcher)
+        self._composites.add(watcher)
+
+    def _remove(self, watcher: StartedAlarm) -> None:
         del self._watchers[watcher.name]
-        self._scheduler.remove(watcher, watcher.alarm.period_ms)
-        watcher.stopped = True
+        if isinstance(watcher, AlarmWatcher):
+            self._scheduler.remove(watcher, watcher.alarm.period_ms)
+        watcher.stopped, watcher.on_change = True, None
 
     # ---- from before
 
@@ -218,7 +275,7 @@ class Alarms:
             self._begin(watcher, stored.pop(watcher.name, None))
         # (until here)
 
-    def _begin(self, watcher: AlarmWatcher, stored: StoredState | None) -> None:
+    def _begin(self, watcher: StartedAlarm, stored: StoredState | None) -> None:
         """Go on in the state of before, or write down that there is one more."""
         if stored is not None:
             watcher.restore(stored)

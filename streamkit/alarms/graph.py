@@ -84,34 +84,37 @@ class AlarmGraph:
         if suppressor is not None:
             self._check_exists(name, suppressor, "its actions_suppressor is")
 
-    def remove(self, name: str) -> None:
-        """Forget an alarm.
+    def remove(self, *names: str) -> None:
+        """Forget alarms.
 
         Raises:
-            ValidationError: Others refer to it; it says which.
+            ValidationError: Others than these refer to one of them; it says which. Nothing has changed then.
         """
-        self.check_remove(name)
-        self._unlink(name)
-        for links in (self._children, self._parents, self._suppressed):
-            links.pop(name, None)
+        for name in names:
+            self._check_unused(name, names)
+        for name in names:
+            self._unlink(name)
+        for name in names:
+            for links in (self._children, self._parents, self._suppressed):
+                links.pop(name, None)
 
-    def check_remove(self, name: str) -> None:
-        """Raise what ``remove`` would raise."""
-        uses = {
-            "the rule of": self._parents.get(name, {}),
-            "actions_suppressor of": self._suppressed.get(name, {}),
-        }
-        found = [f"{where} {_named(users)}" for where, users in uses.items() if users]
+    def _check_unused(self, name: str, leaving: Sequence[str]) -> None:
+        uses = {"the rule of": self._parents, "actions_suppressor of": self._suppressed}
+        users = {where: set(links.get(name, ())).difference(leaving) for where, links in uses.items()}
+        found = [f"{where} {_named(names)}" for where, names in users.items() if names]
         if found:
             raise ValidationError(
-                f"alarm {name!r} cannot be deleted: it is in {' and in '.join(found)}: "
-                "delete those first, or update them not to refer to it"
+                f"alarm {name!r} cannot be stopped or deleted: it is in {' and in '.join(found)}: "
+                "stop those first, or update them not to refer to it"
             )
 
-    def ancestors(self, names: Iterable[str]) -> list[str]:
-        """All that refer to these, directly or through others: each once, and after those it refers to itself."""
+    def ancestors(self, names: Iterable[str], also: Iterable[str] = ()) -> list[str]:
+        """All that refer to these, directly or through others: each once, and after those it refers to itself.
+
+        ``also`` are among them, with what refers to them, whether they refer to ``names`` or not.
+        """
         affected: set[str] = set()
-        new = [parent for name in names for parent in self._parents.get(name, ())]
+        new = [*also, *(parent for name in names for parent in self._parents.get(name, ()))]
         while new:
             name = new.pop()
             if name not in affected:

@@ -9,6 +9,7 @@ import msgspec
 
 from streamkit.alarms.alarm import AlarmState
 from streamkit.alarms.history import HistoryItem, HistoryItemType
+from streamkit.alarms.suppression import Suppression
 from streamkit.alarms.transition import Action, AlarmTransition
 
 
@@ -21,6 +22,8 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     configuration: str = ""
     """The alarm as JSON."""
     reason_data: str | None = None
+    suppression: Suppression | None = None
+    """Of a composite alarm: what is held of its actions. None: not known, and nothing is."""
 
 
 class ActionRunner(Protocol):

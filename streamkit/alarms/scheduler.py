@@ -7,6 +7,7 @@ import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
+from streamkit.alarms.composites import Composites
 from streamkit.alarms.ports import ActionRunner
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock, wait_until, wake
@@ -72,6 +73,7 @@ class AlarmScheduler:
 
     Evaluation is a matter of microseconds and happens here; gauges that are async are awaited one after the other, and
     one that does not answer until the next look is left to itself, while the alarms on it are evaluated without.
+    Composite alarms come when those on metrics have been evaluated, and when their actions are to be let go.
     """
 
     def __init__(
@@ -80,12 +82,15 @@ class AlarmScheduler:
         clock: Clock,
         runner: ActionRunner,
         load: Callable[[], Awaitable[None]] | None = None,
+        composites: Composites | None = None,
     ) -> None:
         """``load`` is awaited before the first evaluation."""
         self._metrics = metrics
         self._clock = clock
         self._runner = runner
         self._load = load
+        self._composites = composites or Composites({})
+        self._composites.wake = self._wake
         self._periods: dict[int, _Periods] = {}
         self._due: list[tuple[int, int]] = []
         """A heap of (when to look, whose period)."""
@@ -106,8 +111,7 @@ class AlarmScheduler:
     def add(self, watcher: AlarmWatcher) -> None:
         """Evaluate it soon, and from then on at each edge. Also after its alarm was replaced."""
         self._new.append(watcher)
-        if self._waiter is not None:
-            wake(self._waiter)
+        self._wake()
 
     def remove(self, watcher: AlarmWatcher, period_ms: int) -> None:
         """Do not evaluate it any more; ``period_ms`` is what it had."""
@@ -157,9 +161,16 @@ class AlarmScheduler:
                 self._place(watcher, now_ms)
             self._todo.append(_Look(self._new, True, now_ms))
             self._new.clear()
+        # What is still to do ends with the composite alarms anyway.
+        if not self._todo and self._composites.is_due(now_ms):
+            self._todo.append(_Look((), False, now_ms))
+        next_ms = self._due[0][0] if self._due else None
         if self._todo:
             self._go_on(now_ms)
-        return self._due[0][0] if self._due else None
+            # Who does it tells when it has changed what composite alarms wait for.
+            return next_ms
+        later_ms = self._composites.next_ms()
+        return later_ms if next_ms is None or (later_ms is not None and later_ms < next_ms) else next_ms
 
     def _place(self, watcher: AlarmWatcher, now_ms: int) -> None:
         period_ms = watcher.alarm.period_ms
@@ -231,6 +242,15 @@ class AlarmScheduler:
                 if done % _AT_A_TIME == 0:
                     await asyncio.sleep(0)
             self._todo.popleft()
+            # INVARIANT: test_alarms_of_other_periods_that_change_together_change_it_once
+            if not self._todo or self._todo[0].now_ms != now_ms:
+                self._composites.settle(clock())
+        if self._composites.next_ms() is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            wake(self._waiter)
 
     async def _end(self) -> None:
         left = [task for task in (self._worker, *self._slow.values()) if task is not None and not task.done()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import TypedDict
 
 import msgspec
 
@@ -44,6 +45,14 @@ Action = Callable[[AlarmTransition], Awaitable[object] | object]
 
 Actions = Action | Sequence[Action] | None
 """What is given for one state: one action, up to five, or none."""
+
+
+class AlarmActions(TypedDict, total=False):
+    """What ``kit.start`` takes beside an alarm."""
+
+    on_alarm: Actions
+    on_ok: Actions
+    on_insufficient_data: Actions
 
 
 class StateActions(msgspec.Struct, frozen=True):

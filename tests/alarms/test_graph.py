@@ -61,15 +61,34 @@ def test_a_suppressor_may_refer_to_what_it_suppresses() -> None:
 def test_what_others_refer_to_cannot_be_removed() -> None:
     made = graph(cpu="", maintenance="", host="cpu", site="cpu")
     made.put("site", ["cpu", "host"], "maintenance")
-    with pytest.raises(ValidationError, match="'cpu' cannot be deleted: it is in the rule of 'host', 'site': delete"):
+    with pytest.raises(
+        ValidationError, match="'cpu' cannot be stopped or deleted: it is in the rule of 'host', 'site': stop"
+    ):
         made.remove("cpu")
-    with pytest.raises(ValidationError, match="'maintenance' cannot be deleted: it is in actions_suppressor of 'site'"):
+    with pytest.raises(
+        ValidationError, match="'maintenance' cannot be stopped or deleted: it is in actions_suppressor of 'site'"
+    ):
         made.remove("maintenance")
     made.remove("site")
     made.remove("maintenance")
     made.remove("host")
     made.remove("cpu")
     assert "cpu" not in made
+
+
+def test_those_that_refer_to_each_other_can_be_removed_together() -> None:
+    made = graph(cpu="", a="cpu", b="a")
+    made.put("a", ["cpu"], "b")
+    with pytest.raises(ValidationError, match="'a' cannot be"):
+        made.remove("cpu", "a")
+    assert "cpu" in made
+    made.remove("a", "b")
+    assert made.ancestors(["cpu"]) == []
+
+
+def test_some_can_be_asked_for_beside_the_ancestors() -> None:
+    made = graph(cpu="", disk="", a="cpu", b="disk", c="b")
+    assert sorted(made.ancestors(["cpu"], also=["b"])) == ["a", "b", "c"]
 
 
 def test_many_that_refer_are_counted() -> None:

@@ -14,8 +14,9 @@ from streamkit.alarms.background import BackgroundRunner, MemoryHistory
 from streamkit.alarms.datapoints import Datapoints
 from streamkit.alarms.evaluate import decided_early, evaluate
 from streamkit.alarms.scheduler import AlarmScheduler
+from streamkit.alarms.started import EVALUATIONS_FAILED
 from streamkit.alarms.transition import StateActions
-from streamkit.alarms.watcher import EVALUATIONS_FAILED, AlarmWatcher
+from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.metrics.buckets import Buckets
 from streamkit.metrics.metric import STATISTICS, Metric

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamkit.alarms import watcher as watcher_module
+from streamkit.alarms import started as started_module
 from streamkit.alarms.alarm import Alarm
 from streamkit.alarms.background import ACTIONS_FAILED, BackgroundRunner, MemoryHistory
 from streamkit.alarms.scheduler import AlarmScheduler
@@ -331,7 +331,7 @@ class TestWaitFor:
 
 
 async def test_history_is_bounded(clock: ManualClock, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher_module, "HISTORY_LENGTH", 3)
+    monkeypatch.setattr(started_module, "HISTORY_LENGTH", 3)
     watcher = watch(alarm(period=10), metrics, clock)
     async with running(watcher):
         for value in range(8):
