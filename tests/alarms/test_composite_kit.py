@@ -248,6 +248,16 @@ async def test_its_state_can_be_set_by_hand_until_a_child_changes(kit: Kit, cloc
     assert "by hand" not in site.explain()
 
 
+async def test_what_was_set_by_hand_stays_while_no_child_changes(kit: Kit, clock: ManualClock) -> None:
+    start_by_hand(kit, "web")
+    kit.start(composite("ALARM(web) AND FALSE", "never"))
+    site, _ = start(kit, clock, composite("ALARM(never)"))
+    await clock.advance(0)
+    await set_states(kit, clock, site="ALARM")
+    await set_states(kit, clock, web="ALARM")
+    assert site.state == "ALARM"
+
+
 async def test_one_that_cannot_be_evaluated_stays_as_it_is_and_stops_no_other(
     kit: Kit, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -385,6 +395,19 @@ async def test_a_deadline_is_met_where_nothing_else_is_ever_due(kit: Kit, clock:
     assert calls == [(1.5, "ALARM")]
 
 
+async def test_a_deadline_is_met_to_the_millisecond_though_metrics_are_looked_at_each_second(
+    kit: Kit, clock: ManualClock
+) -> None:
+    start_by_hand(kit, "web", "maintenance")
+    await set_states(kit, clock, web="ALARM", maintenance="ALARM")
+    alarm = composite("ALARM(web)", **{**SUPPRESSED, "actions_suppressor_extension_period": 0.25})
+    _, calls = start(kit, clock, alarm)
+    await clock.advance(100)
+    await set_states(kit, clock, maintenance="OK")
+    await clock.advance(10)
+    assert calls == [(100.25, "ALARM")]
+
+
 async def test_a_suppressor_in_alarm_holds_actions_and_some_time_longer(kit: Kit, clock: ManualClock) -> None:
     start_by_hand(kit, "web", "maintenance")
     site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
@@ -475,37 +498,56 @@ async def test_actions_that_are_disabled_are_not_called_later(kit: Kit, clock: M
     assert [state for _, state in calls] == ["ALARM"]
 
 
-async def test_another_suppressor_ends_the_period_that_runs(kit: Kit, clock: ManualClock) -> None:
+async def test_an_update_without_actions_forgets_those_that_are_held(kit: Kit, clock: ManualClock) -> None:
+    start_by_hand(kit, "web", "maintenance")
+    start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
+    await clock.advance(100)
+    await set_states(kit, clock, web="ALARM")
+    calls: list[AlarmTransition] = []
+    kit.alarms.update(composite("ALARM(web)", actions_enabled=False, **SUPPRESSED), on_alarm=calls.append)
+    kit.alarms.enable_actions("site")
+    await clock.advance(100)
+    assert calls == []
+
+
+@pytest.mark.parametrize(("night", "called_at"), [("OK", 105), ("ALARM", 180)])
+async def test_another_suppressor_ends_the_period_that_runs(
+    kit: Kit, clock: ManualClock, night: AlarmState, called_at: float
+) -> None:
     start_by_hand(kit, "web", "maintenance", "night")
     site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
     await clock.advance(100)
     calls.clear()
-    await set_states(kit, clock, web="ALARM", night="ALARM")
+    await set_states(kit, clock, web="ALARM", night=night)
+    await clock.advance(5)
     called: Calls = []
     kit.alarms.update(
         composite("ALARM(web)", **{**SUPPRESSED, "actions_suppressor": "night"}),
         on_alarm=lambda change: called.append(((clock.now_ms() - START) / 1000, change.state)),
     )
     await clock.advance(0)
-    assert site.suppressed_by == "Alarm"
-    await clock.advance(50)
+    assert site.suppressed_by == ("Alarm" if night == "ALARM" else None)
+    await clock.advance(45)
     await set_states(kit, clock, night="OK")
     await clock.advance(50)
-    assert (calls, called) == ([], [(180, "ALARM")])
+    assert (calls, called) == ([], [(called_at, "ALARM")])
 
 
-async def test_a_clock_that_is_set_back_holds_actions_for_one_period_at_most() -> None:
+@pytest.mark.parametrize("with_metrics", [True, False])
+async def test_a_clock_that_is_set_back_holds_actions_for_one_period_more_at_most(with_metrics: bool) -> None:
     clock = _SettableClock(START)
     async with streamkit.open("memory:", clock=clock) as kit:
-        start_by_hand(kit, "web", "maintenance")
-        site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
+        if with_metrics:
+            start_by_hand(kit, "web")
+        kit.start(composite("FALSE", "maintenance"))
+        site, calls = start(kit, clock, composite("FALSE", **SUPPRESSED))
         await clock.advance(100)
         calls.clear()
-        await set_states(kit, clock, web="ALARM")
+        await set_states(kit, clock, site="ALARM")
+        assert calls == []
         clock.offset_ms = -86_400_000
-        await clock.advance(23)
-        assert site.suppressed_by is None
-        assert [state for _, state in calls] == ["ALARM"]
+        await clock.advance(40)
+        assert ([state for _, state in calls], site.suppressed_by) == (["ALARM"], None)
 
 
 class _SettableClock(ManualClock):
