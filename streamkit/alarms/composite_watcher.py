@@ -71,14 +71,16 @@ class CompositeWatcher(StartedAlarm):
     def suppress(self, is_suppressor_in_alarm: bool, now_ms: int) -> None:
         """Hold actions or let them go: after a change of this alarm or its suppressor, and when a period ends."""
         transition, self._transition = self._transition, None
-        self.suppression, let_go = step(self.suppression, self._periods, now_ms, is_suppressor_in_alarm, transition)
-        if transition is not None and transition is not let_go:
-            self._records.record(suppression_update(transition, self.suppression.by, now_ms))
-        if let_go is None:
-            return
-        if let_go is not transition:
+        before = self.suppression
+        self.suppression, let_go = step(before, self._periods, now_ms, is_suppressor_in_alarm, transition)
+        held = self.suppression.held
+        # Written down whenever it changes, so that a process that goes on from here knows what is held and why.
+        if held is not None and (held, self.suppression.by) != (before.held, before.by):
+            self._records.record(suppression_update(held, self.suppression.by, now_ms))
+        elif let_go is not None and let_go is before.held:
             self._records.record(suppression_update(let_go, None, now_ms))
-        super()._act(let_go)
+        if let_go is not None:
+            super()._act(let_go)
 
     def _act(self, transition: AlarmTransition) -> None:
         # Not now: what holds actions is only known once all alarms have changed that change at this instant.
@@ -119,5 +121,7 @@ class CompositeWatcher(StartedAlarm):
         return f"{standing} {words.explain_suppression(self.alarm, self.suppression)}".rstrip()
 
     def _forget(self) -> None:
+        if self.suppression.held is not None:
+            self._records.record(suppression_update(self.suppression.held, None, self._clock.now_ms()))
         self._transition = None
         self.suppression = msgspec.structs.replace(self.suppression, held=None)

@@ -11,6 +11,7 @@ from streamkit.alarms.alarm import Alarm, AlarmState
 from streamkit.alarms.composite import CompositeAlarm
 from streamkit.alarms.composite_watcher import CompositeWatcher
 from streamkit.alarms.composites import Composites
+from streamkit.alarms.held import with_held
 from streamkit.alarms.history import HistoryItem, HistoryItemType
 from streamkit.alarms.history_items import configuration_update
 from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState
@@ -265,7 +266,7 @@ class Alarms:
         if self._stored is not None:
             return
         try:
-            stored = dict(await self._history.states())
+            stored = await with_held(await self._history.states(), self._history)
         except Exception:
             logger.exception("the states of alarms from before cannot be read: all begin with INSUFFICIENT_DATA")
             stored = {}

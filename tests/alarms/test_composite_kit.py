@@ -11,8 +11,10 @@ import pytest
 import streamkit
 from streamkit import Alarm, Kit, NotFoundError, ValidationError
 from streamkit.alarms.alarm import AlarmState
+from streamkit.alarms.background import MemoryHistory
 from streamkit.alarms.composite import CompositeAlarm, decide
 from streamkit.alarms.composite_watcher import CompositeWatcher
+from streamkit.alarms.ports import StoredState
 from streamkit.alarms.started import EVALUATIONS_FAILED
 from streamkit.alarms.transition import AlarmTransition
 from streamkit.metrics.metric import Metric
@@ -428,6 +430,8 @@ async def test_a_suppressor_in_alarm_holds_actions_and_some_time_longer(kit: Kit
         "Actions for OK are suppressed by WaitPeriod",
         "Actions for OK are no longer suppressed",
         "Actions for ALARM are suppressed by WaitPeriod",
+        "Actions for ALARM are suppressed by Alarm",
+        "Actions for ALARM are suppressed by ExtensionPeriod",
         "Actions for ALARM are no longer suppressed",
     ]
 
@@ -496,6 +500,106 @@ async def test_actions_that_are_disabled_are_not_called_later(kit: Kit, clock: M
     await set_states(kit, clock, web="ALARM")
     await clock.advance(100)
     assert [state for _, state in calls] == ["ALARM"]
+
+
+class KeptHistory(MemoryHistory):
+    """What a durable one knows when another process goes on."""
+
+    async def states(self) -> dict[str, StoredState]:
+        found: dict[str, StoredState] = {}
+        for item in reversed(await self.items(item_type="StateUpdate")):
+            (created,) = (
+                each for each in await self.items(item.alarm, item_type="ConfigurationUpdate") if "Create" in each.data
+            )
+            new = msgspec.json.decode(item.data)["newState"]
+            found[item.alarm] = StoredState(
+                state=new["stateValue"],
+                reason=new["stateReason"],
+                changed_ms=item.timestamp_ms,
+                configuration=msgspec.json.encode(msgspec.json.decode(created.data)["createdAlarm"]).decode(),
+            )
+        return found
+
+
+@pytest.mark.parametrize(
+    ("before", "while_away", "called_at"),
+    [
+        # The end of a WaitPeriod, as if nothing had been.
+        ({"web": "ALARM"}, 5, [(120, "ALARM")]),
+        # It ended meanwhile.
+        ({"web": "ALARM"}, 500, [(600, "ALARM")]),
+        # The suppressor still is in ALARM.
+        ({"web": "ALARM", "maintenance": "ALARM"}, 5, []),
+        # Nothing is held.
+        ({}, 5, []),
+    ],
+)
+async def test_what_was_held_when_the_process_ended_is_let_go_by_the_next(
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, AlarmState],
+    while_away: float,
+    called_at: Calls,
+) -> None:
+    history = KeptHistory()
+    monkeypatch.setattr("streamkit.starting.MemoryHistory", lambda: history)
+    alarm = composite("ALARM(web)", **SUPPRESSED)
+    async with streamkit.open("memory:", clock=clock) as kit:
+        start_by_hand(kit, "web", "maintenance")
+        start(kit, clock, alarm)
+        await clock.advance(100)
+        await set_states(kit, clock, **before)
+    await clock.advance(while_away)
+    async with streamkit.open("memory:", clock=clock) as kit:
+        start_by_hand(kit, "web", "maintenance")
+        site, calls = start(kit, clock, alarm)
+        await clock.advance(100)
+        assert site.state == before.get("web", "OK")
+        assert site.history == []
+        assert calls == called_at
+
+
+async def test_a_history_that_cannot_be_read_loses_no_state(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = KeptHistory()
+    monkeypatch.setattr("streamkit.starting.MemoryHistory", lambda: history)
+    alarm = composite("ALARM(web)", **SUPPRESSED)
+    async with streamkit.open("memory:", clock=clock) as kit:
+        start_by_hand(kit, "web", "maintenance")
+        start(kit, clock, alarm)
+        await clock.advance(100)
+        await set_states(kit, clock, web="ALARM")
+    history._items[-1] = msgspec.structs.replace(history._items[-1], data='{"actionsSuppressedBy": "WaitPeriod"}')
+    for at, item in enumerate(history._items):
+        if item.alarm == "site" and item.item_type == "StateUpdate":
+            history._items[at] = msgspec.structs.replace(
+                item, data='{"newState": {"stateValue": "ALARM", "stateReason": ""}}'
+            )
+    async with streamkit.open("memory:", clock=clock) as kit:
+        start_by_hand(kit, "web", "maintenance")
+        site, calls = start(kit, clock, alarm)
+        await clock.advance(100)
+        assert (site.state, calls) == ("ALARM", [])
+    assert "what was held of the actions of alarm 'site' cannot be read" in caplog.text
+
+
+async def test_what_was_forgotten_stays_forgotten(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = KeptHistory()
+    monkeypatch.setattr("streamkit.starting.MemoryHistory", lambda: history)
+    alarm = composite("ALARM(web)", **SUPPRESSED)
+    async with streamkit.open("memory:", clock=clock) as kit:
+        start_by_hand(kit, "web", "maintenance")
+        start(kit, clock, alarm)
+        await clock.advance(100)
+        await set_states(kit, clock, web="ALARM")
+        kit.alarms.disable_actions("site")
+    async with streamkit.open("memory:", clock=clock) as kit:
+        start_by_hand(kit, "web", "maintenance")
+        site, calls = start(kit, clock, alarm)
+        await clock.advance(100)
+        assert site.state == "ALARM"
+        assert calls == []
 
 
 async def test_an_update_without_actions_forgets_those_that_are_held(kit: Kit, clock: ManualClock) -> None:
