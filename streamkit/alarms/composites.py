@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 from streamkit.alarms.composite import Child, CompositeAlarm
 from streamkit.alarms.composite_watcher import CompositeWatcher
 from streamkit.alarms.graph import AlarmGraph
 from streamkit.alarms.started import StartedAlarm
+
+_AT_A_TIME = 64
+"""New alarms that are evaluated in one go: a few milliseconds."""
 
 
 class Composites:
@@ -25,8 +29,8 @@ class Composites:
         self._watchers = watchers
         self._changed: set[str] = set()
         """Alarms whose changes others have not heard of."""
-        self._new: set[str] = set()
-        """Composite alarms to be evaluated whoever changed."""
+        self._new: dict[str, None] = {}
+        """Composite alarms to be evaluated whoever changed, those they refer to before them."""
         self._until: dict[str, int] = {}
         """When the actions of composite alarms are let go, unless something changes before."""
         self._settled_ms = 0
@@ -35,7 +39,8 @@ class Composites:
         """Evaluate this one soon, and from then on when its children change; it is in ``graph`` already."""
         watcher.on_change = self._note
         if isinstance(watcher, CompositeWatcher):
-            self._new.add(watcher.name)
+            self._new.pop(watcher.name, None)
+            self._new[watcher.name] = None
             self.wake()
 
     def remove(self, *names: str) -> None:
@@ -47,7 +52,7 @@ class Composites:
         self.graph.remove(*names)
         for name in names:
             self._changed.discard(name)
-            self._new.discard(name)
+            self._new.pop(name, None)
             self._until.pop(name, None)
 
     def link(self, alarm: CompositeAlarm | str) -> None:
@@ -75,21 +80,25 @@ class Composites:
         return min(self._until.values(), default=None)
 
     def settle(self, now_ms: int) -> None:
-        """Evaluate what is to be, each alarm once and after its children, and hold or let go of actions."""
+        """Evaluate what is to be, each alarm once and after its children, and hold or let go of actions.
+
+        Of many that are new some are left for another time, so that others on the loop have turns: see ``is_due``.
+        """
         was_set_back, self._settled_ms = now_ms < self._settled_ms, now_ms
         if not (self._changed or self._new or self._until):
             return
-        for name in self.graph.ancestors(self._changed, also=self._new):
-            children = self.graph.children(name)
-            if name in self._new or not self._changed.isdisjoint(children):
+        new = set(itertools.islice(self._new, _AT_A_TIME))
+        for name in self.graph.ancestors(self._changed, also=new, without=self._new):
+            if name in new or not self._changed.isdisjoint(self.graph.children(name)):
                 self._evaluate(name, now_ms)
         # Only now, when the states are what they are: also a suppressor may have changed just now.
         ending = {name for name, until_ms in self._until.items() if was_set_back or until_ms <= now_ms}
         suppressed = {other for name in self._changed for other in self.graph.suppressed(name)}
-        for name in sorted(ending | suppressed | self._changed | self._new):
+        for name in sorted(ending | suppressed | self._changed | new):
             self._suppress(name, now_ms)
         self._changed.clear()
-        self._new.clear()
+        for name in new:
+            del self._new[name]
 
     def _evaluate(self, name: str, now_ms: int) -> None:
         watcher = self._watchers[name]

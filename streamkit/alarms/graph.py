@@ -6,7 +6,7 @@ refer to each other in a circle are refused when they are made, where CloudWatch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from graphlib import TopologicalSorter
 
 from streamkit.errors import ValidationError
@@ -68,7 +68,8 @@ class AlarmGraph:
     def check(self, name: str, children: Sequence[str] = (), suppressor: str | None = None) -> None:
         """Raise what ``put`` would raise."""
         for child in children:
-            circle = self._path(child, name)
+            # Nothing leads to one that nobody refers to.
+            circle = self._path(child, name) if child == name or self._parents.get(name) else []
             if circle:
                 raise ValidationError(
                     f"alarm {name!r}: its rule refers to itself: {' -> '.join((name, *circle))}: take one of these "
@@ -108,18 +109,23 @@ class AlarmGraph:
                 "stop those first, or update them not to refer to it"
             )
 
-    def ancestors(self, names: Iterable[str], also: Iterable[str] = ()) -> list[str]:
+    def ancestors(
+        self, names: Iterable[str], also: Iterable[str] = (), without: Container[str] = frozenset()
+    ) -> list[str]:
         """All that refer to these, directly or through others: each once, and after those it refers to itself.
 
-        ``also`` are among them, with what refers to them, whether they refer to ``names`` or not.
+        Args:
+            names: To whom they refer; themselves only if they refer to each other.
+            also: These are among them, with those that refer to them.
+            without: These are not, unless they are in ``also``, and what only they lead to is not either.
         """
         affected: set[str] = set()
-        new = [*also, *(parent for name in names for parent in self._parents.get(name, ()))]
+        new = [*also, *(parent for name in names for parent in self._parents.get(name, ()) if parent not in without)]
         while new:
             name = new.pop()
             if name not in affected:
                 affected.add(name)
-                new.extend(self._parents[name])
+                new.extend(parent for parent in self._parents[name] if parent not in without)
         if len(affected) < 2:
             return list(affected)
         sorter = TopologicalSorter({name: affected.intersection(self._children[name]) for name in sorted(affected)})

@@ -245,7 +245,7 @@ class AlarmScheduler:
             # INVARIANT: test_alarms_of_other_periods_that_change_together_change_it_once
             if not self._todo or self._todo[0].now_ms != now_ms:
                 self._composites.settle(clock())
-        if self._composites.next_ms() is not None:
+        if self._composites.next_ms() is not None or self._composites.is_due(clock()):
             self._wake()
 
     def _wake(self) -> None:

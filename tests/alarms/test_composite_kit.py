@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -213,6 +214,21 @@ async def test_those_of_composite_alarms_are_evaluated_after_them_and_once(
     assert evaluated[0] == "z"
     assert (top.state, kit.alarms.get("never").state) == ("ALARM", "OK")
     assert [change.state for change in kit.alarms.get("never").history] == ["OK"]
+
+
+async def test_thousands_that_start_together_are_all_evaluated_and_leave_turns_to_others(
+    kit: Kit, clock: ManualClock
+) -> None:
+    start_by_hand(kit, "web")
+    watchers = [kit.start(composite("ALARM(web)", "x1"))]
+    watchers += [kit.start(composite(f"OK(x{n // 2})", f"x{n}")) for n in range(2, 2000)]
+    turns = 0
+    while watchers[-1].state == "INSUFFICIENT_DATA":
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 2000 / 64
+    await clock.advance(0)
+    assert all(len(watcher.history) == 1 for watcher in watchers)
 
 
 async def test_a_rule_of_constants_needs_no_other_alarm(kit: Kit, clock: ManualClock) -> None:

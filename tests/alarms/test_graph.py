@@ -91,6 +91,12 @@ def test_some_can_be_asked_for_beside_the_ancestors() -> None:
     assert sorted(made.ancestors(["cpu"], also=["b"])) == ["a", "b", "c"]
 
 
+def test_some_can_be_left_out_with_what_only_they_lead_to() -> None:
+    made = graph(cpu="", a="cpu", b="cpu", c="a", d="b", e="a b")
+    assert sorted(made.ancestors(["cpu"], without={"a"})) == ["b", "d", "e"]
+    assert sorted(made.ancestors(["cpu"], also=["a"], without={"a"})) == ["a", "b", "c", "d", "e"]
+
+
 def test_many_that_refer_are_counted() -> None:
     made = graph(cpu="")
     for number in range(7):
