@@ -73,13 +73,12 @@ class CompositeWatcher(StartedAlarm):
         transition, self._transition = self._transition, None
         before = self.suppression
         self.suppression, let_go = step(before, self._periods, now_ms, is_suppressor_in_alarm, transition)
-        held = self.suppression.held
         # Written down whenever it changes, so that a process that goes on from here knows what is held and why.
-        if held is not None and (held, self.suppression.by) != (before.held, before.by):
-            self._records.record(suppression_update(held, self.suppression.by, now_ms))
-        elif let_go is not None and let_go is before.held:
-            self._records.record(suppression_update(let_go, None, now_ms))
+        if (self.suppression.held, self.suppression.by) != (before.held, before.by):
+            self._write_down(self.suppression.held, self.suppression.by, now_ms)
         if let_go is not None:
+            if let_go is before.held:
+                self._write_down(let_go, None, now_ms)
             super()._act(let_go)
 
     def _act(self, transition: AlarmTransition) -> None:
@@ -121,7 +120,10 @@ class CompositeWatcher(StartedAlarm):
         return f"{standing} {words.explain_suppression(self.alarm, self.suppression)}".rstrip()
 
     def _forget(self) -> None:
-        if self.suppression.held is not None:
-            self._records.record(suppression_update(self.suppression.held, None, self._clock.now_ms()))
+        self._write_down(self.suppression.held, None, self._clock.now_ms())
         self._transition = None
         self.suppression = msgspec.structs.replace(self.suppression, held=None)
+
+    def _write_down(self, held: AlarmTransition | None, by: SuppressedBy | None, now_ms: int) -> None:
+        if held is not None and self.actions.of_state(held.state):
+            self._records.record(suppression_update(held, by, now_ms))

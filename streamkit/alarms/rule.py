@@ -14,8 +14,8 @@ import msgspec
 
 from streamkit.alarms.alarm import AlarmState
 
-BARE_NAME = re.compile(r'[^\s(),"]+')
-"""A name that needs no quotes."""
+BARE_NAME = re.compile(r'[^\s(),"][^\s(),]*')
+"""A name that needs no quotes: one without spaces, round brackets and commas."""
 
 _ARN = re.compile(r"arn:[^:]*:cloudwatch:[^:]*:[^:]*:alarm:(?P<name>.+)", re.DOTALL)
 

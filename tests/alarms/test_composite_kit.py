@@ -452,6 +452,15 @@ async def test_a_suppressor_in_alarm_holds_actions_and_some_time_longer(kit: Kit
     ]
 
 
+async def test_where_there_are_no_actions_none_are_written_down_as_held(kit: Kit, clock: ManualClock) -> None:
+    start_by_hand(kit, "web", "maintenance")
+    site = kit.start(composite("ALARM(web)", **SUPPRESSED))
+    await set_states(kit, clock, web="ALARM")
+    assert site.suppressed_by == "WaitPeriod"
+    await clock.advance(100)
+    assert await kit.alarms.history("site", item_type="Action") == []
+
+
 async def test_a_change_in_the_extension_period_begins_a_wait_period(kit: Kit, clock: ManualClock) -> None:
     start_by_hand(kit, "web", "maintenance")
     site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))

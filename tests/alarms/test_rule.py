@@ -25,7 +25,7 @@ def deciders(text: str, **states: AlarmState) -> tuple[str, ...]:
     return parse_rule(text).decide(states).deciders
 
 
-# ---- the examples of PutCompositeAlarm
+# ---- the examples of PutCompositeAlarm and of the user guide
 
 
 def test_both_have_to_be_in_alarm() -> None:
@@ -45,6 +45,19 @@ def test_parentheses_group() -> None:
     rule = '(ALARM("CPUUtilizationTooHigh") OR \nALARM("DiskReadOpsTooHigh")) AND \nOK("NetworkOutTooHigh")'
     assert says(rule, CPUUtilizationTooHigh="OK", DiskReadOpsTooHigh="ALARM", NetworkOutTooHigh="OK")
     assert not says(rule, CPUUtilizationTooHigh="ALARM", DiskReadOpsTooHigh="ALARM", NetworkOutTooHigh="ALARM")
+
+
+def test_at_least_some_of_several() -> None:
+    servers = [f"WebServer{number}CPU" for number in range(1, 5)]
+    rule = parse_rule(f"AT_LEAST(2, ALARM, ({', '.join(servers)}))")
+    assert rule.decide({**dict.fromkeys(servers, "OK"), "WebServer1CPU": "ALARM", "WebServer4CPU": "ALARM"}).value
+    assert not rule.decide({**dict.fromkeys(servers, "OK"), "WebServer1CPU": "ALARM"}).value
+
+
+def test_at_least_some_of_several_and_something_else() -> None:
+    rule = "AT_LEAST(2, ALARM, (AZ1Health, AZ2Health, AZ3Health)) AND NOT ALARM(MaintenanceWindow)"
+    assert says(rule, AZ1Health="ALARM", AZ2Health="OK", AZ3Health="ALARM", MaintenanceWindow="OK")
+    assert not says(rule, AZ1Health="ALARM", AZ2Health="OK", AZ3Health="ALARM", MaintenanceWindow="ALARM")
 
 
 # ---- the words
@@ -74,6 +87,7 @@ def test_names_keep_their_case_and_may_be_keywords() -> None:
     {
         "cpu": "cpu",
         "web/cpu-1.high:%": "web/cpu-1.high:%",
+        'screen-13"': 'screen-13"',
         '"cpu is high (95%)"': "cpu is high (95%)",
         r'"the \"big\" one"': 'the "big" one',
         r'"C:\\"': "C:\\",
