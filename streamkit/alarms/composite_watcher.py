@@ -99,7 +99,8 @@ class CompositeWatcher(StartedAlarm):
 
     def stored(self) -> StoredState:
         """What ``restore`` takes."""
-        return msgspec.structs.replace(super().stored(), suppression=self.suppression)
+        suppression = msgspec.structs.replace(self.suppression, held=self._transition or self.suppression.held)
+        return msgspec.structs.replace(super().stored(), suppression=suppression)
 
     def replace(self, alarm: CompositeAlarm, actions: StateActions) -> None:
         """Be another alarm of this name, in the same state: see ``kit.alarms.update``."""

@@ -132,6 +132,8 @@ class AlarmScheduler:
                     await wait_until(self._clock, self._waiter, next_ms)
                 self._waiter = None
             await self._end()
+            # What changed just before the stop has its actions too.
+            self._composites.settle(self._clock.now_ms())
             await self._runner.drain()
         finally:
             self._waiter = None

@@ -83,7 +83,7 @@ class StartedAlarm(ABC):
         self._waiting: list[tuple[AlarmState, asyncio.Future[AlarmTransition]]] = []
 
     def __repr__(self) -> str:
-        return f"AlarmWatcher({self.name!r}, {self.state})"
+        return f"{type(self).__name__}({self.name!r}, {self.state})"
 
     @property
     def name(self) -> str:

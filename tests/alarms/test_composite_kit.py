@@ -384,6 +384,28 @@ async def test_started_again_it_goes_on_in_its_last_state(kit: Kit, clock: Manua
     assert (calls, later) == ([(20, "OK")], [(80, "ALARM")])
 
 
+async def test_a_change_just_before_it_is_stopped_has_its_actions_when_it_starts_again(
+    kit: Kit, clock: ManualClock
+) -> None:
+    site, calls = start(kit, clock, composite("FALSE"))
+    await clock.advance(1)
+    site.set_state("ALARM", "by hand")
+    await kit.stop(site)
+    again, later = start(kit, clock, composite("TRUE"))
+    await clock.advance(1)
+    assert again.state == "ALARM"
+    assert (calls, later) == ([(0, "OK")], [(1, "ALARM")])
+
+
+async def test_a_change_just_before_the_kit_closes_has_its_actions(clock: ManualClock) -> None:
+    async with streamkit.open("memory:", clock=clock) as kit:
+        site, calls = start(kit, clock, composite("FALSE"))
+        await clock.advance(1)
+        site.set_state("ALARM", "by hand")
+    assert calls == [(0, "OK"), (1, "ALARM")]
+    assert repr(site) == "CompositeWatcher('site', ALARM)"
+
+
 # ---- suppressed
 
 
