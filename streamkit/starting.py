@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from streamkit.alarms.background import BackgroundRunner, MemoryHistory
 from streamkit.alarms.face import Alarms
+from streamkit.alarms.history_store import StoredHistory
+from streamkit.alarms.runner import RetryingRunner
 from streamkit.alarms.transition import StateActions
 from streamkit.clock import Clock
 from streamkit.engines.base import Engine
@@ -31,7 +32,8 @@ def alarms_of(engine: Engine, clock: Clock, metrics: Metrics, supervisor: Superv
         if not supervisor.is_running(service):
             supervisor.start(service)
 
-    return Alarms(metrics, clock, start, BackgroundRunner(metrics, clock), MemoryHistory())
+    history = StoredHistory(engine.tables, clock, metrics)
+    return Alarms(metrics, clock, start, RetryingRunner(metrics, clock, history), history)
 
 
 def service_of(

@@ -52,7 +52,7 @@ class Alarms:
         self._composites = Composites(self._watchers)
         self._stored: dict[str, StoredState] | None = None
         """How alarms were that are not started yet; None: not looked up yet."""
-        self._scheduler = AlarmScheduler(metrics, clock, runner, self._load, self._composites)
+        self._scheduler = AlarmScheduler(metrics, clock, runner, history, self._load, self._composites)
 
     def __repr__(self) -> str:
         return f"Alarms({len(self._watchers)})"

@@ -15,6 +15,7 @@ from streamkit.alarms.history import AlarmType, HistoryItem
 from streamkit.alarms.suppression import SuppressedBy
 from streamkit.alarms.transition import AlarmTransition
 
+MAX_SUMMARY_LENGTH = 255
 ConfigurationChange = Literal["Create", "Update", "Delete"]
 
 
@@ -58,9 +59,35 @@ def suppression_update(transition: AlarmTransition, by: SuppressedBy | None, now
     )
 
 
-def type_of(alarm: Alarm | CompositeAlarm) -> AlarmType:
+def type_of(alarm: Alarm | CompositeAlarm | None) -> AlarmType:
     """As CloudWatch names it."""
     return "CompositeAlarm" if isinstance(alarm, CompositeAlarm) else "MetricAlarm"
+
+
+def action_result(
+    transition: AlarmTransition, action: str, *, attempts: int, error: str | None, now_ms: int
+) -> HistoryItem:
+    """An action for a change was done, or was given up with this error; ``action`` is what it is called."""
+    summary = f"Successfully executed action {action}"
+    data: dict[str, Any] = {
+        "version": "1.0",
+        "actionState": "Succeeded" if error is None else "Failed",
+        "notificationResource": action,
+        "stateUpdateTimestamp": transition.at_ms,
+        "stateValue": transition.state,
+        "attempts": attempts,
+    }
+    if error is not None:
+        summary = f'Failed to execute action {action}. Received error: "{error}"'
+        data["error"] = error
+    return HistoryItem(
+        alarm=transition.alarm,
+        alarm_type=type_of(transition.configuration),
+        timestamp_ms=now_ms,
+        item_type="Action",
+        summary=summary if len(summary) <= MAX_SUMMARY_LENGTH else f"{summary[: MAX_SUMMARY_LENGTH - 1]}…",
+        data=_json(data),
+    )
 
 
 def _state(value: str, reason: str, reason_data: str | None) -> dict[str, Any]:

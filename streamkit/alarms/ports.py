@@ -38,12 +38,21 @@ class ActionRunner(Protocol):
     def cancel(self) -> None:
         """Cancel whatever is still being called. Never awaits."""
 
+    async def close(self) -> None:
+        """Let what was dispatched go on for some seconds at most, and cancel the rest. May be used again."""
+
 
 class AlarmHistory(Protocol):
     """Remembers what happened to alarms, also when the process has ended."""
 
     def record(self, item: HistoryItem) -> None:
         """Write one thing down. Never awaits and never raises."""
+
+    async def drain(self) -> None:
+        """Return once all is written down; what cannot be written now is lost then."""
+
+    def cancel(self) -> None:
+        """Write nothing more down of what waits. Never awaits."""
 
     async def items(self, name: str | None = None, *, item_type: HistoryItemType | None = None) -> list[HistoryItem]:
         """What is written down, of one alarm or of all, the newest first."""

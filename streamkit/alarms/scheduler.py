@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from streamkit.alarms.composites import Composites
-from streamkit.alarms.ports import ActionRunner
+from streamkit.alarms.ports import ActionRunner, AlarmHistory
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.metrics.metric import Metric
@@ -81,6 +81,7 @@ class AlarmScheduler:
         metrics: Metrics,
         clock: Clock,
         runner: ActionRunner,
+        history: AlarmHistory,
         load: Callable[[], Awaitable[None]] | None = None,
         composites: Composites | None = None,
     ) -> None:
@@ -88,6 +89,7 @@ class AlarmScheduler:
         self._metrics = metrics
         self._clock = clock
         self._runner = runner
+        self._history = history
         self._load = load
         self._composites = composites or Composites({})
         self._composites.wake = self._wake
@@ -121,7 +123,10 @@ class AlarmScheduler:
             self._periods[period_ms].watchers.pop(watcher, None)
 
     async def run(self, stop: Stop) -> None:
-        """See Service. Stop: actions that are running are finished. Cancellation: at any time. May be called again."""
+        """See Service. Stop: actions that were begun are finished, if they are within 4 s. Cancellation: at any time.
+
+        May be called again.
+        """
         if self._load is not None:
             await self._load()
         try:
@@ -134,10 +139,12 @@ class AlarmScheduler:
             await self._end()
             # What changed just before the stop has its actions too.
             self._composites.settle(self._clock.now_ms())
-            await self._runner.drain()
+            await self._runner.close()
+            await self._history.drain()
         finally:
             self._waiter = None
             self._runner.cancel()
+            self._history.cancel()
             await self._end()
 
     def _tick(self, now_ms: int) -> int | None:

@@ -188,6 +188,8 @@ class StartedAlarm(ABC):
             previous_reason=self.reason,
             previous_reason_data=self.reason_data,
             previous_at_ms=self.changed_ms,
+            configuration=self.alarm,
+            actions=self.actions,
         )
         # ATOMIC: the state, the history and whoever waits agree before an action can look at them.
         self.state, self.reason, self.reason_data = state, reason, reason_data

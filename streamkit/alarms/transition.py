@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import TypedDict
+from functools import partial
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -33,6 +34,10 @@ class AlarmTransition(msgspec.Struct, frozen=True, kw_only=True):
     previous_reason_data: str | None = None
     previous_at_ms: int = 0
     """Since when it was in ``previous``."""
+    configuration: Any = None
+    """The alarm: an ``Alarm`` or a ``CompositeAlarm``; None: whoever made this does not say."""
+    actions: StateActions | None = None
+    """All that the alarm has, not only those for this change."""
 
     @property
     def at(self) -> datetime:
@@ -42,6 +47,21 @@ class AlarmTransition(msgspec.Struct, frozen=True, kw_only=True):
 
 Action = Callable[[AlarmTransition], Awaitable[object] | object]
 """What happens when an alarm changes: a function or coroutine function. What it returns is of no interest."""
+
+
+def label_of(action: Action) -> str:
+    """What an action is called in histories, documents and logs: its ``label``, or the name of the function."""
+    # Never its repr, in which arguments may be that are nobody's business.
+    label = getattr(action, "label", None)
+    if isinstance(label, str):
+        return label
+    inner = action
+    while isinstance(inner, partial):
+        inner = inner.func
+    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    module = getattr(named, "__module__", None)
+    return f"{module}.{named.__qualname__}" if module else str(named.__qualname__)
+
 
 Actions = Action | Sequence[Action] | None
 """What is given for one state: one action, up to five, or none."""

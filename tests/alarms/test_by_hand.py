@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.background import BackgroundRunner, MemoryHistory
 from streamkit.alarms.history import HistoryItem
 from streamkit.alarms.ports import StoredState
+from streamkit.alarms.runner import RetryingRunner
 from streamkit.alarms.transition import AlarmTransition, StateActions
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.errors import ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.testing.clock import ManualClock
+from tests.alarms.remembering import MemoryHistory
 
 START = 1_700_000_040_000  # on a minute
 METRIC = Metric.of("n", "m")
@@ -40,7 +41,7 @@ class Watched:
     def __init__(self, asked: Alarm | None = None) -> None:
         self.clock, self.metrics, self.history = ManualClock(START), Metrics(), MemoryHistory()
         self.calls: list[str] = []
-        runner = BackgroundRunner(self.metrics, self.clock)
+        runner = RetryingRunner(self.metrics, self.clock, self.history)
         actions = StateActions.of([self._called, self._called], self._called, self._called)
         self.watcher = AlarmWatcher(asked or alarm(), self.metrics, self.clock, actions, runner, self.history)
 
@@ -77,7 +78,7 @@ async def test_a_state_that_is_set_calls_actions_and_lasts_until_the_next_evalua
     assert made.calls == ["OK", "ALARM", "ALARM", "OK"]
     assert "notBreaching" not in watcher.explain()
     assert "counted as not breaching" in watcher.explain()
-    newest = (await made.items())[0]
+    newest = next(item for item in await made.items() if item.item_type != "Action")
     assert (newest.item_type, newest.summary) == ("StateUpdate", "Alarm updated from ALARM to OK")
     data = json.loads(newest.data)
     assert data["oldState"] == {

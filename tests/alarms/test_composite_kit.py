@@ -12,7 +12,6 @@ import pytest
 import streamkit
 from streamkit import Alarm, Kit, NotFoundError, ValidationError
 from streamkit.alarms.alarm import AlarmState
-from streamkit.alarms.background import MemoryHistory
 from streamkit.alarms.composite import CompositeAlarm, decide
 from streamkit.alarms.composite_watcher import CompositeWatcher
 from streamkit.alarms.ports import StoredState
@@ -20,6 +19,7 @@ from streamkit.alarms.started import EVALUATIONS_FAILED
 from streamkit.alarms.transition import AlarmTransition
 from streamkit.metrics.metric import Metric
 from streamkit.testing.clock import ManualClock
+from tests.alarms.remembering import MemoryHistory
 
 START = 1_700_000_040_000  # on a minute
 SUPPRESSED: dict[str, Any] = {
@@ -154,8 +154,11 @@ async def test_its_history_is_that_of_a_composite_alarm(kit: Kit, clock: ManualC
     await set_states(kit, clock, web="ALARM")
     found = await kit.alarms.history("site")
     assert {item.alarm_type for item in found} == {"CompositeAlarm"}
+    called = "Successfully executed action test_composite_kit.start.<locals>.called"
     assert [item.summary for item in found] == [
+        called,
         "Alarm updated from OK to ALARM",
+        called,
         "Alarm updated from INSUFFICIENT_DATA to OK",
         'Alarm "site" created',
     ]
@@ -463,7 +466,8 @@ async def test_a_suppressor_in_alarm_holds_actions_and_some_time_longer(kit: Kit
     assert (site.suppressed_by, site.suppressed_until_ms) == ("ExtensionPeriod", START + 240_000)
     await clock.advance(100)
     assert calls == [(240, "ALARM")]
-    summaries = [item.summary for item in reversed(await kit.alarms.history("site", item_type="Action"))]
+    items = reversed(await kit.alarms.history("site", item_type="Action"))
+    summaries = [item.summary for item in items if "executed" not in item.summary]
     assert summaries == [
         "Actions for OK are suppressed by WaitPeriod",
         "Actions for OK are no longer suppressed",
@@ -480,7 +484,9 @@ async def test_where_there_are_no_actions_none_are_written_down_as_held(kit: Kit
     await set_states(kit, clock, web="ALARM")
     assert site.suppressed_by == "WaitPeriod"
     await clock.advance(100)
-    assert await kit.alarms.history("site", item_type="Action") == []
+    assert [
+        item for item in await kit.alarms.history("site", item_type="Action") if "executed" not in item.summary
+    ] == []
 
 
 async def test_a_change_in_the_extension_period_begins_a_wait_period(kit: Kit, clock: ManualClock) -> None:
@@ -589,7 +595,7 @@ async def test_what_was_held_when_the_process_ended_is_let_go_by_the_next(
     called_at: Calls,
 ) -> None:
     history = KeptHistory()
-    monkeypatch.setattr("streamkit.starting.MemoryHistory", lambda: history)
+    monkeypatch.setattr("streamkit.starting.StoredHistory", lambda *_: history)
     alarm = composite("ALARM(web)", **SUPPRESSED)
     async with streamkit.open("memory:", clock=clock) as kit:
         start_by_hand(kit, "web", "maintenance")
@@ -610,7 +616,7 @@ async def test_a_history_that_cannot_be_read_loses_no_state(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     history = KeptHistory()
-    monkeypatch.setattr("streamkit.starting.MemoryHistory", lambda: history)
+    monkeypatch.setattr("streamkit.starting.StoredHistory", lambda *_: history)
     alarm = composite("ALARM(web)", **SUPPRESSED)
     async with streamkit.open("memory:", clock=clock) as kit:
         start_by_hand(kit, "web", "maintenance")
@@ -633,7 +639,7 @@ async def test_a_history_that_cannot_be_read_loses_no_state(
 
 async def test_what_was_forgotten_stays_forgotten(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     history = KeptHistory()
-    monkeypatch.setattr("streamkit.starting.MemoryHistory", lambda: history)
+    monkeypatch.setattr("streamkit.starting.StoredHistory", lambda *_: history)
     alarm = composite("ALARM(web)", **SUPPRESSED)
     async with streamkit.open("memory:", clock=clock) as kit:
         start_by_hand(kit, "web", "maintenance")

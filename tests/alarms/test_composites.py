@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkit.alarms.alarm import Alarm, AlarmState
-from streamkit.alarms.background import MemoryHistory
 from streamkit.alarms.composite import CompositeAlarm
 from streamkit.alarms.composite_watcher import CompositeWatcher
 from streamkit.alarms.composites import Composites
@@ -20,6 +19,7 @@ from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.testing.clock import ManualClock
+from tests.alarms.remembering import MemoryHistory
 
 START = 1_700_000_040_000
 BASE = ("a", "b", "c")
@@ -53,6 +53,9 @@ class Calls:
         """Nothing is called."""
 
     def cancel(self) -> None:
+        """Nothing is called."""
+
+    async def close(self) -> None:
         """Nothing is called."""
 
 

@@ -11,14 +11,15 @@ import pytest
 
 import streamkit
 from streamkit import Alarm, Kit, Metric, NotFoundError, ValidationError
-from streamkit.alarms.background import BackgroundRunner, MemoryHistory
 from streamkit.alarms.face import Alarms
 from streamkit.alarms.ports import StoredState
+from streamkit.alarms.runner import RetryingRunner
 from streamkit.alarms.transition import AlarmTransition, StateActions
 from streamkit.metrics.math_query import MetricQuery
 from streamkit.metrics.window import Metrics
 from streamkit.service import Service, Stop
 from streamkit.testing.clock import ManualClock
+from tests.alarms.remembering import MemoryHistory
 
 METRIC = Metric.of("shop", "Errors")
 
@@ -227,7 +228,7 @@ async def test_stored_states_go_on_and_call_nothing(clock: ManualClock) -> None:
         "later": StoredState(state="OK", reason="it was", changed_ms=2000, configuration=same),
     }
     history, started = StoredHistory(stored), list[Service]()
-    alarms = Alarms(metrics, clock, started.append, BackgroundRunner(metrics, clock), history)
+    alarms = Alarms(metrics, clock, started.append, RetryingRunner(metrics, clock, history), history)
     first = alarms.start(alarm(), StateActions.of(on_ok=calls.append))
     new = alarms.start(alarm("new"), StateActions.of(on_ok=calls.append))
     stop = Stop()
@@ -251,7 +252,7 @@ async def test_states_that_cannot_be_read_stop_no_alarm(clock: ManualClock, capl
             raise OSError("the disk is gone")
 
     metrics, started = Metrics(), list[Service]()
-    alarms = Alarms(metrics, clock, started.append, BackgroundRunner(metrics, clock), Broken())
+    alarms = Alarms(metrics, clock, started.append, RetryingRunner(metrics, clock, MemoryHistory()), Broken())
     watcher = alarms.start(alarm(), StateActions())
     stop = Stop()
     running = asyncio.create_task(started[0].run(stop))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.alarms.alarm import Alarm, AlarmState, ComparisonOperator, TreatMissingData
-from streamkit.alarms.background import BackgroundRunner, MemoryHistory
 from streamkit.alarms.datapoints import Datapoints
 from streamkit.alarms.evaluate import decided_early, evaluate
+from streamkit.alarms.runner import RetryingRunner
 from streamkit.alarms.scheduler import AlarmScheduler
 from streamkit.alarms.started import EVALUATIONS_FAILED
 from streamkit.alarms.transition import StateActions
@@ -24,6 +24,7 @@ from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
 from streamkit.testing.clock import ManualClock
+from tests.alarms.remembering import MemoryHistory
 
 START = 1_700_000_040_000  # on a minute
 METRIC = Metric.of("n", "m")
@@ -51,7 +52,9 @@ def alarm(name: str = "a", **changes: Any) -> Alarm:
 
 
 def watch(asked: Alarm, metrics: Metrics, clock: Clock) -> AlarmWatcher:
-    return AlarmWatcher(asked, metrics, clock, StateActions(), BackgroundRunner(metrics, clock), MemoryHistory())
+    return AlarmWatcher(
+        asked, metrics, clock, StateActions(), RetryingRunner(metrics, clock, MemoryHistory()), MemoryHistory()
+    )
 
 
 def states(*watchers: AlarmWatcher) -> list[str]:
@@ -60,7 +63,7 @@ def states(*watchers: AlarmWatcher) -> list[str]:
 
 @asynccontextmanager
 async def scheduling(metrics: Metrics, clock: Clock, *watchers: AlarmWatcher) -> AsyncIterator[AlarmScheduler]:
-    scheduler = AlarmScheduler(metrics, clock, BackgroundRunner(metrics, clock))
+    scheduler = AlarmScheduler(metrics, clock, RetryingRunner(metrics, clock, MemoryHistory()), MemoryHistory())
     for watcher in watchers:
         scheduler.add(watcher)
     task = asyncio.create_task(scheduler.run(Stop()))
@@ -289,7 +292,7 @@ async def test_stopping_does_not_wait_for_a_gauge(clock: ManualClock, metrics: M
         return 0.0
 
     metrics.register_gauge(METRIC, hang)
-    scheduler = AlarmScheduler(metrics, clock, BackgroundRunner(metrics, clock))
+    scheduler = AlarmScheduler(metrics, clock, RetryingRunner(metrics, clock, MemoryHistory()), MemoryHistory())
     for name in "ab":
         scheduler.add(watch(alarm(name), metrics, clock))
     stop = Stop()

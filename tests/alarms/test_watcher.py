@@ -11,7 +11,7 @@ import pytest
 
 from streamkit.alarms import started as started_module
 from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.background import ACTIONS_FAILED, BackgroundRunner, MemoryHistory
+from streamkit.alarms.runner import ACTIONS_FAILED, RetryingRunner
 from streamkit.alarms.scheduler import AlarmScheduler
 from streamkit.alarms.transition import Actions, AlarmTransition, StateActions
 from streamkit.alarms.watcher import AlarmWatcher
@@ -20,6 +20,7 @@ from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
 from streamkit.testing.clock import ManualClock
+from tests.alarms.remembering import MemoryHistory
 
 START = 1_700_000_040_000  # on a minute
 VISIBLE = Metric.of("streamkit/sqs", "ApproximateNumberOfMessagesVisible", QueueName="dead")
@@ -60,12 +61,14 @@ def watch(
     on_insufficient_data: Actions = None,
 ) -> AlarmWatcher:
     actions = StateActions.of(on_alarm, on_ok, on_insufficient_data)
-    return AlarmWatcher(alarm, metrics, clock, actions, BackgroundRunner(metrics, clock), MemoryHistory())
+    return AlarmWatcher(
+        alarm, metrics, clock, actions, RetryingRunner(metrics, clock, MemoryHistory()), MemoryHistory()
+    )
 
 
 @asynccontextmanager
 async def running(watcher: AlarmWatcher) -> AsyncIterator[asyncio.Task[None]]:
-    scheduler = AlarmScheduler(watcher._metrics, watcher._clock, watcher._runner)
+    scheduler = AlarmScheduler(watcher._metrics, watcher._clock, watcher._runner, watcher._records)
     scheduler.add(watcher)
     task = asyncio.create_task(scheduler.run(Stop()))
     try:
@@ -108,6 +111,8 @@ async def test_an_action_gets_the_transition_and_only_at_a_change(clock: ManualC
             previous_reason=oks[0].reason,
             previous_reason_data=oks[0].reason_data,
             previous_at_ms=START,
+            configuration=watcher.alarm,
+            actions=watcher.actions,
         )
     ]
     assert oks[0].previous_reason == "Unchecked: Initial alarm creation"
@@ -255,7 +260,7 @@ async def test_cancelling_ends_it_even_in_an_action(clock: ManualClock, metrics:
         await entered.wait()
     await clock.advance(0)
     assert watcher.state == "ALARM"
-    assert metrics.total(ACTIONS_FAILED) is None
+    assert metrics.total(ACTIONS_FAILED) == StatisticSet(1, 1.0, 1.0, 1.0)
     # The change was told; evaluating it again tells nothing twice.
     assert await watcher.evaluate_now() == "ALARM"
     await clock.advance(0)
