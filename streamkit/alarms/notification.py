@@ -56,10 +56,7 @@ def sns_message(transition: AlarmTransition) -> dict[str, Any]:
         message["Trigger"] = _trigger(alarm)
     elif isinstance(alarm, CompositeAlarm):
         message["AlarmRule"] = alarm.rule
-        message["TriggeringChildren"] = [
-            {"Arn": alarm_arn(child["name"]), "State": _capitalised(child.get("state", {}))}
-            for child in _reason_data(transition).get("triggeringAlarms", ())
-        ]
+        message["TriggeringChildren"] = _children(transition)
     return message
 
 
@@ -141,16 +138,29 @@ def _in_capitals(statistic: str) -> str:
     return {"SampleCount": "SAMPLE_COUNT"}.get(statistic, statistic.upper())
 
 
-def _capitalised(state: dict[str, Any]) -> dict[str, Any]:
-    return {key[:1].upper() + key[1:]: value for key, value in state.items()}
+class _ChildState(msgspec.Struct):
+    value: str
+    timestamp: str
 
 
-def _reason_data(transition: AlarmTransition) -> dict[str, Any]:
+class _Child(msgspec.Struct):
+    name: str
+    state: _ChildState
+
+
+class _Triggering(msgspec.Struct, rename="camel"):
+    triggering_alarms: list[_Child] = []
+
+
+def _children(transition: AlarmTransition) -> list[dict[str, Any]]:
     try:
-        found = msgspec.json.decode(transition.reason_data or "{}")
+        found = msgspec.json.decode(transition.reason_data or "{}", type=_Triggering)
     except msgspec.DecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return []  # Somebody set the state by hand, and gave something else.
+    return [
+        {"Arn": alarm_arn(child.name), "State": {"Value": child.state.value, "Timestamp": child.state.timestamp}}
+        for child in found.triggering_alarms
+    ]
 
 
 # ---- of Lambda
