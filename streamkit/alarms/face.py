@@ -278,7 +278,9 @@ class Alarms:
 
     def _begin(self, watcher: StartedAlarm, stored: StoredState | None) -> None:
         """Go on in the state of before, or write down that there is one more."""
-        if stored is not None:
+        # Unless somebody set another one by hand meanwhile.
+        # INVARIANT: test_a_state_that_is_set_before_the_stored_one_is_known_stays
+        if stored is not None and not watcher.history:
             watcher.restore(stored)
         configuration = msgspec.json.encode(watcher.alarm).decode()
         if stored is None or stored.configuration != configuration:

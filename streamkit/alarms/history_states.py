@@ -40,8 +40,8 @@ class Changes:
 
     def __init__(self) -> None:
         self._changes: dict[str, dict[str, Any]] = {}
-        self._anew: dict[str, bool] = {}
-        """Of alarms that were created or, without changes since, deleted: what was there before is gone."""
+        self._deleted: dict[str, None] = {}
+        """Of what was there of these before, nothing stays."""
 
     def add(self, happened: HistoryItem) -> None:
         """In the order in which they happened. What says nothing of the state, or cannot be read, changes nothing."""
@@ -57,24 +57,23 @@ class Changes:
                 self._set(happened, _of_state(data.new_state, happened.timestamp_ms))
         elif data.type == "Delete":
             self._changes.pop(name, None)
-            self._anew[name] = True
+            self._deleted[name] = None
         elif data.type == "Create":
-            self._changes.pop(name, None)
-            self._anew[name] = True
-            initial = _NewState(state="INSUFFICIENT_DATA", reason=INITIAL_REASON)
-            self._set(happened, {**_of_state(initial, happened.timestamp_ms), **_configuration(data.created)})
+            # No state: somebody may have set it by hand before it was known that there is no alarm of this name yet.
+            # INVARIANT: test_a_state_that_was_set_before_an_alarm_is_known_to_be_new_stays
+            self._set(happened, {**_configuration(data.created), "created": happened.timestamp_ms})
         elif data.type == "Update":
             self._set(happened, _configuration(data.updated))
 
     def writes(self) -> list[Write]:
         """What makes them so in the table."""
         found: list[Write] = []
-        for name in {**self._anew, **self._changes}:
+        for name in {**self._deleted, **self._changes}:
             key = {"alarm": name, "entry": STATE}
             changes = self._changes.get(name)
             if changes is None:
                 found.append(Delete(key, table=HISTORY.name))
-            elif name in self._anew:
+            elif name in self._deleted:
                 found.append(Put({**key, **changes}, table=HISTORY.name))
             else:
                 found.append(Update(key=key, set=changes, table=HISTORY.name))
@@ -100,7 +99,7 @@ def stored_state(item: Item) -> StoredState:
     return StoredState(
         state=item.get("state", "INSUFFICIENT_DATA"),
         reason=item.get("reason", INITIAL_REASON),
-        changed_ms=item.get("changed", 0),
+        changed_ms=item.get("changed", item.get("created", 0)),
         configuration=item.get("configuration", ""),
         reason_data=item.get("reason_data"),
     )

@@ -146,6 +146,18 @@ async def test_states_follow_from_what_happened(kit: Kit) -> None:
     ]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_state_that_was_set_before_an_alarm_is_known_to_be_new_stays(kit: Kit, cut: bool) -> None:
+    history = history_of(kit)
+    history.record(changed("a", "ALARM", NOW + 5))
+    if cut:
+        await history.drain()
+    history.record(created("a", NOW + 6))
+    await history.drain()
+    state = (await history.states())["a"]
+    assert (state.state, state.changed_ms, json.loads(state.configuration)["name"]) == ("ALARM", NOW + 5, "a")
+
+
 @pytest.mark.parametrize("cuts", [(), (1,), (2,), (1, 2, 3)])
 async def test_states_are_the_same_however_the_commits_are_cut(kit: Kit, cuts: Sequence[int]) -> None:
     history = history_of(kit)
