@@ -74,6 +74,8 @@ class Datapoints:
         found = [alarm.metric] if self._queries is None else [query.metric for query in self._queries.metrics]
         self.metrics: tuple[Metric, ...] = tuple(dict.fromkeys(metric for metric in found if metric is not None))
         """Whose gauges have to be read for it."""
+        self.span_ms = (self._periods + 1) * self._period_ms
+        """How far back an evaluation may look."""
         self.storage_resolution_ms = MINUTE_MS if self._period_ms >= MINUTE_MS else SECOND_MS
         """What they have to be put in."""
 
@@ -153,6 +155,10 @@ class Datapoints:
         seen = self._seen
         counts = seen.counts if end_ms == seen.filling_ms else [*seen.counts[1:], seen.filling_count]
         return tuple(count or None for count in counts)
+
+    def read_anew(self) -> None:
+        """The next look reads all: what was stored may be in memory now."""
+        self._seen = _Seen(None, 0, [], [])
 
     def has_early_news(self) -> bool:
         """Whether a sample has come since the last look with which the period that fills may count already.

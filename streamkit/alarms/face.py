@@ -14,7 +14,7 @@ from streamkit.alarms.composites import Composites
 from streamkit.alarms.held import with_held
 from streamkit.alarms.history import HistoryItem, HistoryItemType
 from streamkit.alarms.history_items import configuration_update
-from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState
+from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState, Warm
 from streamkit.alarms.scheduler import AlarmScheduler
 from streamkit.alarms.started import StartedAlarm
 from streamkit.alarms.transition import Actions, StateActions
@@ -41,6 +41,7 @@ class Alarms:
         start: Callable[[Service], None],
         runner: ActionRunner,
         history: AlarmHistory,
+        warm: Warm | None = None,
     ) -> None:
         """``start`` runs a service, unless it is running."""
         self._metrics = metrics
@@ -52,7 +53,7 @@ class Alarms:
         self._composites = Composites(self._watchers)
         self._stored: dict[str, StoredState] | None = None
         """How alarms were that are not started yet; None: not looked up yet."""
-        self._scheduler = AlarmScheduler(metrics, clock, runner, history, self._load, self._composites)
+        self._scheduler = AlarmScheduler(metrics, clock, runner, history, self._load, self._composites, warm)
 
     def __repr__(self) -> str:
         return f"Alarms({len(self._watchers)})"

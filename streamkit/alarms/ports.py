@@ -1,8 +1,8 @@
-"""What alarms need of others: somebody who calls actions, and somebody who remembers."""
+"""What alarms need of others: who calls actions, who remembers what happened, and who remembers metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -11,6 +11,7 @@ from streamkit.alarms.alarm import AlarmState
 from streamkit.alarms.history import HistoryItem, HistoryItemType
 from streamkit.alarms.suppression import Suppression
 from streamkit.alarms.transition import Action, AlarmTransition
+from streamkit.metrics.metric import Metric
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,17 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     reason_data: str | None = None
     suppression: Suppression | None = None
     """Of a composite alarm: what is held of its actions. None: not known, and nothing is."""
+
+
+class Warm(Protocol):
+    """Brings back to memory what was stored of metrics before this process began."""
+
+    async def warm(self, metrics: Iterable[Metric], since_ms: int) -> None:
+        """Have all of these metrics since an instant in memory.
+
+        Raises:
+            StorageError: What is stored cannot be read.
+        """
 
 
 class ActionRunner(Protocol):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from streamkit.alarms.composites import Composites
-from streamkit.alarms.ports import ActionRunner, AlarmHistory
+from streamkit.alarms.ports import ActionRunner, AlarmHistory, Warm
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.service import Stop
+
+logger = logging.getLogger("streamkit.alarms")
 
 NAME = "alarms"
 """What ``kit.health()`` calls the service."""
@@ -84,8 +87,9 @@ class AlarmScheduler:
         history: AlarmHistory,
         load: Callable[[], Awaitable[None]] | None = None,
         composites: Composites | None = None,
+        warm: Warm | None = None,
     ) -> None:
-        """``load`` is awaited before the first evaluation."""
+        """``load`` is awaited before the first evaluation, ``warm`` before the first of each alarm."""
         self._metrics = metrics
         self._clock = clock
         self._runner = runner
@@ -93,6 +97,10 @@ class AlarmScheduler:
         self._load = load
         self._composites = composites or Composites({})
         self._composites.wake = self._wake
+        self._warm = warm
+        self._cold: list[AlarmWatcher] = []
+        """Whose metrics may have to be brought back to memory first."""
+        self._warming: asyncio.Task[None] | None = None
         self._periods: dict[int, _Periods] = {}
         self._due: list[tuple[int, int]] = []
         """A heap of (when to look, whose period)."""
@@ -112,13 +120,14 @@ class AlarmScheduler:
 
     def add(self, watcher: AlarmWatcher) -> None:
         """Evaluate it soon, and from then on at each edge. Also after its alarm was replaced."""
-        self._new.append(watcher)
+        (self._new if self._warm is None else self._cold).append(watcher)
         self._wake()
 
     def remove(self, watcher: AlarmWatcher, period_ms: int) -> None:
         """Do not evaluate it any more; ``period_ms`` is what it had."""
-        if watcher in self._new:
-            self._new.remove(watcher)
+        for waiting in (self._new, self._cold):
+            if watcher in waiting:
+                waiting.remove(watcher)
         if period_ms in self._periods:
             self._periods[period_ms].watchers.pop(watcher, None)
 
@@ -153,6 +162,8 @@ class AlarmScheduler:
             self._due = [(self._periods[period].next_ms(now_ms), period) for _, period in self._due]
             heapq.heapify(self._due)
         self._last_ms = now_ms
+        if self._cold and (self._warming is None or self._warming.done()):
+            self._warming = asyncio.create_task(self._warm_up(), name="streamkit alarms' metrics")
         busy = self._is_busy()
         while self._due and self._due[0][0] <= now_ms:
             period_ms = self._due[0][1]
@@ -189,6 +200,25 @@ class AlarmScheduler:
             periods.watchers[watcher] = None
             heapq.heappush(self._due, (periods.next_ms(now_ms), period_ms))
         periods.watchers[watcher] = None
+
+    # INVARIANT: test_metrics_of_before_are_in_memory_when_an_alarm_is_first_evaluated
+    async def _warm_up(self) -> None:
+        while self._cold and self._warm is not None:
+            cold, self._cold = self._cold, []
+            spans: dict[int, dict[Metric, None]] = {}
+            for watcher in cold:
+                spans.setdefault(watcher.datapoints.span_ms, {}).update(dict.fromkeys(watcher.datapoints.metrics))
+            now_ms = self._clock.now_ms()
+            try:
+                for span_ms, metrics in spans.items():
+                    await self._warm.warm(metrics, now_ms - span_ms)
+            except Exception:
+                logger.exception("metrics that were stored cannot be read: alarms begin with what there is in memory")
+            for watcher in cold:
+                watcher.datapoints.read_anew()
+                if not watcher.stopped:
+                    self._new.append(watcher)
+            self._wake()
 
     # ---- the work of one look
 
@@ -262,8 +292,9 @@ class AlarmScheduler:
             wake(self._waiter)
 
     async def _end(self) -> None:
-        left = [task for task in (self._worker, *self._slow.values()) if task is not None and not task.done()]
-        self._worker, self._reading = None, None
+        tasks = (self._worker, self._warming, *self._slow.values())
+        left = [task for task in tasks if task is not None and not task.done()]
+        self._worker, self._warming, self._reading = None, None, None
         self._slow.clear()
         self._todo.clear()
         for task in left:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, get_args
 
@@ -57,13 +57,17 @@ def watch(asked: Alarm, metrics: Metrics, clock: Clock) -> AlarmWatcher:
     )
 
 
+def runner_of(metrics: Metrics, clock: Clock) -> RetryingRunner:
+    return RetryingRunner(metrics, clock, MemoryHistory())
+
+
 def states(*watchers: AlarmWatcher) -> list[str]:
     return [watcher.state for watcher in watchers]
 
 
 @asynccontextmanager
 async def scheduling(metrics: Metrics, clock: Clock, *watchers: AlarmWatcher) -> AsyncIterator[AlarmScheduler]:
-    scheduler = AlarmScheduler(metrics, clock, RetryingRunner(metrics, clock, MemoryHistory()), MemoryHistory())
+    scheduler = AlarmScheduler(metrics, clock, runner_of(metrics, clock), MemoryHistory())
     for watcher in watchers:
         scheduler.add(watcher)
     task = asyncio.create_task(scheduler.run(Stop()))
@@ -286,13 +290,77 @@ async def test_an_alarm_that_cannot_be_evaluated_stops_no_other(
             assert broken.updated_ms == START + 180_000
 
 
+class Store:
+    """Metrics that were stored, and are there a while after they were asked for."""
+
+    def __init__(self, clock: ManualClock, metrics: Metrics, seconds: float) -> None:
+        self._clock, self._metrics, self._seconds = clock, metrics, seconds
+        self.asked: list[tuple[list[Metric], int]] = []
+
+    async def warm(self, metrics: Iterable[Metric], since_ms: int) -> None:
+        found = list(metrics)
+        self.asked.append((found, (since_ms - START) // 1000))
+        await self._clock.sleep_until(self._clock.now_ms() + round(self._seconds * 1000))
+        if self._seconds > 5:
+            raise OSError("the disk is slow, and then it fails")
+        for metric in found:
+            self._metrics.put(metric, 1.0, START - 60_000)
+
+
+async def test_metrics_of_before_are_in_memory_when_an_alarm_is_first_evaluated(
+    clock: ManualClock, metrics: Metrics
+) -> None:
+    first, second = watch(alarm("first"), metrics, clock), watch(alarm("second", period=30), metrics, clock)
+    gone = watch(alarm("gone"), metrics, clock)
+    store = Store(clock, metrics, 2)
+    scheduler = AlarmScheduler(metrics, clock, runner_of(metrics, clock), MemoryHistory(), warm=store)
+    for watcher in (first, gone):
+        scheduler.add(watcher)
+    stop = Stop()
+    running = asyncio.create_task(scheduler.run(stop))
+    await clock.advance(1)
+    scheduler.add(second)
+    gone.stopped = True
+    scheduler.remove(gone, 60_000)
+    await clock.advance(0.9)
+    assert "not evaluated yet" in first.explain()
+    await clock.advance(0.1)
+    assert states(first, second, gone) == ["ALARM", "INSUFFICIENT_DATA", "INSUFFICIENT_DATA"]
+    await clock.advance(2)
+    assert states(first, second, gone) == ["ALARM", "ALARM", "INSUFFICIENT_DATA"]
+    assert store.asked == [([METRIC], -240), ([METRIC], 2 - 120)]
+    await clock.advance(240)
+    assert "not evaluated yet" in gone.explain()
+    stop.request()
+    await running
+
+
+async def test_metrics_that_cannot_be_read_hold_up_no_alarm_for_ever(
+    clock: ManualClock, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = watch(alarm(treat_missing_data="breaching"), metrics, clock)
+    scheduler = AlarmScheduler(
+        metrics, clock, runner_of(metrics, clock), MemoryHistory(), warm=Store(clock, metrics, 6)
+    )
+    scheduler.add(watcher)
+    stop = Stop()
+    running = asyncio.create_task(scheduler.run(stop))
+    await clock.advance(6)
+    assert states(watcher) == ["ALARM"]
+    assert "metrics that were stored cannot be read" in caplog.text
+    scheduler.add(watcher)
+    await clock.advance(1)
+    stop.request()
+    await running
+
+
 async def test_stopping_does_not_wait_for_a_gauge(clock: ManualClock, metrics: Metrics) -> None:
     async def hang() -> float:
         await asyncio.Event().wait()
         return 0.0
 
     metrics.register_gauge(METRIC, hang)
-    scheduler = AlarmScheduler(metrics, clock, RetryingRunner(metrics, clock, MemoryHistory()), MemoryHistory())
+    scheduler = AlarmScheduler(metrics, clock, runner_of(metrics, clock), MemoryHistory())
     for name in "ab":
         scheduler.add(watch(alarm(name), metrics, clock))
     stop = Stop()
@@ -436,6 +504,22 @@ def test_what_was_seen_before_is_not_read_again(metrics: Metrics, monkeypatch: p
         metrics.put(METRIC, 1, START + minute * 60_000 + 7)
         datapoints.read(START + minute * 60_000 + 60_000)
     assert from_ms == [-1441 * 60_000, 60_000, 120_000, 180_000]
+
+
+def test_what_came_from_a_store_is_read_though_it_counts_as_no_new_sample(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datapoints = Datapoints(alarm(), metrics)
+    metrics.put(METRIC, 1, START)
+    datapoints.read(START)
+    series = metrics.find(METRIC)
+    assert series is not None
+    metrics.put(METRIC, 1, START - 60_000)
+    total = StatisticSet(1, 1, 1, 1)
+    monkeypatch.setattr(type(series), "total", property(lambda self: total))
+    assert datapoints.read(START).datapoints == (None, None, None)
+    datapoints.read_anew()
+    assert datapoints.read(START).datapoints == (None, None, 1.0)
 
 
 async def test_a_percentile_counts_once_enough_samples_came_late(clock: ManualClock, metrics: Metrics) -> None:
