@@ -512,7 +512,7 @@ def test_what_came_from_a_store_is_read_though_it_counts_as_no_new_sample(
     datapoints = Datapoints(alarm(), metrics)
     metrics.put(METRIC, 1, START)
     datapoints.read(START)
-    series = metrics.find(METRIC)
+    series = metrics.find(METRIC, None)
     assert series is not None
     metrics.put(METRIC, 1, START - 60_000)
     total = StatisticSet(1, 1, 1, 1)
