@@ -80,7 +80,7 @@ class StartedAlarm(ABC):
         self._records = history
         self._by_hand = False
         self._history: list[AlarmTransition] = []
-        self._waiting: list[tuple[AlarmState, asyncio.Future[AlarmTransition]]] = []
+        self._waiting: list[tuple[AlarmState, asyncio.Future[AlarmTransition | None]]] = []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.state})"
@@ -145,6 +145,7 @@ class StartedAlarm(ABC):
         self.state = stored.state
         self.reason, self.reason_data = stored.reason, stored.reason_data
         self.changed_ms = self.updated_ms = stored.changed_ms
+        self._tell(None)
 
     def stored(self) -> StoredState:
         """What ``restore`` takes."""
@@ -159,7 +160,7 @@ class StartedAlarm(ABC):
     async def wait_for(self, state: AlarmState) -> AlarmTransition | None:
         """Wait until the alarm is in ``state``, and return the change that brought it there.
 
-        Returns at once if it is there already; None if it is in its first state and never changed. A state that lasts
+        Returns at once if it is there already; None if it never changed since it was started. A state that lasts
         only a moment ends the wait too, so the alarm may be in another by the time the caller runs. The actions
         may still be running.
 
@@ -167,7 +168,7 @@ class StartedAlarm(ABC):
         """
         if self.state == state:
             return self._history[-1] if self._history else None
-        waiter: asyncio.Future[AlarmTransition] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[AlarmTransition | None] = asyncio.get_running_loop().create_future()
         entry = (state, waiter)
         self._waiting.append(entry)
         try:
@@ -176,6 +177,11 @@ class StartedAlarm(ABC):
             self._waiting.remove(entry)
 
     # ---- for those that evaluate
+
+    def _tell(self, transition: AlarmTransition | None) -> None:
+        for awaited, waiter in self._waiting:
+            if awaited == self.state and not waiter.done():
+                waiter.set_result(transition)
 
     def _change(self, state: AlarmState, reason: str, reason_data: str | None, now_ms: int) -> None:
         transition = AlarmTransition(
@@ -197,9 +203,7 @@ class StartedAlarm(ABC):
         self._history.append(transition)
         if len(self._history) > HISTORY_LENGTH:
             del self._history[0]
-        for awaited, waiter in self._waiting:
-            if awaited == state and not waiter.done():
-                waiter.set_result(transition)
+        self._tell(transition)
         # (until here)
         self._records.record(state_update(transition, type_of(self.alarm)))
         self._act(transition)

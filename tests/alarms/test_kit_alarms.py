@@ -246,6 +246,24 @@ async def test_stored_states_go_on_and_call_nothing(clock: ManualClock) -> None:
     assert created == ['Alarm "later" updated', 'Alarm "new" created', 'Alarm "errors" updated']
 
 
+async def test_who_waits_for_a_state_is_told_that_it_was_stored(clock: ManualClock) -> None:
+    metrics, started = Metrics(), list[Service]()
+    stored = {"errors": StoredState(state="ALARM", reason="it was", changed_ms=1000)}
+    history = StoredHistory(stored)
+    alarms = Alarms(metrics, clock, started.append, RetryingRunner(metrics, clock, history), history)
+    watcher = alarms.start(alarm(treat_missing_data="ignore"), StateActions())
+    waits = asyncio.create_task(watcher.wait_for("ALARM")), asyncio.create_task(watcher.wait_for("OK"))
+    stop = Stop()
+    running = asyncio.create_task(started[0].run(stop))
+    await clock.advance(0)
+    assert waits[0].done()
+    assert await waits[0] is None
+    assert not waits[1].done()
+    waits[1].cancel()
+    stop.request()
+    await running
+
+
 async def test_states_that_cannot_be_read_stop_no_alarm(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(MemoryHistory):
         async def states(self) -> Mapping[str, StoredState]:
