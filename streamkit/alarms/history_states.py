@@ -99,7 +99,7 @@ def stored_state(item: Item) -> StoredState:
     return StoredState(
         state=item.get("state", "INSUFFICIENT_DATA"),
         reason=item.get("reason", INITIAL_REASON),
-        changed_ms=item.get("changed", item.get("created", 0)),
+        changed_ms=int(item.get("changed", item.get("created", 0)) or 0),
         configuration=item.get("configuration", ""),
         reason_data=item.get("reason_data"),
     )
