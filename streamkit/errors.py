@@ -22,6 +22,7 @@
     ├── StaleAggregateError        retryable, once it is packed again
     ├── FunctionError              a mapping's function failed for good
     ├── ServiceFailedError         a background service of a kit failed
+    ├── ActionError                what an alarm was to do could not be done
     ├── ClosedError                the kit or the engine is closed
     ├── ReadOnlyError              it was opened with ?mode=ro, and can be looked at but not changed
     ├── MissingExtraError          an optional dependency is not installed
@@ -242,6 +243,15 @@ class FunctionError(StreamKitError):
     def __init__(self, message: str, error_type: str = "FunctionError") -> None:
         self.error_type = error_type
         super().__init__(message)
+
+
+class ActionError(StreamKitError):
+    """What an alarm was to do could not be done. ``retryable``: it may be possible later."""
+
+    def __init__(self, reason: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+        self.retryable = retryable
+        self.retry_after = retry_after
+        super().__init__(reason)
 
 
 class ServiceFailedError(StreamKitError):

@@ -8,7 +8,11 @@ from types import TracebackType
 from typing import Any, TypeVar, Unpack, overload
 
 from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.transition import Action
+from streamkit.alarms.composite import CompositeAlarm
+from streamkit.alarms.composite_watcher import CompositeWatcher
+from streamkit.alarms.face import Alarms
+from streamkit.alarms.started import StartedAlarm
+from streamkit.alarms.transition import AlarmActions, StateActions
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
@@ -22,7 +26,7 @@ from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
 from streamkit.service import Service, end_of
-from streamkit.starting import Actions, service_of
+from streamkit.starting import alarms_of, service_of
 from streamkit.streams.store import StreamAttributes, StreamMode, retention_ms_of
 from streamkit.streams.stream import Stream
 from streamkit.supervisor import Health, Supervisor
@@ -57,6 +61,8 @@ class Kit(Transactions):
         """What every service reports, and what programs put and ask."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self._metrics)
+        self.alarms: Alarms = alarms_of(engine, clock, self.metrics, self._supervisor)
+        """Those that were started here."""
         self._move_tasks: list[MoveTask] = []
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
@@ -273,14 +279,10 @@ class Kit(Transactions):
     # ---- services
 
     @overload
-    def start(
-        self,
-        what: Alarm,
-        *,
-        on_alarm: Action | None = None,
-        on_ok: Action | None = None,
-        on_insufficient_data: Action | None = None,
-    ) -> AlarmWatcher: ...
+    def start(self, what: Alarm, **actions: Unpack[AlarmActions]) -> AlarmWatcher: ...
+
+    @overload
+    def start(self, what: CompositeAlarm, **actions: Unpack[AlarmActions]) -> CompositeWatcher: ...
 
     @overload
     def start(self, what: EventSourceMapping) -> LiveMapping: ...
@@ -289,37 +291,39 @@ class Kit(Transactions):
     def start(self, what: S) -> S: ...
 
     def start(
-        self,
-        what: Alarm | EventSourceMapping | Service,
-        *,
-        on_alarm: Action | None = None,
-        on_ok: Action | None = None,
-        on_insufficient_data: Action | None = None,
+        self, what: Alarm | CompositeAlarm | EventSourceMapping | Service, **actions: Unpack[AlarmActions]
     ) -> Any:
         """Run an alarm, a mapping, a worker or any ``Service`` in the background until it is stopped.
 
         Never awaits. A service that fails stops only itself, shows in ``health()``, and is raised when the kit closes
         unless another of its name was started since.
 
+        An alarm may have ``on_alarm``, ``on_ok`` and ``on_insufficient_data``: one action to call then, or up to five.
+
         Raises:
-            ValidationError: one of this name is running, or this is nothing that runs.
+            ValidationError: one of this name is running, or what an alarm refers to is not, or this is nothing to run.
             ClosedError: the kit is closed.
         """
         self._check_open()
-        actions = Actions(on_alarm, on_ok, on_insufficient_data)
-        service = service_of(what, actions, engine=self.engine, clock=self.clock, metrics=self._metrics)
+        called = StateActions.of(**actions)
+        if isinstance(what, Alarm | CompositeAlarm):
+            return self.alarms.start(what, called)
+        service = service_of(what, called, engine=self.engine, clock=self.clock, metrics=self._metrics)
         self._supervisor.start(service)
         if isinstance(service, MoveTask):
             self._move_tasks.append(service)
         return service
 
-    async def stop(self, service: Service | str) -> None:
-        """Ask one service to finish what is in hand, and return once it has. Not from within that service.
+    async def stop(self, service: Service | StartedAlarm | str) -> None:
+        """Ask a service or an alarm to finish what is in hand, and return once it has. Not from within that service.
 
         Raises:
-            ValidationError: it was not started here, or another of its name was since.
+            ValidationError: it was not started here, or another of its name was since, or an alarm refers to it.
         """
-        await self._supervisor.stop(service)
+        if isinstance(service, StartedAlarm) or (isinstance(service, str) and service in self.alarms):
+            await self.alarms.stop(service)
+        else:
+            await self._supervisor.stop(service)
 
     def mappings(self) -> list[LiveMapping]:
         """The event source mappings that run here; see ``disable``, ``enable`` and ``update`` of each."""
@@ -337,8 +341,7 @@ class Kit(Transactions):
 
     def health(self) -> Health:
         """How everything is, now."""
-        running = self._supervisor.running()
-        alarms: dict[str, str] = {each.name: each.state for each in running if isinstance(each, AlarmWatcher)}
+        alarms = self.alarms.states()
         errors = {name: f"{type(error).__name__}: {error}" for name, error in self._supervisor.errors().items()}
         healthy = self._closing is None and not errors and "ALARM" not in alarms.values()
         return Health(healthy, self._supervisor.states(), errors, alarms)

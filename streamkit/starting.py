@@ -1,15 +1,14 @@
-"""What runs when something is started: an alarm has a watcher, a mapping a poller, a service runs itself."""
+"""What runs when something is started: of all alarms one service, of a mapping a poller; a service runs itself."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.transition import Action
-from streamkit.alarms.watcher import AlarmWatcher
+from streamkit.alarms.face import Alarms
+from streamkit.alarms.history_store import StoredHistory
+from streamkit.alarms.runner import RetryingRunner
+from streamkit.alarms.transition import StateActions
 from streamkit.clock import Clock
 from streamkit.engines.base import Engine
 from streamkit.errors import ValidationError
@@ -20,38 +19,35 @@ from streamkit.functions.poller import MappingPoller
 from streamkit.functions.queue_poller import QueuePoller
 from streamkit.functions.tally import Ports
 from streamkit.metrics.window import Metrics
+from streamkit.monitoring.face import KitMetrics
 from streamkit.queues.queue import Queue
 from streamkit.service import Service
 from streamkit.streams.stream import Stream
+from streamkit.supervisor import Supervisor
 from streamkit.tables.table import Table
 
 
-class Actions(msgspec.Struct, frozen=True):
-    """What an alarm does when it changes its state."""
+def alarms_of(engine: Engine, clock: Clock, metrics: KitMetrics, supervisor: Supervisor) -> Alarms:
+    """The alarms of a kit, none so far; their one service is started with the first."""
 
-    on_alarm: Action | None = None
-    on_ok: Action | None = None
-    on_insufficient_data: Action | None = None
+    def start(service: Service) -> None:
+        if not supervisor.is_running(service):
+            supervisor.start(service)
+
+    raw = metrics.raw
+    history = StoredHistory(engine.tables, clock, raw)
+    return Alarms(raw, clock, start, RetryingRunner(raw, clock, history), history, metrics)
 
 
 def service_of(
-    what: Alarm | EventSourceMapping | Service, actions: Actions, *, engine: Engine, clock: Clock, metrics: Metrics
+    what: EventSourceMapping | Service, actions: StateActions, *, engine: Engine, clock: Clock, metrics: Metrics
 ) -> Service:
     """The service that is run for ``what``.
 
     Raises:
-        ValidationError: it is nothing that runs, or has actions and is no alarm.
+        ValidationError: it is nothing that runs, or has actions, which are for alarms.
     """
-    if isinstance(what, Alarm):
-        return AlarmWatcher(
-            what,
-            metrics,
-            clock,
-            on_alarm=actions.on_alarm,
-            on_ok=actions.on_ok,
-            on_insufficient_data=actions.on_insufficient_data,
-        )
-    if actions != Actions():
+    if actions != StateActions():
         raise ValidationError("only an Alarm has actions")
     if isinstance(what, EventSourceMapping):
         check_startable(what, engine, clock)

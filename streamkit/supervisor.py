@@ -100,6 +100,11 @@ class Supervisor:
         """Every service that has not ended."""
         return [running.service for running in self._running.values() if running.state == "running"]
 
+    def is_running(self, service: Service) -> bool:
+        """Whether it was started and has not ended."""
+        held = self._running.get(service.name)
+        return held is not None and held.service is service and held.state == "running"
+
     def states(self) -> dict[str, ServiceState]:
         """Every service that was started, by name."""
         return {name: running.state for name, running in self._running.items()}

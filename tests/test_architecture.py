@@ -38,13 +38,15 @@ PURE = (
 SERVICES = (*GROUND, "codecs", "metrics", "monitoring", "alarms", "tables", "queues", "streams", "functions")
 ENGINE = (*GROUND, *PORTS, *PURE, "engines.base")
 
+TABLES_FOR_ALARMS = ("tables.store", "tables.item", "tables.write", "tables.attributes", "tables.index")
+
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(GROUND, GROUND),
     "codecs": GROUND,
     "metrics": (*GROUND, "codecs"),
     "tables": (*GROUND, "codecs", "metrics"),
     "queues": (*GROUND, "codecs", "metrics"),
-    "alarms": (*GROUND, "codecs", "metrics"),
+    "alarms": (*GROUND, "codecs", "metrics", *TABLES_FOR_ALARMS),
     "monitoring": (*GROUND, "codecs", "metrics", "tables.store", "tables.attributes", "tables.item", "tables.write"),
     "streams": (*GROUND, "codecs", "metrics", "tables.store", "tables.item", "tables.condition", "tables.write"),
     "functions": (*GROUND, "codecs", "metrics", "streams", "queues", "tables"),
@@ -55,7 +57,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engines.file": (*ENGINE, "engines.embedded"),
     "engines.registry": (*GROUND, "engines"),
     "supervisor": SERVICES,
-    "starting": (*SERVICES, "engines"),
+    "starting": (*SERVICES, "engines", "supervisor"),
     "creating": (*SERVICES, "engines"),
     "transactions": (*SERVICES, "engines"),
     "kit": (*SERVICES, "engines", "supervisor", "starting", "creating", "transactions"),

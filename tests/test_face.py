@@ -114,4 +114,4 @@ async def test_handles_are_of_the_type_that_was_asked_for() -> None:
             "errors", metric=metric, statistic="Sum", period=60, threshold=1, comparison="GreaterThanThreshold"
         )
         assert isinstance(assert_type(kit.start(alarm), AlarmWatcher), AlarmWatcher)
-        assert set(kit.health().services) == {worker.name, "copy", "errors"}
+        assert set(kit.health().services) == {worker.name, "copy", "alarms"}

@@ -1,5 +1,6 @@
 """What is measured, in the order in which it is printed."""
 
+from benchmarks.workloads.alarms import ALARMS
 from benchmarks.workloads.append import APPEND
 from benchmarks.workloads.end_to_end import END_TO_END
 from benchmarks.workloads.latency import LATENCY
@@ -29,5 +30,6 @@ WORKLOADS = (
     *PATTERNS,
     *METRICS,
     *PUBLISHING,
+    *ALARMS,
     *END_TO_END,
 )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamkit.cli import store
+from streamkit.cli import alarms, store
 
 DOES_NOT_ADD_UP = 1
 CANNOT_RUN = 2
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(command=_demo)
     store.add_commands(commands)
+    alarms.add_command(commands)
     return parser
 
 

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Container, Iterator
 
 from streamkit.errors import NotFoundError
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.periods import SECOND_MS
 from streamkit.metrics.series import Series
-from streamkit.metrics.statistic_set import check_sample
+from streamkit.metrics.statistic_set import LARGEST_VALUE, check_sample
 from streamkit.metrics.unit import Unit, check_unit
 
 logger = logging.getLogger("streamkit.metrics")
@@ -71,28 +72,71 @@ class Gauges(ABC):
         for at, (gauge, (read, unit)) in enumerate(chosen):
             if at % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)  # Reading thousands of them must not hold up everybody else.
-            value = await self._read(gauge, read)
-            if value is not None:
-                self.put(gauge, value, now_ms, unit=unit)
-                if series := self.find(gauge, unit):
-                    series.sampled = True
+            later = self._begin(gauge, read, unit, now_ms, (lambda: now_ms, SECOND_MS))
+            if later is not None:
+                await later
 
-    async def _read(self, gauge: Metric, read: Callable[[], Reading]) -> float | None:
+    # HOT: the gauge of every alarm, several times each period.
+    def read_gauge(
+        self, metric: Metric, now_ms: int, clock: Callable[[], int], storage_resolution_ms: int = SECOND_MS
+    ) -> Awaitable[None] | None:
+        """Read the gauge of a metric, if it has one, and put its value at ``now_ms``.
+
+        Args:
+            metric: Whose.
+            now_ms: The instant.
+            clock: What tells the instant when an async gauge has answered, which its value is put at.
+            storage_resolution_ms: A minute puts it into its minute alone, which takes less time and memory.
+
+        Returns:
+            None if that is done; of an async gauge what has to be awaited.
+        """
+        self.looks += 1
+        found = self._gauges.get(metric)
+        return None if found is None else self._begin(metric, *found, now_ms, (clock, storage_resolution_ms))
+
+    def _begin(
+        self, metric: Metric, read: Callable[[], Reading], unit: Unit, now_ms: int, put: tuple[Callable[[], int], int]
+    ) -> Awaitable[None] | None:
         try:
-            reading = read()
-            value = await reading if isinstance(reading, Awaitable) else reading
-            if value is not None:
-                check_sample(gauge, value)
-        except (KeyError, NotFoundError):
-            self.unregister(gauge)
-            return None
-        except Exception:
-            if gauge not in self._failing:
-                self._failing.add(gauge)
-                logger.warning("gauge %s failed and is skipped until it works again", gauge, exc_info=True)
-            return None
-        self._failing.discard(gauge)
-        return value
+            value = read()
+            if value.__class__ is not float and isinstance(value, Awaitable):
+                return self._read_later(metric, value, unit, put)
+            self._put_reading(metric, value, unit, now_ms, put[1])
+        except Exception as error:
+            self._failed(metric, error)
+        return None
+
+    async def _read_later(
+        self, metric: Metric, reading: Awaitable[float | None], unit: Unit, put: tuple[Callable[[], int], int]
+    ) -> None:
+        try:
+            self._put_reading(metric, await reading, unit, put[0](), put[1])
+        except Exception as error:
+            self._failed(metric, error)
+
+    def _put_reading(self, metric: Metric, value: float | None, unit: Unit, now_ms: int, resolution_ms: int) -> None:
+        if self._failing:
+            self._failing.discard(metric)
+        if value is None:
+            return
+        # NaN fails every comparison, so this one refuses it together with the infinities.
+        if value.__class__ is not float or not -LARGEST_VALUE <= value <= LARGEST_VALUE:
+            check_sample(metric, value)
+        series = self.open(metric, unit, now_ms)
+        if series is not None:
+            series.sampled = True
+        if series is None or resolution_ms == SECOND_MS:
+            self.put(metric, value, now_ms, unit=unit)
+        else:
+            series.put_minutely(now_ms, value)
+
+    def _failed(self, metric: Metric, error: Exception) -> None:
+        if isinstance(error, KeyError | NotFoundError):
+            self.unregister(metric)
+        elif metric not in self._failing:
+            self._failing.add(metric)
+            logger.warning("gauge %s failed and is skipped until it works again", metric, exc_info=error)
 
     def registered(self) -> Container[Metric]:
         """The metrics that have a gauge."""
@@ -109,3 +153,7 @@ class Gauges(ABC):
     @abstractmethod
     def find(self, metric: Metric, unit: Unit | None) -> Series | None:
         """The series of a metric and a unit; without one, of the unit that the metric had first."""
+
+    @abstractmethod
+    def open(self, metric: Metric, unit: Unit, now_ms: int) -> Series | None:
+        """The same, made if it is not there; None: there is no room for it."""

@@ -46,8 +46,8 @@ class Series:
     """
 
     __slots__ = (
-        *("_buckets", "_late", "_total", "_usage", "collected", "end_ms", "latest", "metric", "sampled", "start_ms"),
-        *("key", "listed_ms", "taken_ms", "unit", "wanted_ms", "weighted"),
+        *("_buckets", "_late", "_total", "_usage", "collected", "end_ms", "latest", "metric", "minute_ms"),
+        *("key", "listed_ms", "minutely", "sampled", "start_ms", "taken_ms", "unit", "wanted_ms", "weighted"),
     )
 
     def __init__(self, metric: Metric, unit: Unit, now_ms: int, usage: Usage | None = None) -> None:
@@ -63,6 +63,10 @@ class Series:
         """Its samples that came one by one. ``Metrics.put`` adds to it, and calls ``collect`` at ``MAX_COLLECTED``."""
         self.weighted: dict[float, int] = {}
         """Its samples that came with a count, in the same way."""
+        self.minutely: list[float] = []
+        """Samples of standard resolution that came one by one, all of one minute."""
+        self.minute_ms = 0
+        """When that minute begins."""
         self.taken_ms = BEFORE_ALL
         """What starts before it was taken to be stored."""
         self.key = ""
@@ -88,7 +92,10 @@ class Series:
         self.end_ms = self.start_ms + SECOND_MS
 
     def collect(self) -> None:
-        """Count what the second has collected."""
+        """Count what the second has collected, and the minute."""
+        if self.minutely:
+            values, self.minutely = self.minutely, []
+            self._add(1, self.minute_ms, Samples.of_list(values))
         if not self.collected and not self.weighted:
             return
         if self.weighted:
@@ -100,6 +107,16 @@ class Series:
             samples = Samples.of_list(self.collected)
         self.collected = []
         self._add(0, self.start_ms, samples)
+
+    # HOT: the gauge of every alarm, several times each period.
+    def put_minutely(self, instant_ms: int, value: float) -> None:
+        """Add one sample of standard resolution, which is the latest."""
+        minute_ms = instant_ms - instant_ms % MINUTE_MS
+        if minute_ms != self.minute_ms or len(self.minutely) >= MAX_COLLECTED:
+            self.collect()
+            self.minute_ms = minute_ms
+        self.latest = value
+        self.minutely.append(value)
 
     def add(self, instant_ms: int, samples: Samples, storage_resolution_ms: int) -> None:
         """Add samples of one instant: to its second, or of standard resolution to its minute."""
@@ -119,14 +136,23 @@ class Series:
         self.collect()
         return self._total
 
+    @property
+    def count(self) -> int:
+        """How many samples there ever were; leaves what is collected as it is."""
+        count = len(self.collected) + len(self.minutely)
+        if self.weighted:
+            count += sum(self.weighted.values())
+        return count if self._total is None else count + self._total.sample_count
+
     def running(self) -> tuple[int, float, float]:
         """How many samples there ever were, their sum, and the smallest or 0; leaves what is collected as it is."""
         total = self._total
         count, sum_of, least = (0, 0.0, 0.0) if total is None else (total.sample_count, total.sum, total.minimum)
-        if self.collected:
-            count += len(self.collected)
-            sum_of += sum(self.collected)
-            least = min(least, *self.collected)
+        for values in (self.collected, self.minutely):
+            if values:
+                count += len(values)
+                sum_of += sum(values)
+                least = min(least, *values)
         for value, times in self.weighted.items():
             count += times
             sum_of += value * times

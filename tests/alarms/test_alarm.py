@@ -7,6 +7,7 @@ import pytest
 
 from streamkit.alarms.alarm import Alarm
 from streamkit.errors import ValidationError
+from streamkit.metrics.math_query import MetricQuery
 from streamkit.metrics.metric import Metric
 
 VISIBLE = Metric.of("streamkit/sqs", "ApproximateNumberOfMessagesVisible", QueueName="dead")
@@ -17,6 +18,11 @@ FIELDS: dict[str, Any] = {
     "threshold": 0,
     "comparison": "GreaterThanThreshold",
 }
+MATH = [
+    MetricQuery(id="errors", metric=VISIBLE, statistic="Sum", period=60, return_data=False),
+    MetricQuery(id="calls", metric=Metric.of("n", "calls"), statistic="p99", period=60, return_data=False),
+    MetricQuery(id="percent", expression="100 * errors / calls"),
+]
 
 
 def alarm(name: str = "dying", **changes: Any) -> Alarm:
@@ -71,6 +77,12 @@ def test_is_a_value() -> None:
         ({"threshold": "7"}, "finite number"),
         ({"comparison": ">"}, "choose one of GreaterThanOrEqualToThreshold, "),
         ({"treat_missing_data": "not_breaching"}, "missing, notBreaching, breaching, ignore"),
+        ({"description": "a" * 1025}, "use up to 1,024 characters"),
+        ({"actions_enabled": "yes"}, "choose True or False"),
+        ({"unit": "Second"}, "unit 'Second' is not known: choose one of Seconds, "),
+        ({"metric": None}, "it has no metric: give metric, statistic and period, or metrics"),
+        ({"metric": None, "period": None}, "no metric and no period"),
+        ({"metrics": [MATH[0]]}, "metrics and also metric, statistic, period: leave one of both out"),
     ],
 )
 def test_refuses_what_could_not_be_evaluated_and_says_what_to_choose(changes: dict[str, Any], words: str) -> None:
@@ -99,5 +111,46 @@ def test_compares_as_its_operator_says(comparison: str, expected: tuple[bool, ..
 
 @pytest.mark.parametrize("statistic", ["Average", "p99.9", "TM(10%:90%)", "PR(:300)", "IQM"])
 def test_takes_every_statistic(statistic: str) -> None:
-    assert alarm(statistic=statistic).compiled.text == statistic
+    compiled = alarm(statistic=statistic).compiled
+    assert compiled is not None
+    assert compiled.text == statistic
     assert alarm(statistic=statistic).evaluate_low_sample_count_percentile == "evaluate"
+
+
+def of_math(*queries: MetricQuery, **changes: Any) -> Alarm:
+    return Alarm("much", metrics=list(queries), threshold=5, comparison="GreaterThanThreshold", **changes)
+
+
+def test_takes_metric_math() -> None:
+    made = of_math(*MATH, evaluation_periods=3)
+    assert made.metrics == tuple(MATH)
+    assert (made.period, made.period_ms, made.compiled) == (None, 60_000, None)
+    assert hash(made) == hash(of_math(*MATH, evaluation_periods=3))
+    assert msgspec.json.decode(msgspec.json.encode(made), type=Alarm) == made
+
+
+@pytest.mark.parametrize(
+    ("queries", "changes", "words"),
+    [
+        ([*MATH, MetricQuery(id="x", expression="errors")], {}, "'much': exactly one entry .* percent, x"),
+        ([MATH[0], msgspec.structs.replace(MATH[1], period=300), MATH[2]], {}, "one period, and here are 60, 300 s"),
+        ([MetricQuery(id="x", expression="1 + y")], {}, "'much': query 'x' names 'y'"),
+        (
+            [MetricQuery(id="x", metric=VISIBLE, statistic="Sum", period=5)],
+            {},
+            "period is 5 seconds: choose 10, 20, 30",
+        ),
+        (MATH, {"period": 60}, "metrics and also period"),
+        (MATH, {"unit": "Count"}, "metrics and also unit"),
+        (MATH, {"evaluation_periods": 1441}, "at most 1 day"),
+        (MATH, {"evaluate_low_sample_count_percentile": "ignore"}, "statistic is None"),
+        (
+            [MetricQuery(id=f"m{at}", metric=VISIBLE, statistic="Sum", period=60) for at in range(11)],
+            {},
+            "1 to 10 metrics",
+        ),
+    ],
+)
+def test_refuses_math_that_is_no_alarm(queries: list[MetricQuery], changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        of_math(*queries, **changes)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkit.alarms.alarm import Alarm, AlarmState, ComparisonOperator, TreatMissingData
-from streamkit.alarms.evaluate import decided_early, evaluate, has_low_sample_count
+from streamkit.alarms.evaluate import decide, decided_early, evaluate, has_low_sample_count
 from streamkit.metrics.metric import STATISTICS, Metric, Statistic
 from streamkit.metrics.statistic_set import StatisticSet
 
@@ -112,6 +112,7 @@ def test_equals_a_naive_evaluator(
     made = alarm(needed, periods, treat)
     found = evaluate(made, points(" ".join(text)), previous, NEWEST)
     assert found.state == naive(needed, periods, treat, text, previous)
+    assert decide(made, points(" ".join(text)), previous) == found.state
     real = [VALUES[each] for each in text if each != "-"]
     assert list(found.datapoints) == real[-periods:]
     assert found.breaching == found.datapoints.count(9.0)

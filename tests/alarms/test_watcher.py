@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 
-from streamkit.alarms import watcher as watcher_module
+from streamkit.alarms import started as started_module
 from streamkit.alarms.alarm import Alarm
-from streamkit.alarms.transition import AlarmTransition
-from streamkit.alarms.watcher import ACTIONS_FAILED, AlarmWatcher
+from streamkit.alarms.runner import ACTIONS_FAILED, RetryingRunner
+from streamkit.alarms.scheduler import AlarmScheduler
+from streamkit.alarms.transition import Actions, AlarmTransition, StateActions
+from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.window import Metrics
+from streamkit.service import Stop
 from streamkit.testing.clock import ManualClock
+from tests.alarms.remembering import MemoryHistory
 
 START = 1_700_000_040_000  # on a minute
 VISIBLE = Metric.of("streamkit/sqs", "ApproximateNumberOfMessagesVisible", QueueName="dead")
@@ -48,9 +52,25 @@ def state(watcher: AlarmWatcher) -> str:
     return watcher.state
 
 
+def watch(
+    alarm: Alarm,
+    metrics: Metrics,
+    clock: ManualClock,
+    on_alarm: Actions = None,
+    on_ok: Actions = None,
+    on_insufficient_data: Actions = None,
+) -> AlarmWatcher:
+    actions = StateActions.of(on_alarm, on_ok, on_insufficient_data)
+    return AlarmWatcher(
+        alarm, metrics, clock, actions, RetryingRunner(metrics, clock, MemoryHistory()), MemoryHistory()
+    )
+
+
 @asynccontextmanager
 async def running(watcher: AlarmWatcher) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(watcher.run())
+    scheduler = AlarmScheduler(watcher._metrics, watcher._clock, watcher._runner, watcher._records)
+    scheduler.add(watcher)
+    task = asyncio.create_task(scheduler.run(Stop()))
     try:
         yield task
     finally:
@@ -61,7 +81,7 @@ async def running(watcher: AlarmWatcher) -> AsyncIterator[asyncio.Task[None]]:
 
 async def test_begins_without_data_and_without_a_change(clock: ManualClock, metrics: Metrics) -> None:
     calls: list[AlarmTransition] = []
-    watcher = AlarmWatcher(alarm(), metrics, clock, calls.append, calls.append, calls.append)
+    watcher = watch(alarm(), metrics, clock, calls.append, calls.append, calls.append)
     assert (watcher.name, watcher.state, watcher.history) == ("dying", "INSUFFICIENT_DATA", [])
     assert watcher.changed_ms == START
     assert watcher.changed_at == datetime(2023, 11, 14, 22, 14, tzinfo=UTC)
@@ -72,12 +92,13 @@ async def test_begins_without_data_and_without_a_change(clock: ManualClock, metr
 async def test_an_action_gets_the_transition_and_only_at_a_change(clock: ManualClock, metrics: Metrics) -> None:
     alarms: list[AlarmTransition] = []
     oks: list[AlarmTransition] = []
-    watcher = AlarmWatcher(alarm(treat_missing_data="notBreaching"), metrics, clock, alarms.append, oks.append)
+    watcher = watch(alarm(treat_missing_data="notBreaching"), metrics, clock, alarms.append, oks.append)
     assert await watcher.evaluate_now() == "OK"
     metrics.put(VISIBLE, 2.0, clock.now_ms())
     await clock.advance(5)
     assert await watcher.evaluate_now() == "ALARM"
     assert await watcher.evaluate_now() == "ALARM"
+    await clock.advance(0)
     assert alarms == [
         AlarmTransition(
             alarm="dying",
@@ -86,8 +107,15 @@ async def test_an_action_gets_the_transition_and_only_at_a_change(clock: ManualC
             reason="Threshold Crossed: 1 out of the last 1 datapoints [2.0 (14/11/23 22:14:00)] was greater than the "
             "threshold (0.0) (minimum 1 datapoint for OK -> ALARM transition).",
             at_ms=START + 5000,
+            reason_data=alarms[0].reason_data,
+            previous_reason=oks[0].reason,
+            previous_reason_data=oks[0].reason_data,
+            previous_at_ms=START,
+            configuration=watcher.alarm,
+            actions=watcher.actions,
         )
     ]
+    assert oks[0].previous_reason == "Unchecked: Initial alarm creation"
     assert alarms[0].at == watcher.changed_at == datetime(2023, 11, 14, 22, 14, 5, tzinfo=UTC)
     assert len(oks) == 1
     assert watcher.history == oks + alarms
@@ -96,7 +124,7 @@ async def test_an_action_gets_the_transition_and_only_at_a_change(clock: ManualC
 async def test_an_alarm_fires_at_once_and_ends_after_a_whole_good_period(clock: ManualClock, metrics: Metrics) -> None:
     depth = 0.0
     metrics.register_gauge(VISIBLE, lambda: depth)
-    watcher = AlarmWatcher(alarm(), metrics, clock)
+    watcher = watch(alarm(), metrics, clock)
     async with running(watcher):
         await clock.advance(60)
         assert state(watcher) == "OK"
@@ -112,7 +140,7 @@ async def test_an_alarm_fires_at_once_and_ends_after_a_whole_good_period(clock: 
 
 
 async def test_a_sum_is_evaluated_at_the_edge_of_its_period(clock: ManualClock, metrics: Metrics) -> None:
-    watcher = AlarmWatcher(alarm(statistic="Sum", threshold=10), metrics, clock)
+    watcher = watch(alarm(statistic="Sum", threshold=10), metrics, clock)
     async with running(watcher):
         metrics.put(VISIBLE, 100.0, clock.now_ms())
         await clock.advance(59.999)
@@ -122,7 +150,7 @@ async def test_a_sum_is_evaluated_at_the_edge_of_its_period(clock: ManualClock, 
     assert watcher.changed_ms == START + 60_000
 
 
-async def test_a_gauge_is_read_at_every_edge_and_at_least_each_second(clock: ManualClock, metrics: Metrics) -> None:
+async def test_a_gauge_is_read_at_every_edge_and_each_second(clock: ManualClock, metrics: Metrics) -> None:
     await clock.advance(8.3)
     reads: list[int] = []
     others: list[int] = []
@@ -133,16 +161,14 @@ async def test_a_gauge_is_read_at_every_edge_and_at_least_each_second(clock: Man
 
     metrics.register_gauge(VISIBLE, read)
     metrics.register_gauge(Metric.of("n", "m"), lambda: others.append(1))
-    async with running(AlarmWatcher(alarm(period=10), metrics, clock)):
+    async with running(watch(alarm(period=10), metrics, clock)):
         await clock.advance(4)
-    assert reads == [8300, 9300, 10_000, 11_000, 12_000]
+    assert reads == [8300, 9000, 10_000, 11_000, 12_000]
     assert others == []
 
 
 async def test_two_of_three_and_missing_data_as_its_alarm_says(clock: ManualClock, metrics: Metrics) -> None:
-    watcher = AlarmWatcher(
-        alarm(statistic="Sum", period=10, evaluation_periods=3, datapoints_to_alarm=2), metrics, clock
-    )
+    watcher = watch(alarm(statistic="Sum", period=10, evaluation_periods=3, datapoints_to_alarm=2), metrics, clock)
     async with running(watcher):
         for values in (1, 0, 0, 1, 0, 1):
             metrics.put(VISIBLE, values, clock.now_ms())
@@ -156,7 +182,7 @@ async def test_two_of_three_and_missing_data_as_its_alarm_says(clock: ManualCloc
 
 async def test_each_state_has_its_action(clock: ManualClock, metrics: Metrics) -> None:
     seen: list[str] = []
-    watcher = AlarmWatcher(
+    watcher = watch(
         alarm(period=10),
         metrics,
         clock,
@@ -172,23 +198,25 @@ async def test_each_state_has_its_action(clock: ManualClock, metrics: Metrics) -
     assert seen == ["alarm ALARM", "ok OK", "insufficient INSUFFICIENT_DATA"]
 
 
-async def test_an_asynchronous_action_is_awaited(clock: ManualClock, metrics: Metrics) -> None:
+async def test_a_slow_action_delays_no_evaluation_and_the_next_one_of_its_alarm_waits(
+    clock: ManualClock, metrics: Metrics
+) -> None:
     seen: list[str] = []
 
     async def page(change: AlarmTransition) -> None:
-        assert watcher.state == "ALARM"
         assert watcher.history == [change]
-        await clock.sleep_until(clock.now_ms() + 2500)
-        seen.append(change.state)
+        await clock.sleep_until(clock.now_ms() + 25_000)
+        seen.append(f"{change.state} {clock.now_ms() - START}")
 
-    watcher = AlarmWatcher(alarm(), metrics, clock, on_alarm=page)
+    watcher = watch(alarm(period=10), metrics, clock, page, lambda change: seen.append(change.state))
     metrics.put(VISIBLE, 1.0, clock.now_ms())
-    evaluating = asyncio.create_task(watcher.evaluate_now())
-    await clock.advance(2)
-    assert not evaluating.done()
-    await clock.advance(0.5)
-    assert seen == ["ALARM"]
-    assert await evaluating == "ALARM"
+    async with running(watcher):
+        await clock.advance(10)
+        metrics.put(VISIBLE, 0.0, clock.now_ms())
+        await clock.advance(14.999)
+        assert (watcher.state, seen) == ("OK", [])
+        await clock.advance(0.001)
+    assert seen == ["ALARM 25000", "OK"]
 
 
 async def test_an_action_that_raises_is_logged_and_counted_and_stops_nothing(
@@ -205,7 +233,7 @@ async def test_an_action_that_raises_is_logged_and_counted_and_stops_nothing(
         waiter.cancel()
         await waiter
 
-    watcher = AlarmWatcher(alarm(period=10), metrics, clock, fail, fail_plainly, await_what_was_cancelled)
+    watcher = watch(alarm(period=10), metrics, clock, fail, fail_plainly, await_what_was_cancelled)
     with caplog.at_level(logging.ERROR, "streamkit.alarms"):
         async with running(watcher) as task:
             metrics.put(VISIBLE, 1.0, clock.now_ms())
@@ -226,17 +254,16 @@ async def test_cancelling_ends_it_even_in_an_action(clock: ManualClock, metrics:
         entered.set()
         await asyncio.get_running_loop().create_future()
 
-    watcher = AlarmWatcher(alarm(), metrics, clock, on_alarm=hang)
+    watcher = watch(alarm(), metrics, clock, on_alarm=hang)
     metrics.put(VISIBLE, 1.0, clock.now_ms())
-    task = asyncio.create_task(watcher.run())
-    await entered.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async with running(watcher):
+        await entered.wait()
+    await clock.advance(0)
     assert watcher.state == "ALARM"
-    assert metrics.total(ACTIONS_FAILED) is None
-    # The change was told; running it again tells nothing twice.
+    assert metrics.total(ACTIONS_FAILED) == StatisticSet(1, 1.0, 1.0, 1.0)
+    # The change was told; evaluating it again tells nothing twice.
     assert await watcher.evaluate_now() == "ALARM"
+    await clock.advance(0)
 
 
 async def test_survives_a_jump_of_the_clock(clock: ManualClock, metrics: Metrics) -> None:
@@ -249,7 +276,7 @@ async def test_survives_a_jump_of_the_clock(clock: ManualClock, metrics: Metrics
     jumping = Jumping(START)
     reads: list[int] = []
     metrics.register_gauge(VISIBLE, lambda: reads.append(jumping.now_ms() - START))
-    async with running(AlarmWatcher(alarm(), metrics, jumping)):
+    async with running(watch(alarm(), metrics, jumping)):
         await jumping.advance(2)
         jumping.offset_ms = 86_400_000
         await jumping.advance(1)
@@ -263,13 +290,13 @@ async def test_survives_a_jump_of_the_clock(clock: ManualClock, metrics: Metrics
 
 class TestWaitFor:
     async def test_returns_at_once_what_is_so_already(self, clock: ManualClock, metrics: Metrics) -> None:
-        watcher = AlarmWatcher(alarm(treat_missing_data="notBreaching"), metrics, clock)
+        watcher = watch(alarm(treat_missing_data="notBreaching"), metrics, clock)
         assert await watcher.wait_for("INSUFFICIENT_DATA") is None
         await watcher.evaluate_now()
         assert await watcher.wait_for("OK") == watcher.history[0]
 
     async def test_wakes_at_the_change(self, clock: ManualClock, metrics: Metrics) -> None:
-        watcher = AlarmWatcher(alarm(), metrics, clock)
+        watcher = watch(alarm(), metrics, clock)
         waits = [asyncio.create_task(watcher.wait_for("ALARM")) for _ in range(2)]
         other = asyncio.create_task(watcher.wait_for("OK"))
         async with running(watcher):
@@ -284,7 +311,7 @@ class TestWaitFor:
             assert await other == watcher.history[-1]
 
     async def test_is_safe_to_cancel(self, clock: ManualClock, metrics: Metrics) -> None:
-        watcher = AlarmWatcher(alarm(), metrics, clock)
+        watcher = watch(alarm(), metrics, clock)
         wait = asyncio.create_task(watcher.wait_for("ALARM"))
         await clock.advance(0)
         wait.cancel()
@@ -296,7 +323,7 @@ class TestWaitFor:
 
     async def test_the_action_may_wait_for_another_state(self, clock: ManualClock, metrics: Metrics) -> None:
         waits: list[asyncio.Task[AlarmTransition | None]] = []
-        watcher = AlarmWatcher(
+        watcher = watch(
             alarm(period=10),
             metrics,
             clock,
@@ -309,8 +336,8 @@ class TestWaitFor:
 
 
 async def test_history_is_bounded(clock: ManualClock, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher_module, "HISTORY_LENGTH", 3)
-    watcher = AlarmWatcher(alarm(period=10), metrics, clock)
+    monkeypatch.setattr(started_module, "HISTORY_LENGTH", 3)
+    watcher = watch(alarm(period=10), metrics, clock)
     async with running(watcher):
         for value in range(8):
             metrics.put(VISIBLE, value % 2, clock.now_ms())
@@ -320,7 +347,7 @@ async def test_history_is_bounded(clock: ManualClock, metrics: Metrics, monkeypa
 
 
 async def test_an_extended_statistic_is_evaluated_over_whole_periods(clock: ManualClock, metrics: Metrics) -> None:
-    watcher = AlarmWatcher(alarm(statistic="p90", threshold=5), metrics, clock)
+    watcher = watch(alarm(statistic="p90", threshold=5), metrics, clock)
     metrics.put(VISIBLE, 1.0, clock.now_ms(), 10)
     metrics.put(VISIBLE, 9.0, clock.now_ms(), 2)
     assert await watcher.evaluate_now() == "INSUFFICIENT_DATA"
@@ -333,7 +360,7 @@ async def test_an_extended_statistic_is_evaluated_over_whole_periods(clock: Manu
 
 
 async def test_a_period_without_percentiles_is_missing_data(clock: ManualClock, metrics: Metrics) -> None:
-    watcher = AlarmWatcher(alarm(statistic="p90", treat_missing_data="breaching"), metrics, clock)
+    watcher = watch(alarm(statistic="p90", treat_missing_data="breaching"), metrics, clock)
     metrics.put(VISIBLE, -1.0, clock.now_ms())
     metrics.put(VISIBLE, -2.0, clock.now_ms())
     await clock.advance(60)
@@ -345,7 +372,7 @@ async def test_a_percentile_of_few_samples_may_keep_the_state(
     clock: ManualClock, metrics: Metrics, low: str, expected: str
 ) -> None:
     asked = alarm(statistic="p90", threshold=5, evaluate_low_sample_count_percentile=low)
-    watcher = AlarmWatcher(asked, metrics, clock)
+    watcher = watch(asked, metrics, clock)
     metrics.put(VISIBLE, 9.0, clock.now_ms(), 100)
     await clock.advance(60)
     assert await watcher.evaluate_now() == "ALARM"

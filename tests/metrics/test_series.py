@@ -12,6 +12,7 @@ from streamkit.metrics.buckets import Row, samples_of
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.samples import Samples
 from streamkit.metrics.series import AFTER_ALL, BEFORE_ALL, Added, Series
+from streamkit.metrics.statistic_set import StatisticSet
 
 MINUTE = 60_000
 START = 1_700_000_000_000 // MINUTE * MINUTE
@@ -107,3 +108,19 @@ def test_what_is_loaded_stands_for_what_was_there_and_is_not_new() -> None:
     total = series.total
     assert total is not None
     assert total.sample_count == 91
+
+
+def test_samples_of_a_minute_wait_and_are_counted_with_the_rest() -> None:
+    series = Series(Metric.of("n", "m"), "None", START)
+    for second, value in ((0, 1.0), (59, 5.0), (60, 2.0)):
+        series.put_minutely(START + second * 1000, value)
+    assert (series.count, series.latest) == (3, 2.0)
+    assert series.running() == (3, 8.0, 1.0)
+    series.put_minutely(START + 30_000, 7.0)
+    sums: Counter[int] = Counter()
+    for at, found in series.buckets(1).sets(0, 2**62):
+        sums[at - START] += int(found.sum)
+    assert sums == {0: 13, MINUTE: 2}
+    assert series.count == 4
+    assert series.total == StatisticSet(4, 15.0, 1.0, 7.0)
+    assert list(series.buckets(0).sets(0, 2**62)) == []

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import streamkit
+from streamkit import Kit
+from streamkit.alarms.alarm import Alarm
+from streamkit.cli.main import main
+from streamkit.metrics.metric import Metric
+from tests.cli.test_main import streamkit as run
+
+METRIC = Metric.of("n", "m")
+
+
+def alarm(name: str) -> Alarm:
+    # A day is not over before the test is.
+    return Alarm(
+        name,
+        metric=METRIC,
+        statistic="Sum",
+        period=86_400,
+        threshold=0,
+        comparison="GreaterThanThreshold",
+        treat_missing_data="notBreaching",
+    )
+
+
+async def fill(kit: Kit) -> None:
+    for name in ("web-errors", "web-latency", "db"):
+        await kit.start(alarm(name), on_alarm=print).wait_for("OK")
+    kit.alarms.set_state("web-errors", "ALARM", "5 of 5 \x1b[31mrequests\nfailed")
+    kit.alarms.set_state("web-latency", "INSUFFICIENT_DATA", "nobody knows")
+
+
+async def make(directory: Path) -> None:
+    async with streamkit.open(directory) as kit:
+        await fill(kit)
+
+
+async def test_a_table_of_all(tmp_path: Path) -> None:
+    await make(tmp_path)
+    done = run("alarms", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ["NAME", "STATE", "SINCE", "REASON"]
+    assert [line.split()[:2] for line in lines] == [
+        ["db", "OK"],
+        ["web-errors", "ALARM"],
+        ["web-latency", "INSUFFICIENT_DATA"],
+    ]
+    assert lines[1].endswith("5 of 5  [31mrequests failed")
+    # Columns begin at one place.
+    assert {line.index(state) for line, state in zip(lines, ("OK", "ALARM", "INSUF"), strict=True)} == {
+        head.index("STATE")
+    }
+
+
+async def test_also_while_its_process_runs(tmp_path: Path) -> None:
+    async with streamkit.open(tmp_path) as kit:
+        await fill(kit)
+        await kit.alarms.history()
+        done = run("alarms", str(tmp_path), "--state", "ALARM")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "web-errors" in done.stdout
+    assert "db" not in done.stdout
+
+
+async def test_filters_and_exit_codes(tmp_path: Path) -> None:
+    await make(tmp_path)
+    done = run("alarms", str(tmp_path), "--prefix", "web", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert [(each["AlarmName"], each["StateValue"]) for each in found] == [
+        ("web-errors", "ALARM"),
+        ("web-latency", "INSUFFICIENT_DATA"),
+    ]
+    assert found[0]["StateReason"] == "5 of 5 \x1b[31mrequests\nfailed"
+    assert found[0]["Configuration"]["threshold"] == 0
+    assert found[0]["StateTransitionedTimestamp"].endswith("Z")
+    assert run("alarms", str(tmp_path), "--fail-on-alarm").returncode == 1
+    assert run("alarms", str(tmp_path), "--fail-on-alarm", "--json").returncode == 1
+    assert run("alarms", str(tmp_path), "--fail-on-alarm", "--prefix", "db").returncode == 0
+    done = run("alarms", str(tmp_path), "--prefix", "nothing")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "no alarm is like that: there are 3: db, web-errors, web-latency\n",
+    )
+    assert json.loads(run("alarms", str(tmp_path), "--prefix", "nothing", "--json").stdout) == []
+
+
+async def test_the_history_of_one(tmp_path: Path) -> None:
+    await make(tmp_path)
+    done = run("alarms", str(tmp_path), "--history", "web-errors")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "Action               Successfully executed action builtins.print" in said[0]
+    assert "StateUpdate          Alarm updated from OK to ALARM" in said[1]
+    assert said[2] == "  5 of 5  [31mrequests failed"
+    assert said[-1].endswith('ConfigurationUpdate  Alarm "web-errors" created')
+    found = json.loads(run("alarms", str(tmp_path), "--history", "web-errors", "--json").stdout)
+    assert [item["HistoryItemType"] for item in found] == [
+        *("Action", "StateUpdate", "StateUpdate", "ConfigurationUpdate")
+    ]
+    assert found[1]["HistoryData"]["newState"]["stateValue"] == "ALARM"
+    assert run("alarms", str(tmp_path), "--history", "web-errors", "--fail-on-alarm").returncode == 1
+    assert run("alarms", str(tmp_path), "--history", "db", "--fail-on-alarm").returncode == 0
+
+
+async def test_the_history_of_one_that_was_deleted(tmp_path: Path) -> None:
+    async with streamkit.open(tmp_path) as kit:
+        await fill(kit)
+        await kit.alarms.history()
+        await kit.alarms.delete("db")
+    done = run("alarms", str(tmp_path), "--history", "db")
+    assert 'Alarm "db" deleted' in done.stdout.splitlines()[0]
+    assert "db" not in run("alarms", str(tmp_path)).stdout
+
+
+async def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
+    await make(tmp_path / "data")
+    (tmp_path / "empty").mkdir()
+    for arguments, says in (
+        (("nothing",), "nothing"),
+        (("empty",), "empty"),
+        (("data", "--history", "cache"), "there is no alarm 'cache' and no history of one: there are 3: db"),
+        (("data", "--history", "db", "--state", "OK"), "leave --state and --prefix out"),
+    ):
+        done = run("alarms", str(tmp_path / arguments[0]), *arguments[1:])
+        assert (done.returncode, done.stdout) == (2, "")
+        assert says in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+async def test_a_directory_without_alarms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with streamkit.open(tmp_path / "what?mode=rw") as kit:
+        await kit.create_queue("emails")
+    done = run("alarms", str(tmp_path / "what?mode=rw"), "--fail-on-alarm")
+    assert (done.returncode, done.stdout[:25]) == (0, "there are no alarms here:")
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["alarms", "--help"])
+    assert ended.value.code == 0
+    assert "example: streamkit alarms ./data --state ALARM" in capsys.readouterr().out
