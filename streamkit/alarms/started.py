@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from streamkit.alarms.alarm import Alarm, AlarmState
 from streamkit.alarms.composite import CompositeAlarm
@@ -214,6 +215,9 @@ class StartedAlarm(ABC):
         """Have the actions for a change called."""
         actions = self.actions.of_state(transition.state)
         if actions and self.actions_enabled:
+            if transition.configuration is None:
+                # What was held by a process before this one is known by its history alone.
+                transition = replace(transition, configuration=self.alarm, actions=self.actions)
             self._runner.dispatch(transition, actions)
 
     def _failed(self, error: Exception, now_ms: int) -> None:
