@@ -19,7 +19,7 @@ from streamkit.metrics.forgetting import MAX_BYTES, Forgetting
 from streamkit.metrics.gauges import Gauges
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import SECOND_MS, check_range
-from streamkit.metrics.rows import Column, Rows
+from streamkit.metrics.rows import Column, Latencies, Rows
 from streamkit.metrics.samples import Samples
 from streamkit.metrics.series import MAX_COLLECTED, SERIES_BYTES, Series
 from streamkit.metrics.statistic import CompiledStatistic, compile_statistic
@@ -76,6 +76,7 @@ class Metrics(Gauges):
         self._first: dict[Metric, Series] = {}
         """Of each metric the series of its first unit, which nearly all samples are for."""
         self._rows: dict[tuple[Column, ...], Rows] = {}
+        self._latencies: dict[Metric, Latencies] = {}
         self._waiting: list[Rows] = []
         super().__init__()
         self._usage = Usage()
@@ -128,6 +129,13 @@ class Metrics(Gauges):
         made = self._rows.get(columns)
         if made is None:
             made = self._rows[columns] = Rows(self, columns)
+        return made
+
+    def latencies(self, metric: Metric) -> Latencies:
+        """Where calls that mostly take less than a millisecond put how long they took: the same for the same metric."""
+        made = self._latencies.get(metric)
+        if made is None:
+            made = self._latencies[metric] = Latencies(self, metric)
         return made
 
     def wait(self, rows: Rows) -> None:

@@ -50,6 +50,7 @@ class Table:
         self._metrics = metrics
         self._written = Metric.of("streamkit", "ItemsWritten", TableName=schema.name)
         self._calls = TableMetrics((schema.name,), clock, metrics)
+        self._gets = self._calls.latencies("GetItem")
         register_provisioned(schema.name, store, metrics)
 
     @property
@@ -182,7 +183,14 @@ class Table:
             ExpressionError: the projection is not valid; with the position.
             ValidationError: the key has another shape, or a value that cannot be a key.
         """
-        (item,) = await self._calls.call("GetItem", self._store.get(self.schema.name, (self._key(key),)))
+        mapping = self._key(key)
+        began_ms = self._clock.now_ms()
+        try:
+            (item,) = await self._store.get(self.schema.name, (mapping,))
+        except StreamKitError as error:
+            self._calls.failed("GetItem", error)
+            raise
+        self._gets.took(began_ms, self._clock.now_ms())
         wanted = as_projection(projection) if projection is not None else None
         return item if wanted is None or item is None else wanted.of(item)
 

@@ -14,11 +14,13 @@ from streamkit.errors import (
     ConditionFailedError,
     NotFoundError,
     StorageError,
+    StreamKitError,
     ThroughputExceededError,
     TransactionCanceledError,
     ValidationError,
 )
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.rows import Latencies
 from streamkit.metrics.window import Metrics
 from streamkit.tables.store import ItemPage, TableStore
 from streamkit.tables.write import Write
@@ -65,17 +67,8 @@ class TableMetrics:
         began_ms = self._clock.now_ms()
         try:
             found = await answer
-        except (ConditionFailedError, TransactionCanceledError) as error:
-            self.refused(error, writes, self._clock, self._metrics)
-            raise
-        except ThroughputExceededError:
-            self._each("ThrottledRequests", operation, 1)
-            raise
-        except StorageError:
-            self._each("SystemErrors", operation, 1)
-            raise
-        except (ValidationError, NotFoundError):
-            self._metrics.put(_USER_ERRORS, 1, self._clock.now_ms(), 1, "Count")
+        except StreamKitError as error:
+            self.failed(operation, error, writes)
             raise
         now_ms = self._clock.now_ms()
         for metric in self._of("SuccessfulRequestLatency", operation):
@@ -83,6 +76,21 @@ class TableMetrics:
         if isinstance(found, ItemPage):
             self._each("ReturnedItemCount", operation, len(found.items))
         return found
+
+    def latencies(self, operation: Operation) -> Latencies:
+        """Where a call that is too quick for ``call`` puts how long it took; of the first table."""
+        return self._metrics.latencies(self._of("SuccessfulRequestLatency", operation)[0])
+
+    def failed(self, operation: Operation, error: StreamKitError, writes: Sequence[Write] = ()) -> None:
+        """A call raised this."""
+        if isinstance(error, (ConditionFailedError, TransactionCanceledError)):
+            self.refused(error, writes, self._clock, self._metrics)
+        elif isinstance(error, ThroughputExceededError):
+            self._each("ThrottledRequests", operation, 1)
+        elif isinstance(error, StorageError):
+            self._each("SystemErrors", operation, 1)
+        elif isinstance(error, (ValidationError, NotFoundError)):
+            self._metrics.put(_USER_ERRORS, 1, self._clock.now_ms(), 1, "Count")
 
     @staticmethod
     def refused(

@@ -56,6 +56,25 @@ def test_rows_are_what_single_puts_are(rows: list[tuple[int, int, list[int], tup
         assert [(start, one.set) for start, one in other] == [(start, one.set) for start, one in samples]
 
 
+@given(st.lists(st.tuples(st.integers(0, 700), st.sampled_from([-3, 0, 0, 0, 0, 1, 40]), st.booleans()), max_size=60))
+def test_quick_calls_are_counted_as_if_each_were_put(calls: list[tuple[int, int, bool]]) -> None:
+    """In the second in which they end, whenever somebody asks."""
+    quick, apart = Metrics(), Metrics()
+    now_ms = NOW
+    for after_ms, took_ms, asks in calls:
+        now_ms += after_ms
+        quick.latencies(LATENCY).took(now_ms - took_ms, now_ms)
+        apart.put(LATENCY, max(0, took_ms), now_ms, 1, "Milliseconds")
+        if asks:
+            quick.total(LATENCY)
+    for metrics in (quick, apart):
+        assert metrics.units(LATENCY) == (["Milliseconds"] if calls else [])
+    found, wanted = (
+        [(start, one.set) for start, one in each.samples(LATENCY, NOW, NOW + 60_000, 1_000)] for each in (quick, apart)
+    )
+    assert found == wanted
+
+
 def test_every_question_sees_what_waits() -> None:
     questions: list[Any] = [
         lambda metrics: metrics.latest(RECORDS) == 3,
