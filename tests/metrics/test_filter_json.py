@@ -318,8 +318,8 @@ def walk(value: Any, steps: list[str | int]) -> list[Any]:
     if step == "[*]":
         return [found for inner in value for found in walk(inner, rest)] if isinstance(value, list) else []
     try:
-        return walk(value[step], rest) if isinstance(value, dict) == isinstance(step, str) else []
-    except (KeyError, IndexError, TypeError):
+        return walk(value[step], rest) if isinstance(value, dict if isinstance(step, str) else list) else []
+    except (KeyError, IndexError):
         return []
 
 
