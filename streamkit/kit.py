@@ -55,7 +55,7 @@ class Kit(Transactions):
         self.engine = engine
         """The ports, for tools; programs use the handles."""
         self.clock = clock
-        self._metrics = Metrics()
+        self._metrics = Metrics(max_series=engine.limits.metric_series, max_bytes=engine.limits.metric_bytes)
         self.metrics = metrics_of(engine, clock, self._metrics)
         self.metrics.run_service = lambda service: self.start(service)
         """What every service reports, and what programs put and ask."""

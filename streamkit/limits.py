@@ -67,6 +67,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Items of one atomic read of several tables."""
     transaction_bytes: int
     """Items of one such read together."""
+    metric_series: int
+    """Series of metrics of a kit; samples of a further one are dropped and counted."""
+    metric_bytes: int
+    """What all series may take in memory before the oldest of their samples go; 1.7 KB of each stay."""
 
     @classmethod
     def aws(cls) -> Limits:
@@ -99,6 +103,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             write_actions=100,
             read_actions=100,
             transaction_bytes=4 * MIB,
+            metric_series=100_000,
+            metric_bytes=64 * MIB,
         )
 
     @classmethod
@@ -132,4 +138,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             write_actions=100_000,
             read_actions=100_000,
             transaction_bytes=256 * MIB,
+            metric_series=100_000,
+            metric_bytes=64 * MIB,
         )

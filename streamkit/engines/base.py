@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from streamkit.functions.effects import EffectStore
+from streamkit.limits import Limits
 from streamkit.queues.store import QueueStore
 from streamkit.streams.store import StreamStore
 from streamkit.tables.store import TableStore
@@ -25,6 +26,10 @@ class Engine(EffectStore, Protocol):
     @property
     def durability(self) -> Durability:
         """How durable an acknowledgement is."""
+
+    @property
+    def limits(self) -> Limits:
+        """What a call may ask for, and what a kit may take."""
 
     @property
     def streams(self) -> StreamStore:

@@ -317,10 +317,9 @@ def walk(value: Any, steps: list[str | int]) -> list[Any]:
         return [found for inner in value.values() for found in walk(inner, rest)] if isinstance(value, dict) else []
     if step == "[*]":
         return [found for inner in value for found in walk(inner, rest)] if isinstance(value, list) else []
-    try:
-        return walk(value[step], rest) if isinstance(value, dict if isinstance(step, str) else list) else []
-    except (KeyError, IndexError):
-        return []
+    if isinstance(step, str):
+        return walk(value[step], rest) if isinstance(value, dict) and step in value else []
+    return walk(value[step], rest) if isinstance(value, list) and step < len(value) else []
 
 
 @given(DOCUMENTS, PATHS)

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 import streamkit
 from streamkit import Kit
 from streamkit.clock import to_datetime
 from streamkit.errors import ValidationError
+from streamkit.limits import Limits
 from streamkit.metrics.datum import MetricDatum
 from streamkit.metrics.math_query import MetricQuery
 from streamkit.metrics.metric import Metric
@@ -41,6 +43,15 @@ async def test_what_is_put_is_put_now(kit: Kit, clock: ManualClock) -> None:
     found = await kit.metrics.statistics(LATENCY, now(clock), now(clock) + timedelta(seconds=1), 60)
     assert found == [(minute_of(now(clock)), StatisticSet(4, 35.0, 7.5, 12.5))]
     assert kit.metrics.latest(LATENCY) == 7.5
+
+
+async def test_a_kit_has_as_many_series_as_its_limits_say(clock: ManualClock) -> None:
+    limits = replace(Limits.relaxed(), metric_series=2)
+    async with streamkit.open("memory:", clock=clock, limits=limits) as kit:
+        for page in ("a", "b", "c", "b"):
+            kit.metrics.put(Metric.of("shop", "Latency", Page=page), 1)
+        assert len(await kit.metrics.list_metrics("shop")) == 2
+        assert kit.metrics.raw.dropped == 1
 
 
 async def test_what_is_put_at_an_instant_is_there(kit: Kit, clock: ManualClock) -> None:
