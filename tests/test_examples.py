@@ -16,6 +16,7 @@ EXPECTED = {
     "fifo_accounts.py": "4 went back: {'ada': 50, 'bob': 50, 'carol': 50}",
     "emails_queue.py": "dead letter from emails: 'nobody' after 3 tries",
     "lambda_handler.py": "{'ada': 570, 'bob': 590, 'eve': 610}, and 2 batches were done in two parts",
+    "log_errors_alarm.py": "errors-in-the-log: ALARM: Threshold Crossed: 1 out of the last 1 datapoints [1.0",
     "orders_table.py": "open, the dearest first: order-0 12.50 order-2 7.10",
     "orders_stream.py": "shipping saw 1001 orders",
     "redrive_letters.py": "20 of 30 went back; 20 are handled, 10 letters are left",
