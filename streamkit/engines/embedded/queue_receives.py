@@ -135,6 +135,7 @@ class QueueReceives:
 
     def _take_all(self, queue: QueueState, several: Sequence[_Wanted]) -> tuple[list[None], int]:
         """Take for several receives, one after the other, and log what is of one kind as one change."""
+        self.check_there(queue)
         now_ms = self._clock.now_ms()
         group, pending = 0, None
         for wanted in several:

@@ -84,13 +84,17 @@ async def test_one_who_is_refused_refuses_nobody_else(clock: ManualClock, tmp_pa
     engine = await open_file(tmp_path / "data", clock)
     for name in ("a", "b"):
         await engine.queues.create_queue(name, QueueAttributes())
-    calls = [asyncio.create_task(engine.queues.send_messages(name, [SendEntry(b"x")])) for name in ("a", "b", "a")]
+    await engine.queues.send_messages("a", [SendEntry(b"x"), SendEntry(b"y")])
+    (got,) = await engine.queues.receive_messages("a", 1)
+    first = asyncio.create_task(engine.queues.send_messages("a", [SendEntry(b"x")]))
+    second = asyncio.create_task(engine.queues.send_messages("b", [SendEntry(b"x")]))
+    third = asyncio.create_task(engine.queues.receive_messages("a", 1, None, 20_000))
+    fourth = asyncio.create_task(engine.queues.delete_messages("a", [got.receipt_handle]))
     gone = asyncio.create_task(engine.queues.delete_queue("a"))
-    first, second, third = await together(*calls)
+    refused = await together(first, third, fourth)
     await gone
-    assert isinstance(first, NotFoundError)
-    assert isinstance(third, NotFoundError)
-    assert second[0].error is None
+    assert [type(answer) for answer in refused] == [NotFoundError] * 3
+    assert (await second)[0].error is None
     assert (await engine.queues.describe_queues(["b"]))[0].visible == 1
     await engine.aclose()
 
