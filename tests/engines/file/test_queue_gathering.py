@@ -178,3 +178,63 @@ async def test_a_crash_finds_what_calls_together_left(
     assert (await after.queues.describe_queues([f"dead{end}"]))[0].visible > 0
     await after.aclose()
     await engine.aclose()
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+async def test_cancelled_calls_hide_nothing_and_lose_nothing(
+    fifo: bool, seed: int, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Sends and receives are cancelled at any turn, before they are staged, after it, and when they are durable."""
+    choose = random.Random(seed)
+    name = "q.fifo" if fifo else "q"
+    engine = await open_file(tmp_path / "data", clock)
+    await engine.queues.create_queue(name, QueueAttributes(fifo=fifo))
+    sent: set[bytes] = set()
+    perhaps: set[bytes] = set()
+    handled: set[bytes] = set()
+    held: dict[bytes, str] = {}
+    for step in range(60):
+        sending: dict[asyncio.Task[Any], bytes] = {}
+        receiving: list[asyncio.Task[Any]] = []
+        deleting: dict[asyncio.Task[Any], bytes] = {}
+        for turn in range(choose.randrange(1, 9)):
+            kind = choose.choice(["send", "send", "receive", "receive", "delete"])
+            if kind == "send":
+                body = b"%d.%d" % (step, turn)
+                group = f"{choose.randrange(4)}" if fifo else None
+                entry = SendEntry(body, group_id=group, deduplication_id=body.decode() if fifo else None)
+                sending[asyncio.create_task(engine.queues.send_messages(name, [entry]))] = body
+            elif kind == "receive":
+                receive = engine.queues.receive_messages(name, choose.randrange(1, 4), 600_000, 0)
+                receiving.append(asyncio.create_task(receive))
+            elif held:
+                body = choose.choice(sorted(held))
+                deleting[asyncio.create_task(engine.queues.delete_messages(name, [held.pop(body)]))] = body
+            if choose.random() < 0.3:
+                await asyncio.sleep(0)
+        for task in [*sending, *receiving]:
+            for _ in range(choose.randrange(3)):
+                await asyncio.sleep(0)
+            if choose.random() < 0.3:
+                task.cancel()
+        await together(*sending, *receiving, *deleting)
+        for task, body in sending.items():
+            assert task.cancelled() or task.result()[0].error is None
+            (perhaps if task.cancelled() else sent).add(body)
+        for task in receiving:
+            if not task.cancelled():
+                held.update({message.body: message.receipt_handle for message in task.result()})
+        for task, body in deleting.items():
+            assert task.result() == [None]
+            handled.add(body)
+        (seen,) = await engine.queues.describe_queues([name])
+        assert seen.not_visible == len(held)
+    await clock.advance(601)
+    left: list[bytes] = []
+    while messages := await engine.queues.receive_messages(name, 10):
+        left += [message.body for message in messages]
+        await engine.queues.delete_messages(name, [message.receipt_handle for message in messages])
+    assert len(left) == len(set(left))
+    assert sent - handled <= set(left) <= (sent | perhaps) - handled
+    await engine.aclose()
