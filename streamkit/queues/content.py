@@ -28,6 +28,7 @@ _MOST_ID_CHARACTERS = 128
 _ID = frozenset(string.ascii_letters + string.digits + string.punctuation)
 _FORBIDDEN_TEXT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PREFIX = re.compile(r"(.+)\.\*")
+_ERROR_CHARACTERS = 1000
 
 
 def attributes_of(values: Mapping[str, AttributeValue]) -> dict[str, MessageAttribute]:
@@ -218,3 +219,8 @@ def _utf8(text: str, what: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise ValidationError(f"{what} has no UTF-8 form: {error}") from None
+
+
+def storable_text(text: str) -> str:
+    """What an error says, without what has no UTF-8 form, and not more of it than helps."""
+    return str(text)[:_ERROR_CHARACTERS].encode(errors="replace").decode()

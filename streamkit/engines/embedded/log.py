@@ -56,10 +56,14 @@ class Log(Protocol):
         """
 
     def soon(self, prepare: Callable[[], None]) -> None:
-        """Have ``prepare`` called just before the next commit, of which what it appends is a part.
+        """Have ``prepare`` called in the next turn of the loop, before a commit of that turn, of which what it appends
+        is a part. A commit that is under way is not waited for.
 
         It must not raise; where nothing can be made durable any more it is called, too, and learns so from ``check``.
         """
+
+    def prepare(self) -> None:
+        """Call all that ``soon`` was given, now: what is appended next is to come behind it."""
 
     def answer(self, group: int, answers: Iterable[Answer]) -> None:
         """Give everybody their result once the group is durable, or the error that ``durable`` raises."""
@@ -93,6 +97,9 @@ class MemoryLog:
         """See Log."""
 
     def soon(self, prepare: Callable[[], None]) -> None:
+        """See Log."""
+
+    def prepare(self) -> None:
         """See Log."""
 
     def answer(self, group: int, answers: Iterable[Answer]) -> None:

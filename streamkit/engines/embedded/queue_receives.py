@@ -13,7 +13,7 @@ from streamkit.clock import Clock, Timer
 from streamkit.engines.embedded.changes import MessagesDeleted, MessagesReceived, MessagesReleased
 from streamkit.engines.embedded.log import Log
 from streamkit.engines.embedded.queue_changes import QueueChanges
-from streamkit.engines.embedded.queue_gathering import Gathering
+from streamkit.engines.embedded.queue_gathering import Gathering, ReceivedTogether
 from streamkit.engines.embedded.queue_loads import QueueLoads
 from streamkit.engines.embedded.queue_waits import QueueWaits
 from streamkit.errors import NotFoundError, OverLimitError, StreamKitError
@@ -86,6 +86,9 @@ class QueueReceives:
                         return wanted.answer
                     self.check_there(queue)
                     now_ms = self._clock.now_ms()
+                    if queue.backlog.pages:
+                        # INVARIANT: test_pages_that_come_while_receives_are_gathered_are_looked_into
+                        now_ms = await self._fill(queue, max_messages, now_ms)
                 # ATOMIC: choosing, hiding, moving and logging are one step
                 change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
             except BaseException:
@@ -134,35 +137,33 @@ class QueueReceives:
             raise wanted.error
 
     def _take_all(self, queue: QueueState, several: Sequence[_Wanted]) -> tuple[list[None], int]:
-        """Take for several receives, one after the other, and log what is of one kind as one change."""
-        self.check_there(queue)
+        """Take for several receives, one after the other."""
         now_ms = self._clock.now_ms()
-        group, pending = 0, None
-        for wanted in several:
-            # What is on disk has to be waited for, and each receive does that for itself.
-            if wanted.is_gone or queue.backlog.pages:
-                continue
-            try:
-                change = self._take(queue, wanted.most, wanted.timeout_ms, None, now_ms, waits=wanted.waits)
-            except StreamKitError as error:
-                wanted.error = error
-                continue
-            if change is None:
-                continue
-            wanted.change = change
-            wanted.answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
-            if pending is not None and pending.timeout_ms == change.timeout_ms and not (pending.moved or change.moved):
-                numbers = [*pending.numbers, *change.numbers]
-                pending = MessagesReceived(queue.queue_id, now_ms, change.timeout_ms, numbers, [], 0, 0)
-                continue
-            if pending is not None:
-                group = self._log_received(queue, pending)
-            pending = change
+        logged = ReceivedTogether(lambda change: self._log_received(queue, change))
+        try:
+            for wanted in several:
+                self._take_for(queue, wanted, now_ms, logged)
+        finally:
+            # Whatever happens, what was taken is logged as taken: its timeout shows it again.
+            logged.end()
         self._loads.refill(queue)
-        if pending is not None:
-            group = self._log_received(queue, pending)
+        if logged.group:
             self._after(queue, now_ms)
-        return [None] * len(several), group
+        return [None] * len(several), logged.group
+
+    def _take_for(self, queue: QueueState, wanted: _Wanted, now_ms: int, logged: ReceivedTogether) -> None:
+        # What is on disk has to be waited for, and each receive does that for itself.
+        if wanted.is_gone or queue.backlog.pages:
+            return
+        try:
+            change = self._take(queue, wanted.most, wanted.timeout_ms, None, now_ms, waits=wanted.waits)
+        except StreamKitError as error:
+            wanted.error = error
+            return
+        if change is not None:
+            wanted.change = change
+            logged.add(change)
+            wanted.answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
 
     def _log_received(self, queue: QueueState, change: MessagesReceived) -> int:
         return self._append(change, (lambda: self._tell(queue, change)) if change.moved else None)

@@ -46,7 +46,6 @@ from streamkit.queues.visibility import QueueState
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,80}")
 _FIFO_NAME = re.compile(r"[a-zA-Z0-9_-]{1,75}\.fifo")
-_ERROR_CHARACTERS = 1000
 _MESSAGES_AT_A_LOOK = 1000
 
 
@@ -109,6 +108,7 @@ class EmbeddedQueues:
         # What is too old under the old retention is gone, also if the new one is longer.
         await self._receives.expire_on_disk(queue)
         self._receives.check_there(queue)
+        self._log.prepare()
         self._log.check()
         self._receives.expire(queue, self._clock.now_ms())
         change = storable(QueueUpdated(queue.queue_id, attributes, self._clock.now_ms()))
@@ -122,6 +122,8 @@ class EmbeddedQueues:
     async def purge_queue(self, name: str) -> int:
         """See QueueStore."""
         queue = self._queue(name)
+        # INVARIANT: test_what_a_task_began_before_is_done_before
+        self._log.prepare()
         self._log.check()
         change = QueuePurged(queue.queue_id)
         group = self._append(change)
@@ -132,6 +134,7 @@ class EmbeddedQueues:
     async def delete_queue(self, name: str) -> None:
         """See QueueStore."""
         change = QueueDeleted(self._queue(name).queue_id)
+        self._log.prepare()
         self._log.check()
         group = self._append(change)
         self.queue_deleted(change)
@@ -176,7 +179,6 @@ class EmbeddedQueues:
 
     def _send(self, queue: QueueState, entries: Sequence[SendEntry | StreamKitError]) -> tuple[list[SendResult], int]:
         self._log.check()
-        self._receives.check_there(queue)
         return self._stage(queue, entries)
 
     def _stage(self, queue: QueueState, entries: Sequence[SendEntry | StreamKitError]) -> tuple[list[SendResult], int]:
@@ -224,7 +226,6 @@ class EmbeddedQueues:
         return await self._deleting.call(queue, receipt_handles)
 
     def _delete(self, queue: QueueState, receipt_handles: Sequence[str]) -> tuple[list[StreamKitError | None], int]:
-        self._receives.check_there(queue)
         now_ms = self._clock.now_ms()
         self._receives.expire(queue, now_ms)
         found = deliveries(self._receipts, queue, receipt_handles, now_ms)
@@ -268,6 +269,7 @@ class EmbeddedQueues:
         """See QueueStore."""
         queue = self._queue(name)
         self._check_count(entries)
+        self._log.prepare()
         now_ms = self._clock.now_ms()
         self._receives.expire(queue, now_ms)
         results: list[StreamKitError | None] = []
@@ -289,7 +291,7 @@ class EmbeddedQueues:
                     change.numbers.append(message.number)
                     change.timeouts_ms.append(entry.timeout_ms)
                     if entry.last_error is not None:
-                        change.errors[message.number] = _storable_text(entry.last_error)
+                        change.errors[message.number] = content.storable_text(entry.last_error)
         if change.numbers:
             self._log.check()
             self.changes.visibility(change)
@@ -331,6 +333,7 @@ class EmbeddedQueues:
         self._receives.check_there(queue)
         self._receives.check_there(target)
         # ATOMIC: what is moved is as it is now
+        self._log.prepare()
         now_ms = self._clock.now_ms()
         numbers = sorted(message.number for message in read.values() if is_receivable(queue, message, now_ms))
         if not numbers:
@@ -356,7 +359,11 @@ class EmbeddedQueues:
             raise NotFoundError("queue", name, "create it with kit.create_queue") from None
 
     async def _look_at(self, queue: QueueState) -> None:
-        """What time alone brings about is done before anybody looks; who only looks on changes nothing."""
+        """What was asked for, and what time alone brings about, is done before anybody looks.
+
+        Who only looks on changes nothing.
+        """
+        self._log.prepare()
         try:
             self._log.check()
         except StreamKitError:
@@ -391,8 +398,3 @@ class EmbeddedQueues:
         state = self.changes.deleted(change)
         self._receives.forget(state)
         self._waits.forget(state)
-
-
-def _storable_text(text: str) -> str:
-    """What it says, without what has no UTF-8 form, and not more of it than helps."""
-    return str(text)[:_ERROR_CHARACTERS].encode(errors="replace").decode()

@@ -71,6 +71,7 @@ class EmbeddedStores:
 
     async def commit(self, effects: Effects) -> None:
         """See EffectStore."""
+        self._log.prepare()
         # A shard's throughput limit is for those who can be told to slow down, which what was handled already cannot.
         puts = [self.streams.check(stream, entries) for stream, entries in effects.puts]
         for queue, messages in effects.sends:

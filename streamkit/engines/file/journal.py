@@ -123,9 +123,14 @@ class Journal:
     def soon(self, prepare: Callable[[], None]) -> None:
         """See Log."""
         self._preparing.append(prepare)
-        if self._failure is not None:
-            self._prepare()
-        self._schedule()
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._commit)
+
+    def prepare(self) -> None:
+        """See Log."""
+        while self._preparing:
+            self._preparing.pop(0)()
 
     def answer(self, group: int, answers: Iterable[Answer]) -> None:
         """See Log."""
@@ -169,7 +174,7 @@ class Journal:
 
     def refuse(self) -> None:
         """Take nothing more: the engine closes."""
-        self._prepare()
+        self.prepare()
         self._closed = True
         self._unpark()
 
@@ -213,15 +218,13 @@ class Journal:
             self._loop.call_soon(self._commit)
 
     def _commit(self) -> None:
+        # It still counts as scheduled: what this appends is committed now, or with what is under way.
+        self.prepare()
         self._scheduled = False
         if self._in_flight or self._failure is not None:
             return None
         if self._sync_wanted:
             return self._sync_written()
-        if not self._parked:
-            self._scheduled = True  # What is appended now is committed now.
-            self._prepare()
-            self._scheduled = False
         if self._parked or not (self._waiting or self._gathering.changes):
             return None
         if self._next.making is not None and self._segment.is_nearly_full:
@@ -250,10 +253,6 @@ class Journal:
             segment = self._segment
             self._finish(offload.start(self._executor, lambda: self._write(segment, payload, synced)))
         return None
-
-    def _prepare(self) -> None:
-        while self._preparing:
-            self._preparing.pop(0)()
 
     def _resume(self, _: object) -> None:
         self._in_flight = False
@@ -341,7 +340,7 @@ class Journal:
         self.bytes_since_cut += size
         self._in_flight = False
         group.committed(self._position)
-        if self._waiting or self._gathering.changes or self._preparing or self._sync_wanted:
+        if self._waiting or self._gathering.changes or self._sync_wanted:
             self._schedule()
         if self._segment.is_begun and not self._closed:
             self._next.prepare(self._segment.number + 1)
@@ -391,7 +390,6 @@ class Journal:
         for group in (*self._waiting, self._gathering):
             fail(group.all_waiting(), self._failed)
         fail(self._sync_waiters, self._failed)
-        self._prepare()
 
     def _failed(self) -> JournalFailedError:
         # Each a new one: an error that is raised again and again collects tracebacks.

@@ -91,6 +91,9 @@ class ReadOnlyLog:
     def soon(self, prepare: Callable[[], None]) -> None:
         """See Log."""
 
+    def prepare(self) -> None:
+        """See Log."""
+
     def answer(self, group: int, answers: Iterable[Answer]) -> None:
         """See Log."""
 

@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 
 from streamkit.engines.embedded.changes import MessagesDeleted, MessagesReceived, MessagesSent
+from streamkit.engines.file import segment
 from streamkit.engines.file.engine import FileEngine
-from streamkit.errors import JournalFailedError, NotFoundError
+from streamkit.errors import DiskFullError, JournalFailedError, MessageNotInflightError
+from streamkit.functions.effects import Effects
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
-from streamkit.queues.store import SendEntry
+from streamkit.queues.store import SendEntry, VisibilityEntry
 from streamkit.testing.clock import ManualClock
 from streamkit.testing.contract import contents
-from streamkit.testing.faults import FaultyFiles
-from tests.engines.file.terms import after_crash, close_broken, kept, open_file
+from streamkit.testing.faults import Call, FaultyFiles
+from tests.engines.file.queueing import MANY, backlog
+from tests.engines.file.terms import Held, after_crash, close_broken, kept, open_file, turns
+from tests.queues.windows import small_windows as few_in_memory
 
 
 def changes_of(engine: FileEngine, monkeypatch: pytest.MonkeyPatch) -> list[object]:
@@ -79,23 +83,115 @@ async def test_duplicates_of_several_senders_are_stored_once(clock: ManualClock,
     await engine.aclose()
 
 
-async def test_one_who_is_refused_refuses_nobody_else(clock: ManualClock, tmp_path: Path) -> None:
-    """Here by a queue that is deleted before its calls are staged."""
+async def test_what_a_task_began_before_is_done_before(clock: ManualClock, tmp_path: Path) -> None:
+    """Whatever changes a queue beside what is gathered comes behind it, also without an await in between."""
     engine = await open_file(tmp_path / "data", clock)
-    for name in ("a", "b"):
-        await engine.queues.create_queue(name, QueueAttributes())
-    await engine.queues.send_messages("a", [SendEntry(b"x"), SendEntry(b"y")])
-    (got,) = await engine.queues.receive_messages("a", 1)
-    first = asyncio.create_task(engine.queues.send_messages("a", [SendEntry(b"x")]))
-    second = asyncio.create_task(engine.queues.send_messages("b", [SendEntry(b"x")]))
-    third = asyncio.create_task(engine.queues.receive_messages("a", 1, None, 20_000))
-    fourth = asyncio.create_task(engine.queues.delete_messages("a", [got.receipt_handle]))
-    gone = asyncio.create_task(engine.queues.delete_queue("a"))
-    refused = await together(first, third, fourth)
-    await gone
-    assert [type(answer) for answer in refused] == [NotFoundError] * 3
-    assert (await second)[0].error is None
-    assert (await engine.queues.describe_queues(["b"]))[0].visible == 1
+    queues = engine.queues
+    for name in ("q.fifo", "other.fifo"):
+        await queues.create_queue(name, QueueAttributes(fifo=True))
+
+    def sending(body: bytes) -> Awaitable[Any]:
+        return queues.send_messages("q.fifo", [SendEntry(body, group_id="g", deduplication_id=body.decode())])
+
+    entry = SendEntry(b"2", group_id="g", deduplication_id="2")
+    await together(sending(b"1"), engine.commit(Effects(sends=(("q.fifo", (entry,)),))), sending(b"3"))
+    assert [message.body for message in await queues.peek_messages("q.fifo", 10)] == [b"1", b"2", b"3"]
+
+    (first,) = await queues.receive_messages("q.fifo", 1)
+    changing = queues.change_visibility("q.fifo", [VisibilityEntry(first.receipt_handle, 60_000)])
+    deleted, changed = await together(queues.delete_messages("q.fifo", [first.receipt_handle]), changing)
+    assert deleted == [None]
+    assert isinstance(changed[0], MessageNotInflightError)
+
+    moving = queues.move_messages("q.fifo", [], "other.fifo")
+    peeking = queues.peek_messages("q.fifo", 10)
+    _, _, seen = await together(sending(b"4"), moving, peeking)
+    assert [message.body for message in seen] == [b"2", b"3", b"4"]
+
+    _, purged, described = await together(
+        sending(b"5"), queues.purge_queue("q.fifo"), queues.describe_queues(["q.fifo"])
+    )
+    assert purged == 4
+    assert described[0].visible == 0
+    sent, _ = await together(sending(b"6"), queues.delete_queue("q.fifo"))
+    assert sent[0].error is None
+    await engine.aclose()
+
+
+async def test_a_commit_that_hangs_makes_nobody_miss_a_timeout(clock: ManualClock, tmp_path: Path) -> None:
+    """A FIFO queue's delete that is called in time counts, however long the commit before it takes."""
+    held = Held("streamkit-journal")
+    engine = await open_file(tmp_path / "data", clock, files=FaultyFiles(before=held))
+    await engine.queues.create_queue("q.fifo", QueueAttributes(fifo=True))
+    await engine.queues.send_messages("q.fifo", [SendEntry(b"x", group_id="g", deduplication_id="x")])
+    (got,) = await engine.queues.receive_messages("q.fifo", 1, 10_000)
+    engine._journal._sync_seconds = 1.0
+    held.holding = True
+    slow = asyncio.create_task(
+        engine.queues.send_messages("q.fifo", [SendEntry(b"y", group_id="h", deduplication_id="y")])
+    )
+    assert await held.reached(slow)
+    deleting = asyncio.create_task(engine.queues.delete_messages("q.fifo", [got.receipt_handle]))
+    await asyncio.sleep(0)
+    await clock.advance(11)
+    held.let_all_through()
+    assert await together(deleting) == [[None]]
+    await slow
+    await engine.aclose()
+
+
+async def test_a_disk_that_is_full_while_a_commit_waits_for_room_refuses_at_once(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "FIRST_SEGMENT_BYTES", 16 * 1024)
+    full = False
+
+    def disk(call: Call) -> None:
+        if full and call.operation == "write" and not call.path.endswith(".log"):
+            raise OSError(errno.ENOSPC, "no room")
+
+    engine = await open_file(tmp_path / "data", clock, files=FaultyFiles(before=disk))
+    await engine.queues.create_queue("q", QueueAttributes())
+    await engine.queues.send_messages("q", [SendEntry(b"x"), SendEntry(b"y")])
+    (got,) = await engine.queues.receive_messages("q", 1)
+    full = True
+    big = asyncio.create_task(engine.queues.send_messages("q", [SendEntry(bytes(30_000))]))
+    await turns(lambda: engine._journal._parked is not None)
+    refused = await together(
+        engine.queues.send_messages("q", [SendEntry(b"z")]),
+        engine.queues.receive_messages("q", 1),
+        engine.queues.delete_messages("q", [got.receipt_handle]),
+    )
+    assert [type(answer) for answer in refused] == [DiskFullError] * 3
+    assert len({id(answer) for answer in refused}) == 3
+    full = False
+    engine._journal._unpark()
+    assert (await big)[0].error is None
+    await engine.aclose()
+
+
+async def test_pages_that_come_while_receives_are_gathered_are_looked_into(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settling may put what is visible on disk between a receive's call and its turn."""
+    few_in_memory(monkeypatch)
+    engine = await open_file(tmp_path / "data", clock)
+    await backlog(engine)
+    queues: Any = engine.queues
+    gathering = queues._receives._gathering
+    waiting = queues.changes.by_name["jobs"].backlog
+    assert waiting.pages
+    pages, stage = waiting.pages, gathering._stage
+    waiting.pages = type(pages)()
+
+    def settled(queue: object, several: list[Any]) -> Any:
+        waiting.pages = pages
+        return stage(queue, several)
+
+    monkeypatch.setattr(gathering, "_stage", settled)
+    async with asyncio.timeout(10):
+        first = await asyncio.gather(*(engine.queues.receive_messages("jobs", 5, None, 20_000) for _ in range(4)))
+    assert sorted(message.body for messages in first for message in messages) == MANY[:20]
     await engine.aclose()
 
 
