@@ -371,6 +371,8 @@ class Kit(Transactions):
     async def _stop_and_close(self) -> None:
         await self._supervisor.close(GRACE_SECONDS)
         self._closed = True
+        for alarm in self.alarms.list():
+            alarm.stopped = True
         self._failures = self._supervisor.failures()
         await self.metrics.close()
         try:

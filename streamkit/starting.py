@@ -31,6 +31,7 @@ def alarms_of(engine: Engine, clock: Clock, metrics: KitMetrics, supervisor: Sup
     """The alarms of a kit, none so far; their one service is started with the first."""
 
     def start(service: Service) -> None:
+        supervisor.check_open()
         if not supervisor.is_running(service):
             supervisor.start(service)
 

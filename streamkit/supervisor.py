@@ -69,8 +69,7 @@ class Supervisor:
             ClosedError: the supervisor is closing.
             ValidationError: a service of this name is running.
         """
-        if self._closing:
-            raise ClosedError("the kit")
+        self.check_open()
         held = self._running.get(service.name)
         if held is not None and not held.ended.is_set():
             raise ValidationError(f"a service named {service.name!r} is running already: stop it first")
@@ -80,6 +79,15 @@ class Supervisor:
         # Done before the end: somebody cancelled every task of the loop, and services with it.
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._supervise(), name="streamkit supervisor")
+
+    def check_open(self) -> None:
+        """Refuse to start anything once it is closing.
+
+        Raises:
+            ClosedError: it is.
+        """
+        if self._closing:
+            raise ClosedError("the kit")
 
     async def stop(self, service: Service | str) -> None:
         """Ask one service to finish, and return once it has.

@@ -39,6 +39,7 @@ RANGE_BEYOND = 2
 MAX_DESCRIPTION_LENGTH = 1024
 
 _SHORT_PERIODS = (10, 20, 30)
+_ALWAYS_IGNORED = "AWS/DynamoDB"
 _WEEK = 7 * 86_400
 _DAY = 86_400
 
@@ -86,6 +87,7 @@ class Alarm(_Named, frozen=True, kw_only=True):
     threshold: float
     comparison: ComparisonOperator
     treat_missing_data: TreatMissingData = "missing"
+    """Of metrics of ``AWS/DynamoDB``, which tables publish, missing data is always ignored."""
     evaluate_low_sample_count_percentile: EvaluateLowSampleCountPercentile = "evaluate"
     """``"ignore"`` keeps the state while the newest datapoint is a percentile of too few samples. Percentiles only."""
     description: str = ""
@@ -127,6 +129,14 @@ class Alarm(_Named, frozen=True, kw_only=True):
     def period_ms(self) -> int:
         """What one datapoint covers, in milliseconds: ``period``, or that of ``metrics``."""
         return round((self.period or self._math_period) * 1000)
+
+    @property
+    def missing_data_treatment(self) -> TreatMissingData:
+        """What is done about missing data. AWS: alarms on metrics of ``AWS/DynamoDB`` ignore it, whatever they say."""
+        watched = [self.metric] if self.metric is not None else [query.metric for query in self.metrics]
+        if any(metric is not None and metric.namespace == _ALWAYS_IGNORED for metric in watched):
+            return "ignore"
+        return self.treat_missing_data
 
     @property
     def compiled(self) -> CompiledStatistic | None:

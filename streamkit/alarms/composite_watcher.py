@@ -73,21 +73,25 @@ class CompositeWatcher(StartedAlarm):
         transition, self._transition = self._transition, None
         before = self.suppression
         self.suppression, let_go = step(before, self._periods, now_ms, is_suppressor_in_alarm, transition)
-        # Written down whenever it changes, so that a process that goes on from here knows what is held and why.
         if (self.suppression.held, self.suppression.by) != (before.held, before.by):
             self._write_down(self.suppression.held, self.suppression.by, now_ms)
         if let_go is not None:
             if let_go is before.held:
                 self._write_down(let_go, None, now_ms)
             super()._act(let_go)
+        # After that, so that what is let go is never held and called by nobody, whenever this process ends.
+        if self.suppression != before or transition is not None:
+            self._records.remember_suppression(self.name, self.suppression)
 
     def _act(self, transition: AlarmTransition) -> None:
         # Not now: what holds actions is only known once all alarms have changed that change at this instant.
         if self.actions_enabled:
             self._transition = transition
+            held = msgspec.structs.replace(self.suppression, held=transition)
+            self._records.remember_suppression(self.name, held)
 
     def disable_actions(self) -> None:
-        """Have no actions called, nor those that are held; the state goes on to change. What was begun is finished."""
+        """Have no actions called, nor those that are held: see ``StartedAlarm``."""
         super().disable_actions()
         self._forget()
 
@@ -124,6 +128,7 @@ class CompositeWatcher(StartedAlarm):
         self._write_down(self.suppression.held, None, self._clock.now_ms())
         self._transition = None
         self.suppression = msgspec.structs.replace(self.suppression, held=None)
+        self._records.remember_suppression(self.name, self.suppression)
 
     def _write_down(self, held: AlarmTransition | None, by: SuppressedBy | None, now_ms: int) -> None:
         if held is not None and self.actions.of_state(held.state):

@@ -146,7 +146,7 @@ def _missing(alarm: Alarm, evaluated: list[_Point], missing: list[int]) -> str:
         "missing": f"so {_count(lacking, 'datapoint')} stayed missing",
         "ignore": f"and missing data is ignored, so {_count(lacking, 'datapoint')} stayed missing",
     }
-    return f"No data in {times}, {treated[alarm.treat_missing_data]}."
+    return f"No data in {times}, {treated[alarm.missing_data_treatment]}."
 
 
 def _verdict(alarm: Alarm, reading: Reading, previous: AlarmState, points: tuple[list[_Point], list[_Point]]) -> str:
@@ -158,14 +158,14 @@ def _verdict(alarm: Alarm, reading: Reading, previous: AlarmState, points: tuple
     state = decide(alarm, reading.datapoints, previous)
     bad, good = points
     lacking = alarm.evaluation_periods - len(bad) - len(good)
-    filled_bad = lacking if alarm.treat_missing_data == "breaching" else 0
+    filled_bad = lacking if alarm.missing_data_treatment == "breaching" else 0
     breached = len(bad) + filled_bad
     needed = f"{_count(breached, 'breach', 'breaches')} of the {alarm.needed} needed"
     if breached >= alarm.needed:
         return f"That is {needed}: {state}."
-    if good or lacking == 0 or alarm.treat_missing_data in ("breaching", "notBreaching"):
+    if good or lacking == 0 or alarm.missing_data_treatment in ("breaching", "notBreaching"):
         return f"That is only {needed}: {state}."
-    if alarm.treat_missing_data == "ignore":
+    if alarm.missing_data_treatment == "ignore":
         return f"That does not decide, so the state stays {state}."
     if not bad:
         return f"Without any data nothing can be said: {state}."

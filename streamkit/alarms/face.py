@@ -11,9 +11,8 @@ from streamkit.alarms.alarm import Alarm, AlarmState
 from streamkit.alarms.composite import CompositeAlarm
 from streamkit.alarms.composite_watcher import CompositeWatcher
 from streamkit.alarms.composites import Composites
-from streamkit.alarms.held import with_held
 from streamkit.alarms.history import HistoryItem, HistoryItemType
-from streamkit.alarms.history_items import configuration_update
+from streamkit.alarms.history_items import configuration_update, stored_deleted
 from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState, Warm
 from streamkit.alarms.scheduler import AlarmScheduler
 from streamkit.alarms.started import StartedAlarm
@@ -195,25 +194,38 @@ class Alarms:
             self._stored[watcher.name] = watcher.stored()
         return await self._runner.drain(watcher.name)
 
+    async def left_over(self) -> Sequence[str]:
+        """The names of alarms of before that were not started again, or were stopped; see ``delete``."""
+        await self._load()
+        return sorted(self._stored or ())
+
     async def delete(self, *names: str) -> None:
-        """Stop alarms and forget their states; their history stays. Mirrors DeleteAlarms.
+        """Stop alarms and forget their states, also those that are left over; their history stays.
+
+        Mirrors DeleteAlarms.
 
         Raises:
-            NotFoundError: One of them is not running. Those that are, are deleted.
+            NotFoundError: One of them does not exist. Those that do, are deleted.
             ValidationError: A composite alarm that is not among them refers to one of them. None was deleted.
         """
-        unknown = [name for name in names if name not in self._watchers]
+        await self._load()
+        stored = self._stored or {}
+        unknown = [name for name in names if name not in self._watchers and name not in stored]
         found = [self._watchers[name] for name in dict.fromkeys(names) if name in self._watchers]
         self._composites.remove(*(watcher.name for watcher in found))
         # ATOMIC: none is left that refers to one that is gone.
         for watcher in found:
             self._remove(watcher)
             self._history.record(configuration_update("Delete", watcher.alarm, self._clock.now_ms()))
+        for name in names:
+            if (left := stored.pop(name, None)) is not None:
+                self._history.record(stored_deleted(name, left.configuration, self._clock.now_ms()))
         # (until here)
         for watcher in found:
             await self._runner.drain(watcher.name)
         if unknown:
-            raise NotFoundError("alarm", ", ".join(unknown), "it is not running; kit.alarms.list() has those that are")
+            hint = "kit.alarms.list() has those that run, await kit.alarms.left_over() those of before"
+            raise NotFoundError("alarm", ", ".join(unknown), hint)
 
     def set_state(self, name: str, state: AlarmState, reason: str, reason_data: str | None = None) -> None:
         """Say what the state of an alarm is, until its next evaluation. Mirrors SetAlarmState.
@@ -248,7 +260,14 @@ class Alarms:
     def _watcher(self, alarm: Alarm | CompositeAlarm, actions: StateActions) -> StartedAlarm:
         if isinstance(alarm, CompositeAlarm):
             return CompositeWatcher(alarm, self._metrics, self._clock, actions, self._runner, self._history)
-        return AlarmWatcher(alarm, self._metrics, self._clock, actions, self._runner, self._history)
+        watcher = AlarmWatcher(alarm, self._metrics, self._clock, actions, self._runner, self._history)
+        watcher.ready = self._ready
+        return watcher
+
+    # INVARIANT: test_evaluated_out_of_turn_it_knows_its_state_and_data_of_before
+    async def _ready(self, watcher: AlarmWatcher) -> None:
+        await self._load()
+        await self._scheduler.warm(watcher)
 
     def _add(self, watcher: StartedAlarm) -> None:
         if isinstance(watcher, AlarmWatcher):
@@ -267,15 +286,16 @@ class Alarms:
         if self._stored is not None:
             return
         try:
-            stored = await with_held(await self._history.states(), self._history)
+            stored = dict(await self._history.states())
         except Exception:
             logger.exception("the states of alarms from before cannot be read: all begin with INSUFFICIENT_DATA")
             stored = {}
-        # ATOMIC: who is started from here on finds what is stored by itself.
-        self._stored = stored
-        for watcher in self._watchers.values():
-            self._begin(watcher, stored.pop(watcher.name, None))
-        # (until here)
+        if self._stored is None:  # Nobody else was faster.
+            # ATOMIC: who is started from here on finds what is stored by itself.
+            self._stored = stored
+            for watcher in self._watchers.values():
+                self._begin(watcher, stored.pop(watcher.name, None))
+            # (until here)
 
     def _begin(self, watcher: StartedAlarm, stored: StoredState | None) -> None:
         """Go on in the state of before, or write down that there is one more."""

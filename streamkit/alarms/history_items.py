@@ -35,14 +35,32 @@ def state_update(transition: AlarmTransition, alarm_type: AlarmType = "MetricAla
 
 def configuration_update(change: ConfigurationChange, alarm: Alarm | CompositeAlarm, now_ms: int) -> HistoryItem:
     """It was created, its configuration was replaced, or it was deleted."""
+    return _configuration_update(change, alarm.name, type_of(alarm), now_ms, msgspec.to_builtins(alarm))
+
+
+def actions_switched(alarm: Alarm | CompositeAlarm, enabled: bool, now_ms: int) -> HistoryItem:
+    """Somebody enabled or disabled its actions by hand."""
+    changed = msgspec.to_builtins(msgspec.structs.replace(alarm, actions_enabled=enabled))
+    return _configuration_update("Update", alarm.name, type_of(alarm), now_ms, changed, actionsEnabled=enabled)
+
+
+def stored_deleted(name: str, configuration: str, now_ms: int) -> HistoryItem:
+    """One was deleted that is known by what was stored of it: its configuration as JSON."""
+    alarm = msgspec.json.decode(configuration) if configuration else {"name": name}
+    return _configuration_update("Delete", name, "CompositeAlarm" if "rule" in alarm else "MetricAlarm", now_ms, alarm)
+
+
+def _configuration_update(
+    change: ConfigurationChange, name: str, kind: AlarmType, now_ms: int, alarm: Any, **more: Any
+) -> HistoryItem:
     words = {"Create": "created", "Update": "updated", "Delete": "deleted"}[change]
     return HistoryItem(
-        alarm=alarm.name,
-        alarm_type=type_of(alarm),
+        alarm=name,
+        alarm_type=kind,
         timestamp_ms=now_ms,
         item_type="ConfigurationUpdate",
-        summary=f'Alarm "{alarm.name}" {words}',
-        data=_json({"type": change, "version": "1.0", f"{words}Alarm": msgspec.to_builtins(alarm)}),
+        summary=f'Alarm "{name}" {words}',
+        data=_json({"type": change, "version": "1.0", f"{words}Alarm": alarm, **more}),
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from streamkit.alarms.history import HISTORY, STATE, HistoryItem
+from streamkit.alarms.left import pending_of, suppression_of
 from streamkit.alarms.ports import StoredState
 from streamkit.tables.item import Item
 from streamkit.tables.write import Delete, Put, Update, Write
@@ -15,6 +16,15 @@ INITIAL_REASON = "Unchecked: Initial alarm creation"
 
 
 _NONE = msgspec.Raw()
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What an alarm has left to do: no history, but part of how it is."""
+
+    alarm: str
+    kind: Literal["pending", "suppression"]
+    text: str | None
+    """See ``alarms.left``; None: nothing."""
 
 
 class _NewState(msgspec.Struct):
@@ -30,6 +40,7 @@ class _Data(msgspec.Struct):
     type: str = ""
     created: msgspec.Raw = msgspec.field(name="createdAlarm", default=_NONE)
     updated: msgspec.Raw = msgspec.field(name="updatedAlarm", default=_NONE)
+    actions_enabled: bool | None = msgspec.field(name="actionsEnabled", default=None)
 
 
 _decode = msgspec.json.Decoder(_Data).decode
@@ -62,8 +73,16 @@ class Changes:
             # No state: somebody may have set it by hand before it was known that there is no alarm of this name yet.
             # INVARIANT: test_a_state_that_was_set_before_an_alarm_is_known_to_be_new_stays
             self._set(happened, {**_configuration(data.created), "created": happened.timestamp_ms})
+        elif data.type == "Update" and data.actions_enabled is not None:
+            # By hand: the configuration that it is started with is another.
+            self._set(happened, {"actions_enabled": data.actions_enabled})
         elif data.type == "Update":
-            self._set(happened, _configuration(data.updated))
+            self._set(happened, {**_configuration(data.updated), "actions_enabled": None})
+
+    def leave(self, left: Left) -> None:
+        """In its order among the things that happened."""
+        # Without what the index needs: of an alarm that was deleted meanwhile nothing is listed again.
+        self._changes.setdefault(left.alarm, {})[left.kind] = left.text
 
     def writes(self) -> list[Write]:
         """What makes them so in the table."""
@@ -96,10 +115,15 @@ def _configuration(raw: msgspec.Raw) -> dict[str, Any]:
 
 def stored_state(item: Item) -> StoredState:
     """From the table."""
+    # A change before its creation was one of another alarm of this name, whose actions ended after it was deleted.
+    pending = pending_of(item.get("pending"), int(item.get("created", 0)))
     return StoredState(
         state=item.get("state", "INSUFFICIENT_DATA"),
         reason=item.get("reason", INITIAL_REASON),
         changed_ms=int(item.get("changed", item.get("created", 0)) or 0),
         configuration=item.get("configuration", ""),
         reason_data=item.get("reason_data"),
+        actions_enabled=item.get("actions_enabled"),
+        suppression=suppression_of(item.get("suppression"), pending),
+        pending=pending,
     )

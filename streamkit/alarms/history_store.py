@@ -26,8 +26,10 @@ from streamkit.alarms.history import (
     of_item,
     token_of,
 )
-from streamkit.alarms.history_states import Changes, stored_state
+from streamkit.alarms.history_states import Changes, Left, stored_state
+from streamkit.alarms.left import Pending, text_of_pending, text_of_suppression
 from streamkit.alarms.ports import StoredState
+from streamkit.alarms.suppression import Suppression
 from streamkit.backoff import Retry
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.errors import AlreadyExistsError, ClosedError, NotFoundError, ReadOnlyError, ValidationError
@@ -49,6 +51,7 @@ _AT_ONCE = 50
 """Items of one commit, each of which may change a state as well. AWS: a TransactWriteItems call has 100 actions."""
 _SWEEP_MS = 3_600_000
 _ATTRIBUTES = TableAttributes(indexes=(Index(BY_KIND, "kind", "moment"),), ttl=TTL)
+_Entry = HistoryItem | Left
 _COUNTER = {"alarm": "streamkit", "entry": "openings"}
 """No alarm of that name is meant: its items have other entries."""
 
@@ -56,16 +59,16 @@ _COUNTER = {"alarm": "streamkit", "entry": "openings"}
 class StoredHistory:
     """An ``AlarmHistory`` in the table ``streamkit-alarms``, which is made with the first item.
 
-    ``record`` gathers; a task that ends with the last item stores what has gathered, in one commit each time, with the
-    states that follow from it. Items are kept for 30 days.
+    ``record`` and the others gather; a task that ends with the last item stores what has gathered, in one commit each
+    time, with the states that follow from it. Items are kept for 30 days.
     """
 
     def __init__(self, tables: TableStore, clock: Clock, metrics: Metrics) -> None:
         self._tables = tables
         self._clock = clock
         self._metrics = metrics
-        self._waiting: deque[HistoryItem] = deque()
-        self._writing: Sequence[HistoryItem] = ()
+        self._waiting: deque[_Entry] = deque()
+        self._writing: Sequence[_Entry] = ()
         self._task: asyncio.Task[None] | None = None
         self._pause: asyncio.Future[bool] | None = None
         self._draining = False
@@ -82,6 +85,17 @@ class StoredHistory:
 
     def record(self, item: HistoryItem) -> None:
         """See AlarmHistory."""
+        self._add(item)
+
+    def remember_pending(self, alarm: str, pending: Sequence[Pending]) -> None:
+        """See AlarmHistory."""
+        self._add(Left(alarm, "pending", text_of_pending(pending)))
+
+    def remember_suppression(self, alarm: str, suppression: Suppression) -> None:
+        """See AlarmHistory."""
+        self._add(Left(alarm, "suppression", text_of_suppression(suppression)))
+
+    def _add(self, item: _Entry) -> None:
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()
             self._lose(1, f"more than {MOST_WAITING:,} wait to be stored")
@@ -115,8 +129,7 @@ class StoredHistory:
         try:
             while self._waiting or self._writing:
                 if not self._writing:
-                    count = min(_AT_ONCE, len(self._waiting))
-                    self._writing = [self._waiting.popleft() for _ in range(count)]
+                    self._writing = self._next()
                 try:
                     await self._write(self._writing)
                 except Exception as error:
@@ -147,6 +160,13 @@ class StoredHistory:
             # INVARIANT: test_what_is_recorded_as_a_commit_ends_is_stored
             self._task = None
 
+    def _next(self) -> list[_Entry]:
+        found = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+        # A change and what is to be done about it are one commit, and it has no more writes for that.
+        while self._waiting and isinstance(self._waiting[0], Left) and self._waiting[0].alarm == found[-1].alarm:
+            found.append(self._waiting.popleft())
+        return found
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("the history of alarms is not stored any more: %s", error, exc_info=error)
@@ -159,7 +179,7 @@ class StoredHistory:
             if left:
                 self._lose(left, "there was no time left")
 
-    async def _write(self, items: Sequence[HistoryItem]) -> None:
+    async def _write(self, items: Sequence[_Entry]) -> None:
         if self._opening is None:
             await self._open()
             # The same numbers if this is tried again, or what was stored without an answer would be there twice.
@@ -168,6 +188,9 @@ class StoredHistory:
         changes = Changes()
         writes: list[Write] = []
         for at, item in enumerate(items):
+            if isinstance(item, Left):
+                changes.leave(item)
+                continue
             when = moment(item.timestamp_ms, self._opening or 0, first + at)
             writes.append(Put(as_item(item, when), table=HISTORY.name))
             changes.add(item)

@@ -9,6 +9,7 @@ import msgspec
 
 from streamkit.alarms.alarm import AlarmState
 from streamkit.alarms.history import HistoryItem, HistoryItemType
+from streamkit.alarms.left import Pending
 from streamkit.alarms.suppression import Suppression
 from streamkit.alarms.transition import Action, AlarmTransition
 from streamkit.metrics.metric import Metric
@@ -23,8 +24,12 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     configuration: str = ""
     """The alarm as JSON."""
     reason_data: str | None = None
+    actions_enabled: bool | None = None
+    """What somebody set by hand since this configuration came; None: nobody did."""
     suppression: Suppression | None = None
-    """Of a composite alarm: what is held of its actions. None: not known, and nothing is."""
+    """Of a composite alarm: what is held of its actions. None: nothing is."""
+    pending: tuple[Pending, ...] = ()
+    """Changes some of whose actions were not called to their end, oldest first."""
 
 
 class Warm(Protocol):
@@ -59,6 +64,12 @@ class AlarmHistory(Protocol):
 
     def record(self, item: HistoryItem) -> None:
         """Write one thing down. Never awaits and never raises."""
+
+    def remember_pending(self, alarm: str, pending: Sequence[Pending]) -> None:
+        """Have the next process know which actions are still to be called. Never awaits and never raises."""
+
+    def remember_suppression(self, alarm: str, suppression: Suppression) -> None:
+        """Have the next process know what is held of a composite alarm. Never awaits and never raises."""
 
     async def drain(self) -> None:
         """Return once all is written down; what cannot be written now is lost then."""

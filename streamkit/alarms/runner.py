@@ -7,12 +7,13 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import anyio
-import msgspec
 
 from streamkit.alarms.actions import attempts_of
 from streamkit.alarms.history_items import action_result
+from streamkit.alarms.left import Pending
 from streamkit.alarms.ports import AlarmHistory
 from streamkit.alarms.transition import Action, AlarmTransition, label_of
 from streamkit.clock import Clock, wait_until, wake
@@ -30,13 +31,22 @@ ACTION_RETRIES = Metric.of("streamkit", "ActionRetries")
 """How often an action that had failed was tried again."""
 MOST_PENDING = 100
 """Changes of one alarm that wait for the actions of an earlier one. Of more the oldest are given up."""
+_AGAIN = "It is called once this alarm is started again"
 CLOSING_SECONDS = 4.0
 """How long ``close`` lets actions go on: less than what a kit gives its services to finish."""
 
 
-class _Pending(msgspec.Struct, frozen=True):
-    transition: AlarmTransition
-    actions: Sequence[Action]
+_acting: ContextVar[_Lane | None] = ContextVar("streamkit_acting", default=None)
+"""Whose action this is called by."""
+
+
+class _Change:
+    """A change, and its actions that have not come to their end."""
+
+    def __init__(self, transition: AlarmTransition, actions: Sequence[Action]) -> None:
+        self.transition = transition
+        self.actions = actions
+        self.left = list(actions)
 
 
 class _Lane:
@@ -44,8 +54,16 @@ class _Lane:
 
     def __init__(self, alarm: str) -> None:
         self.alarm = alarm
-        self.pending: deque[_Pending] = deque()
+        self.doing: _Change | None = None
+        self.waiting: deque[_Change] = deque()
+        self.undone: list[_Change] = []
+        """What is left to the next process."""
         self.task: asyncio.Task[None] | None = None
+
+    def pending(self) -> list[Pending]:
+        """What is left to do, oldest first."""
+        changes = [*self.undone, *([] if self.doing is None else [self.doing]), *self.waiting]
+        return [Pending(each.transition, tuple(map(label_of, each.left))) for each in changes if each.left]
 
 
 class RetryingRunner:
@@ -74,22 +92,25 @@ class RetryingRunner:
         lane = self._lanes.get(transition.alarm)
         if lane is None:
             lane = self._lanes[transition.alarm] = _Lane(transition.alarm)
-        if len(lane.pending) >= MOST_PENDING:
+        if len(lane.waiting) >= MOST_PENDING:
             # The newest is the one that people want to hear of.
-            oldest = lane.pending.popleft()
-            self._give_up(oldest.transition, oldest.actions, f"more than {MOST_PENDING} later changes wait for actions")
-        lane.pending.append(_Pending(transition, actions))
+            self._give_up(lane.waiting.popleft(), f"more than {MOST_PENDING} later changes wait for actions")
+        lane.waiting.append(_Change(transition, actions))
+        self._history.remember_pending(lane.alarm, lane.pending())
         if lane.task is None:
             lane.task = asyncio.create_task(self._work(lane), name=f"actions of {transition.alarm}")
             lane.task.add_done_callback(lambda _: self._ended(lane))
 
     async def drain(self, alarm: str | None = None) -> None:
         """See ActionRunner. Cancellation: safe."""
-        while left := [lane.task for name, lane in self._lanes.items() if alarm in (None, name) and lane.task]:
+        mine = _acting.get()
+        while left := [
+            lane.task for name, lane in self._lanes.items() if alarm in (None, name) and lane.task and lane is not mine
+        ]:
             await asyncio.wait(left)
 
     def cancel(self) -> None:
-        """See ActionRunner. What is not done is written down."""
+        """See ActionRunner. What is not done is written down, for the next process to do."""
         for lane in self._lanes.values():
             if lane.task is not None:
                 lane.task.cancel()
@@ -97,7 +118,7 @@ class RetryingRunner:
     async def close(self, seconds: float = CLOSING_SECONDS) -> None:
         """Let what was dispatched go on for so long at most, and cancel the rest.
 
-        What would be tried again later than that is given up at once. Cancellation: everything is cancelled.
+        What would be tried again later than that is left to the next process. Cancellation: everything is cancelled.
         """
         self._end_ms = self._clock.now_ms() + round(seconds * 1000)
         for waiter in list(self._sleeping):
@@ -113,9 +134,14 @@ class RetryingRunner:
     # ---- one alarm
 
     async def _work(self, lane: _Lane) -> None:
+        _acting.set(lane)
         try:
-            while lane.pending:
-                await self._do_all(lane.pending.popleft())
+            while lane.waiting:
+                lane.doing = lane.waiting.popleft()
+                await self._do_all(lane, lane.doing)
+                if lane.doing.left:
+                    lane.undone.append(lane.doing)
+                lane.doing = None
         finally:
             # Before anybody else runs: what is dispatched from now on needs a lane that somebody works on.
             # INVARIANT: test_what_is_dispatched_as_a_lane_ends_is_done
@@ -125,19 +151,19 @@ class RetryingRunner:
         # One that is cancelled before its first turn has not even begun to work.
         if self._lanes.get(lane.alarm) is lane:
             del self._lanes[lane.alarm]
-        for left in lane.pending:
-            self._give_up(left.transition, left.actions, "it was not begun before the alarms were stopped")
+        for left in lane.waiting:
+            self._give_up(left, f"it was not begun before the alarms were stopped. {_AGAIN}")
 
-    async def _do_all(self, pending: _Pending) -> None:
-        if len(pending.actions) == 1:
-            await self._do(pending.transition, pending.actions[0])
+    async def _do_all(self, lane: _Lane, change: _Change) -> None:
+        if len(change.actions) == 1:
+            await self._do(lane, change, change.actions[0])
             return
         async with anyio.create_task_group() as tasks:
-            for action in pending.actions:
-                tasks.start_soon(self._do, pending.transition, action)
+            for action in change.actions:
+                tasks.start_soon(self._do, lane, change, action)
 
-    async def _do(self, transition: AlarmTransition, action: Action) -> None:
-        attempts = attempts_of(action)
+    async def _do(self, lane: _Lane, change: _Change, action: Action) -> None:
+        transition, attempts = change.transition, attempts_of(action)
         tried = 0
         try:
             while True:
@@ -145,8 +171,9 @@ class RetryingRunner:
                 error = await self._attempt(transition, action, attempts.timeout)
                 if error is None:
                     self._succeeded(transition, action, tried)
-                    return
+                    break
                 if tried == attempts.most or not _may_succeed(error):
+                    self._failed(transition, action, _words(error), tried, error)
                     break
                 asked = (error.retry_after if isinstance(error, StreamKitError) else None) or 0.0
                 wait_ms = round(max(attempts.retry.delay(tried), asked) * 1000)
@@ -156,12 +183,15 @@ class RetryingRunner:
                     _words(error),
                 )  # fmt: skip
                 if not await self._sleep(wait_ms):
-                    break
+                    self._failed(transition, action, f"{_words(error)}. {_AGAIN}", tried, error)
+                    return
                 self._count(ACTION_RETRIES)
-            self._failed(transition, action, _words(error), tried, error)
         except asyncio.CancelledError:
-            self._failed(transition, action, "it was not done before the alarms were stopped", tried)
+            self._failed(transition, action, f"it was not done before the alarms were stopped. {_AGAIN}", tried)
             raise
+        # INVARIANT: test_what_was_not_done_is_done_by_the_next_process
+        change.left.remove(action)
+        self._history.remember_pending(lane.alarm, lane.pending())
 
     async def _attempt(self, transition: AlarmTransition, action: Action, seconds: float) -> BaseException | None:
         """What it failed with; None: it is done."""
@@ -207,9 +237,9 @@ class RetryingRunner:
         now_ms = self._clock.now_ms()
         self._history.record(action_result(transition, label, attempts=attempts, error=None, now_ms=now_ms))
 
-    def _give_up(self, transition: AlarmTransition, actions: Sequence[Action], reason: str) -> None:
-        for action in actions:
-            self._failed(transition, action, reason, 0)
+    def _give_up(self, change: _Change, reason: str) -> None:
+        for action in change.actions:
+            self._failed(change.transition, action, reason, 0)
 
     def _failed(
         self,

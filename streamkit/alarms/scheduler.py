@@ -33,12 +33,14 @@ _AT_A_TIME = 64
 class _Look:
     """Some alarms that are due: whether their period has ended, and the instant that this is about."""
 
-    __slots__ = ("edge", "left", "now_ms")
+    __slots__ = ("edge", "first", "left", "now_ms")
 
-    def __init__(self, watchers: Iterable[AlarmWatcher], edge: bool, now_ms: int) -> None:
+    def __init__(self, watchers: Iterable[AlarmWatcher], edge: bool, now_ms: int, *, first: bool = False) -> None:
         self.left = iter(tuple(watchers))
         self.edge = edge
         self.now_ms = now_ms
+        self.first = first
+        """Whether it is the first look at them."""
 
 
 class _Periods:
@@ -97,6 +99,7 @@ class AlarmScheduler:
         self._load = load
         self._composites = composites or Composites({})
         self._composites.wake = self._wake
+        self._composites.must_wait = self._has_new
         self._warm = warm
         self._cold: list[AlarmWatcher] = []
         """Whose metrics may have to be brought back to memory first."""
@@ -179,7 +182,7 @@ class AlarmScheduler:
         if self._new:
             for watcher in self._new:
                 self._place(watcher, now_ms)
-            self._todo.append(_Look(self._new, True, now_ms))
+            self._todo.append(_Look(self._new, True, now_ms, first=True))
             self._new.clear()
         # What is still to do ends with the composite alarms anyway.
         if not self._todo and self._composites.is_due(now_ms):
@@ -207,20 +210,33 @@ class AlarmScheduler:
     async def _warm_up(self) -> None:
         while self._cold and self._warm is not None:
             cold, self._cold = self._cold, []
-            spans: dict[int, dict[Metric, None]] = {}
-            for watcher in cold:
-                spans.setdefault(watcher.datapoints.span_ms, {}).update(dict.fromkeys(watcher.datapoints.metrics))
-            now_ms = self._clock.now_ms()
-            try:
-                for span_ms, metrics in spans.items():
-                    await self._warm.warm(metrics, now_ms - span_ms)
-            except Exception:
-                logger.exception("metrics that were stored cannot be read: alarms begin with what there is in memory")
-            for watcher in cold:
-                watcher.datapoints.read_anew()
-                if not watcher.stopped:
-                    self._new.append(watcher)
+            await self.warm(*cold)
+            self._new += [watcher for watcher in cold if not watcher.stopped]
             self._wake()
+
+    async def warm(self, *watchers: AlarmWatcher) -> None:
+        """Have the metrics of these in memory, those of before too. Cancellation: safe."""
+        cold = [watcher for watcher in watchers if not watcher.is_warm]
+        if self._warm is None or not cold:
+            return
+        spans: dict[int, dict[Metric, None]] = {}
+        for watcher in cold:
+            spans.setdefault(watcher.datapoints.span_ms, {}).update(dict.fromkeys(watcher.datapoints.metrics))
+        now_ms = self._clock.now_ms()
+        try:
+            for span_ms, metrics in spans.items():
+                await self._warm.warm(metrics, now_ms - span_ms)
+        except Exception:
+            logger.exception("metrics that were stored cannot be read: alarms begin with what there is in memory")
+        for watcher in cold:
+            watcher.datapoints.read_anew()
+            watcher.is_warm = True
+
+    def _has_new(self) -> bool:
+        """Whether there are alarms that nobody has evaluated yet."""
+        if self._cold or self._new or (self._warming is not None and not self._warming.done()):
+            return True
+        return any(look.first for look in self._todo)
 
     # ---- the work of one look
 
@@ -230,8 +246,7 @@ class AlarmScheduler:
         if worker is None:
             return False
         if worker.done():
-            self._worker = None
-            worker.result()
+            self._worker = self._reading = None
             return False
         return self._reading is None
 
@@ -245,6 +260,13 @@ class AlarmScheduler:
             self._reading = None
             self._todo.appendleft(look)
         self._worker = asyncio.create_task(self._work(), name="streamkit alarms")
+        self._worker.add_done_callback(self._worked)
+
+    def _worked(self, worker: asyncio.Task[None]) -> None:
+        for metric in [metric for metric, slow in self._slow.items() if slow is worker]:
+            del self._slow[metric]
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            logger.error("a look at alarms failed, and what is left of it waits for the next", exc_info=error)
 
     # HOT: every alarm at every look.
     async def _work(self) -> None:
@@ -267,7 +289,7 @@ class AlarmScheduler:
                     # Shorter periods come first, so one that is less than a minute has its seconds.
                     later = read_gauge(metric, now_ms, clock, datapoints.storage_resolution_ms)
                     if later is not None:
-                        self._reading = (metric, _Look([watcher], edge, now_ms), clock())
+                        self._reading = (metric, _Look([watcher], edge, now_ms, first=look.first), clock())
                         await later
                         if self._worker is not me:
                             # Too late: another goes on with the rest.

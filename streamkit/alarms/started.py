@@ -14,11 +14,12 @@ from msgspec.structs import replace
 
 from streamkit.alarms.alarm import Alarm, AlarmState
 from streamkit.alarms.composite import CompositeAlarm
-from streamkit.alarms.history_items import state_update, type_of
+from streamkit.alarms.history_items import actions_switched, state_update, type_of
+from streamkit.alarms.left import Pending
 from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState
-from streamkit.alarms.transition import AlarmTransition, StateActions
+from streamkit.alarms.transition import AlarmTransition, StateActions, label_of
 from streamkit.clock import Clock, to_datetime
-from streamkit.errors import ValidationError
+from streamkit.errors import NotFoundError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 
@@ -119,7 +120,9 @@ class StartedAlarm(ABC):
 
         Raises:
             ValidationError: An argument is not valid; the message says what is.
+            NotFoundError: It was stopped, or its kit is closed.
         """
+        self._check_running()
         if state not in get_args(AlarmState):
             raise ValidationError(f"state is {state!r}: choose one of {', '.join(get_args(AlarmState))}")
         if not isinstance(reason, str) or len(reason) > MAX_REASON_LENGTH:
@@ -134,19 +137,43 @@ class StartedAlarm(ABC):
             self.reason, self.reason_data, self.updated_ms = reason, reason_data, now_ms
 
     def enable_actions(self) -> None:
-        """Have actions called from the next change on; not for the state it is in."""
-        self.actions_enabled = True
+        """Have actions called from the next change on; not for the state it is in.
+
+        It stays so, also for the next process, until it is switched again or started with another configuration.
+
+        Raises:
+            NotFoundError: It was stopped, or its kit is closed.
+        """
+        self._switch_actions(True)
 
     def disable_actions(self) -> None:
-        """Have no actions called, while the state goes on to change. What was begun is finished."""
-        self.actions_enabled = False
+        """Have no actions called, while the state goes on to change. What was begun is finished.
+
+        It stays so, also for the next process, until it is switched again or started with another configuration.
+
+        Raises:
+            NotFoundError: It was stopped, or its kit is closed.
+        """
+        self._switch_actions(False)
+
+    def _switch_actions(self, enabled: bool) -> None:
+        self._check_running()
+        if self.actions_enabled != enabled:
+            self.actions_enabled = enabled
+            self._records.record(actions_switched(self.alarm, enabled, self._clock.now_ms()))
 
     def restore(self, stored: StoredState) -> None:
-        """Begin in the state of before; nothing is called for that."""
+        """Begin in the state of before; nothing is called for that, but what was to be called then and was not."""
         self.state = stored.state
         self.reason, self.reason_data = stored.reason, stored.reason_data
         self.changed_ms = self.updated_ms = stored.changed_ms
+        if stored.actions_enabled is not None and stored.configuration == self._configuration():
+            self.actions_enabled = stored.actions_enabled
         self._tell(None)
+        # INVARIANT: test_what_was_not_done_is_done_by_the_next_process
+        resumed = [self._resume(left) for left in stored.pending]
+        if resumed and not any(resumed):
+            self._records.remember_pending(self.name, ())
 
     def stored(self) -> StoredState:
         """What ``restore`` takes."""
@@ -154,8 +181,9 @@ class StartedAlarm(ABC):
             state=self.state,
             reason=self.reason,
             changed_ms=self.changed_ms,
-            configuration=msgspec.json.encode(self.alarm).decode(),
+            configuration=self._configuration(),
             reason_data=self.reason_data,
+            actions_enabled=None if self.actions_enabled == self.alarm.actions_enabled else self.actions_enabled,
         )
 
     async def wait_for(self, state: AlarmState) -> AlarmTransition | None:
@@ -220,6 +248,25 @@ class StartedAlarm(ABC):
                 transition = replace(transition, configuration=self.alarm, actions=self.actions)
             self._runner.dispatch(transition, actions)
 
+    def _resume(self, left: Pending) -> bool:
+        """Have what the process before this one could not call called now; whether there is something to call."""
+        transition = left.transition
+        if not self.actions_enabled:
+            return False
+        actions = [action for action in self.actions.of_state(transition.state) if label_of(action) in left.labels]
+        if gone := set(left.labels).difference(map(label_of, actions)):
+            logger.warning(
+                "alarm %r went to %s at %s, and what was still to be called for it is no action of it any more: %s",
+                self.name, transition.state, transition.at, ", ".join(sorted(gone)),
+            )  # fmt: skip
+        if actions:
+            self._runner.dispatch(replace(transition, configuration=self.alarm, actions=self.actions), actions)
+        return bool(actions)
+
+    def _check_running(self) -> None:
+        if self.stopped:
+            raise NotFoundError("alarm", self.name, "it was stopped, or its kit closed: start it again with kit.start")
+
     def _failed(self, error: Exception, now_ms: int) -> None:
         if self.evaluation_state is None:
             self.evaluation_state = "EVALUATION_ERROR"
@@ -232,6 +279,9 @@ class StartedAlarm(ABC):
                 exc_info=error,
             )
         self._metrics.put(EVALUATIONS_FAILED, 1.0, now_ms)
+
+    def _configuration(self) -> str:
+        return msgspec.json.encode(self.alarm).decode()
 
     def _configure(self, alarm: Alarm | CompositeAlarm, actions: StateActions) -> None:
         """Be another alarm of this name, in the same state: see ``kit.alarms.update``."""

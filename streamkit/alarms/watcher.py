@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from streamkit.alarms import explain as words
 from streamkit.alarms.alarm import Alarm, AlarmState
 from streamkit.alarms.datapoints import Datapoints
 from streamkit.alarms.evaluate import Reading, decide, evaluate
-from streamkit.alarms.ports import ActionRunner, AlarmHistory
+from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState
 from streamkit.alarms.started import StartedAlarm
 from streamkit.alarms.transition import StateActions
 from streamkit.clock import Clock
@@ -29,6 +31,10 @@ class AlarmWatcher(StartedAlarm):
     ) -> None:
         super().__init__(alarm, metrics, clock, actions, runner, history)
         self.datapoints = Datapoints(alarm, metrics)
+        self.is_warm = False
+        """Whether its metrics of before are in memory."""
+        self.ready: Callable[[AlarmWatcher], Awaitable[None]] | None = None
+        """What to await before it is evaluated: how it was before has to be known."""
         self._reading: Reading | None = None
         self._before: AlarmState = self.state
 
@@ -36,12 +42,19 @@ class AlarmWatcher(StartedAlarm):
         """Read the gauges of its metrics if they have some, evaluate the alarm, and have its actions called.
 
         Cancellation: safe.
+
+        Raises:
+            NotFoundError: It was stopped, or its kit is closed.
         """
+        self._check_running()
+        if self.ready is not None:
+            await self.ready(self)
         now_ms = self._clock.now_ms()
         for metric in self.datapoints.metrics:
             later = self._metrics.read_gauge(metric, now_ms, self._clock.now_ms, self.datapoints.storage_resolution_ms)
             if later is not None:
                 await later
+        self._check_running()
         self.evaluate(now_ms)
         return self.state
 
@@ -83,11 +96,16 @@ class AlarmWatcher(StartedAlarm):
         reason_data = words.reason_data(self.alarm, self.datapoints.with_counts(reading), now_ms)
         self._change(found.state, found.reason, reason_data, now_ms)
 
+    def restore(self, stored: StoredState) -> None:
+        """See StartedAlarm."""
+        self._reading = None
+        super().restore(stored)
+
     def replace(self, alarm: Alarm, actions: StateActions) -> None:
         """Be another alarm of this name, in the same state: see ``kit.alarms.update``."""
         self._configure(alarm, actions)
         self.datapoints = Datapoints(alarm, self._metrics)
-        self._reading = None
+        self._reading, self.is_warm = None, False
 
     def explain(self) -> str:
         """Why it is in its state: the periods looked at, which datapoints breached, what missing ones counted as.

@@ -112,6 +112,13 @@ class Gauges(ABC):
     ) -> None:
         try:
             self._put_reading(metric, await reading, unit, put[0](), put[1])
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled us: the gauge awaited something that was cancelled, which is its own failure.
+            # INVARIANT: test_a_gauge_that_awaits_what_is_cancelled_fails_like_any_other
+            self._failed(metric, error)
         except Exception as error:
             self._failed(metric, error)
 
@@ -131,7 +138,7 @@ class Gauges(ABC):
         else:
             series.put_minutely(now_ms, value)
 
-    def _failed(self, metric: Metric, error: Exception) -> None:
+    def _failed(self, metric: Metric, error: BaseException) -> None:
         if isinstance(error, KeyError | NotFoundError):
             self.unregister(metric)
         elif metric not in self._failing:

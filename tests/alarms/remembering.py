@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from streamkit.alarms.history import HistoryItem, HistoryItemType
+from streamkit.alarms.left import Pending
 from streamkit.alarms.ports import StoredState
+from streamkit.alarms.suppression import Suppression
 
 
 class MemoryHistory:
@@ -13,6 +15,8 @@ class MemoryHistory:
 
     def __init__(self) -> None:
         self._items: list[HistoryItem] = []
+        self.pending: dict[str, tuple[Pending, ...]] = {}
+        self.suppressions: dict[str, Suppression] = {}
 
     async def drain(self) -> None:
         """See AlarmHistory."""
@@ -23,6 +27,14 @@ class MemoryHistory:
     def record(self, item: HistoryItem) -> None:
         """See AlarmHistory."""
         self._items.append(item)
+
+    def remember_pending(self, alarm: str, pending: Sequence[Pending]) -> None:
+        """See AlarmHistory."""
+        self.pending[alarm] = tuple(pending)
+
+    def remember_suppression(self, alarm: str, suppression: Suppression) -> None:
+        """See AlarmHistory."""
+        self.suppressions[alarm] = suppression
 
     async def items(self, name: str | None = None, *, item_type: HistoryItemType | None = None) -> list[HistoryItem]:
         """See AlarmHistory."""

@@ -1,88 +1,29 @@
-"""Composite alarms in a kit: started, evaluated when their children change, suppressed, looked at."""
+"""Composite alarms in a kit: started, evaluated when their children change, looked at."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 
 import streamkit
-from streamkit import Alarm, Kit, NotFoundError, ValidationError
-from streamkit.alarms.alarm import AlarmState
-from streamkit.alarms.composite import CompositeAlarm, decide
+from streamkit import Kit, NotFoundError, ValidationError
+from streamkit.alarms.composite import decide
 from streamkit.alarms.composite_watcher import CompositeWatcher
-from streamkit.alarms.ports import StoredState
 from streamkit.alarms.started import EVALUATIONS_FAILED
-from streamkit.alarms.transition import AlarmTransition
-from streamkit.metrics.metric import Metric
 from streamkit.testing.clock import ManualClock
-from tests.alarms.remembering import MemoryHistory
-
-START = 1_700_000_040_000  # on a minute
-SUPPRESSED: dict[str, Any] = {
-    "actions_suppressor": "maintenance",
-    "actions_suppressor_wait_period": 20,
-    "actions_suppressor_extension_period": 30,
-}
-Calls = list[tuple[float, AlarmState]]
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
-
-
-@pytest.fixture
-async def kit(clock: ManualClock) -> AsyncIterator[Kit]:
-    async with streamkit.open("memory:", clock=clock) as kit:
-        yield kit
-
-
-def metric(name: str) -> Metric:
-    return Metric.of("n", name)
-
-
-def errors(name: str, **changes: Any) -> Alarm:
-    """In ALARM for a minute after each minute with a datapoint over 0."""
-    fields: dict[str, Any] = {
-        "metric": metric(name),
-        "statistic": "Sum",
-        "period": 60,
-        "threshold": 0,
-        "comparison": "GreaterThanThreshold",
-        "treat_missing_data": "notBreaching",
-    }
-    return Alarm(name, **{**fields, **changes})
-
-
-def start_by_hand(kit: Kit, *names: str) -> None:
-    """Alarms that have no data and stay in the state that somebody sets."""
-    for name in names:
-        kit.start(errors(name, treat_missing_data="ignore"))
-
-
-def composite(rule: str, name: str = "site", **changes: Any) -> CompositeAlarm:
-    return CompositeAlarm(name, rule, **changes)
-
-
-def start(kit: Kit, clock: ManualClock, alarm: CompositeAlarm) -> tuple[CompositeWatcher, Calls]:
-    """The alarm, and when its actions were called for which state, in seconds since the start."""
-    calls: Calls = []
-
-    def called(transition: AlarmTransition) -> None:
-        calls.append(((clock.now_ms() - START) / 1000, transition.state))
-
-    return kit.start(alarm, on_alarm=called, on_ok=called, on_insufficient_data=called), calls
-
-
-async def set_states(kit: Kit, clock: ManualClock, **states: AlarmState) -> None:
-    for name, state in states.items():
-        kit.alarms.set_state(name, state, "by hand")
-    await clock.advance(0)
-
+from tests.alarms.sites import (
+    START,
+    SUPPRESSED,
+    composite,
+    errors,
+    metric,
+    set_states,
+    start,
+    start_by_hand,
+)
 
 # ---- evaluated
 
@@ -154,7 +95,7 @@ async def test_its_history_is_that_of_a_composite_alarm(kit: Kit, clock: ManualC
     await set_states(kit, clock, web="ALARM")
     found = await kit.alarms.history("site")
     assert {item.alarm_type for item in found} == {"CompositeAlarm"}
-    called = "Successfully executed action test_composite_kit.start.<locals>.called"
+    called = "Successfully executed action tests.alarms.sites.start.<locals>.called"
     assert [item.summary for item in found] == [
         called,
         "Alarm updated from OK to ALARM",
@@ -355,7 +296,8 @@ async def test_one_that_others_refer_to_cannot_be_stopped_or_deleted(kit: Kit, c
     assert list(kit.health().alarms) == ["maintenance"]
     assert (await kit.alarms.history("site", item_type="ConfigurationUpdate"))[0].summary == 'Alarm "site" deleted'
     # Nobody hears of one that is gone.
-    site.set_state("OK", "by hand")
+    with pytest.raises(NotFoundError, match="'site' does not exist: it was stopped"):
+        site.set_state("OK", "by hand")
     await clock.advance(60)
 
 
@@ -409,311 +351,22 @@ async def test_a_change_just_before_the_kit_closes_has_its_actions(clock: Manual
     assert repr(site) == "CompositeWatcher('site', ALARM)"
 
 
-# ---- suppressed
+async def test_a_new_one_is_evaluated_after_new_alarms_it_refers_to(kit: Kit, clock: ManualClock) -> None:
+    kit.start(errors("web"))
+    site, calls = start(kit, clock, composite("NOT OK(web)"))
+    await clock.advance(1)
+    assert (site.state, [state for _, state in calls]) == ("OK", ["OK"])
 
 
-async def test_actions_wait_for_the_suppressor_and_are_called_when_the_period_ends(
-    kit: Kit, clock: ManualClock
-) -> None:
-    start_by_hand(kit, "web", "maintenance")
-    site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
-    await clock.advance(100)
-    calls.clear()
-    await set_states(kit, clock, web="ALARM")
-    assert (site.state, site.suppressed_by, site.suppressed_until_ms) == ("ALARM", "WaitPeriod", START + 120_000)
-    assert site.suppressed_reason == "Actions suppressed by WaitPeriod"
-    assert "Its actions are suppressed by WaitPeriod: until 2023-11-14 22:16:00 UTC" in site.explain()
-    await clock.advance(19.999)
-    assert calls == []
-    await clock.advance(0.001)
-    assert calls == [(120, "ALARM")]
-    assert (site.suppressed_by, site.suppressed_reason, site.suppressed_until_ms) == (None, "", None)
+async def test_a_gauge_that_awaits_what_is_cancelled_fails_like_any_other(kit: Kit, clock: ManualClock) -> None:
+    gone: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    gone.cancel()
 
+    async def read() -> float:
+        return await gone
 
-async def test_a_deadline_is_met_where_nothing_else_is_ever_due(kit: Kit, clock: ManualClock) -> None:
-    kit.start(composite("FALSE", "maintenance"))
-    site, calls = start(kit, clock, composite("TRUE", **{**SUPPRESSED, "actions_suppressor_wait_period": 1.5}))
-    await clock.advance(10)
-    assert site.state == "ALARM"
-    assert calls == [(1.5, "ALARM")]
-
-
-async def test_a_deadline_is_met_to_the_millisecond_though_metrics_are_looked_at_each_second(
-    kit: Kit, clock: ManualClock
-) -> None:
-    start_by_hand(kit, "web", "maintenance")
-    await set_states(kit, clock, web="ALARM", maintenance="ALARM")
-    alarm = composite("ALARM(web)", **{**SUPPRESSED, "actions_suppressor_extension_period": 0.25})
-    _, calls = start(kit, clock, alarm)
-    await clock.advance(100)
-    await set_states(kit, clock, maintenance="OK")
-    await clock.advance(10)
-    assert calls == [(100.25, "ALARM")]
-
-
-async def test_a_suppressor_in_alarm_holds_actions_and_some_time_longer(kit: Kit, clock: ManualClock) -> None:
-    start_by_hand(kit, "web", "maintenance")
-    site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
-    await clock.advance(100)
-    calls.clear()
-    await set_states(kit, clock, web="ALARM")
-    await clock.advance(10)
-    await set_states(kit, clock, maintenance="ALARM")
-    assert (site.suppressed_by, site.suppressed_until_ms) == ("Alarm", None)
-    await clock.advance(100)
-    assert calls == []
-    await set_states(kit, clock, maintenance="OK")
-    assert (site.suppressed_by, site.suppressed_until_ms) == ("ExtensionPeriod", START + 240_000)
-    await clock.advance(100)
-    assert calls == [(240, "ALARM")]
-    items = reversed(await kit.alarms.history("site", item_type="Action"))
-    summaries = [item.summary for item in items if "executed" not in item.summary]
-    assert summaries == [
-        "Actions for OK are suppressed by WaitPeriod",
-        "Actions for OK are no longer suppressed",
-        "Actions for ALARM are suppressed by WaitPeriod",
-        "Actions for ALARM are suppressed by Alarm",
-        "Actions for ALARM are suppressed by ExtensionPeriod",
-        "Actions for ALARM are no longer suppressed",
-    ]
-
-
-async def test_where_there_are_no_actions_none_are_written_down_as_held(kit: Kit, clock: ManualClock) -> None:
-    start_by_hand(kit, "web", "maintenance")
-    site = kit.start(composite("ALARM(web)", **SUPPRESSED))
-    await set_states(kit, clock, web="ALARM")
-    assert site.suppressed_by == "WaitPeriod"
-    await clock.advance(100)
-    assert [
-        item for item in await kit.alarms.history("site", item_type="Action") if "executed" not in item.summary
-    ] == []
-
-
-async def test_a_change_in_the_extension_period_begins_a_wait_period(kit: Kit, clock: ManualClock) -> None:
-    start_by_hand(kit, "web", "maintenance")
-    site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
-    await clock.advance(100)
-    calls.clear()
-    await set_states(kit, clock, maintenance="ALARM", web="ALARM")
-    await clock.advance(50)
-    await set_states(kit, clock, maintenance="OK")
-    await clock.advance(10)
-    await set_states(kit, clock, web="OK")
-    assert (site.suppressed_by, site.suppressed_until_ms) == ("WaitPeriod", START + 180_000)
-    await clock.advance(100)
-    assert calls == [(180, "OK")]
-
-
-async def test_a_suppressor_that_changes_at_the_edge_at_which_the_period_ends_still_suppresses(
-    kit: Kit, clock: ManualClock
-) -> None:
-    for name in ("web", "maintenance"):
-        # What is too little is only known when its minute has ended.
-        kit.start(errors(name, comparison="LessThanThreshold", threshold=5))
-    site, calls = start(kit, clock, composite("ALARM(web)", **{**SUPPRESSED, "actions_suppressor_wait_period": 60}))
-    await clock.advance(90)
-    calls.clear()
-    kit.metrics.put(metric("web"), 1)
-    await clock.advance(30)
-    assert (site.changed_ms, site.suppressed_by) == (START + 120_000, "WaitPeriod")
-    kit.metrics.put(metric("web"), 1)
-    kit.metrics.put(metric("maintenance"), 1)
-    await clock.advance(60)
-    assert kit.alarms.get("maintenance").changed_ms == START + 180_000
-    assert (site.state, site.suppressed_by, calls) == ("ALARM", "Alarm", [])
-
-
-async def test_a_composite_alarm_may_be_a_suppressor(kit: Kit, clock: ManualClock) -> None:
-    start_by_hand(kit, "web", "deploy")
-    kit.start(composite("ALARM(deploy)", "maintenance"))
-    site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
-    await clock.advance(100)
-    calls.clear()
-    await set_states(kit, clock, web="ALARM", deploy="ALARM")
-    assert (site.state, site.suppressed_by) == ("ALARM", "Alarm")
-    await clock.advance(100)
-    assert calls == []
-
-
-async def test_actions_that_are_disabled_are_not_called_later(kit: Kit, clock: ManualClock) -> None:
-    start_by_hand(kit, "web", "maintenance")
-    site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
-    await clock.advance(100)
-    calls.clear()
-    await set_states(kit, clock, web="ALARM")
-    kit.alarms.disable_actions("site")
-    kit.alarms.enable_actions("site")
-    await clock.advance(100)
-    assert (site.state, calls) == ("ALARM", [])
-    kit.alarms.disable_actions("site")
-    await set_states(kit, clock, web="OK")
-    kit.alarms.enable_actions("site")
-    await clock.advance(100)
-    assert (site.state, calls) == ("OK", [])
-    await set_states(kit, clock, web="ALARM")
-    await clock.advance(100)
-    assert [state for _, state in calls] == ["ALARM"]
-
-
-class KeptHistory(MemoryHistory):
-    """What a durable one knows when another process goes on."""
-
-    async def states(self) -> dict[str, StoredState]:
-        found: dict[str, StoredState] = {}
-        for item in reversed(await self.items(item_type="StateUpdate")):
-            (created,) = (
-                each for each in await self.items(item.alarm, item_type="ConfigurationUpdate") if "Create" in each.data
-            )
-            new = msgspec.json.decode(item.data)["newState"]
-            found[item.alarm] = StoredState(
-                state=new["stateValue"],
-                reason=new["stateReason"],
-                changed_ms=item.timestamp_ms,
-                configuration=msgspec.json.encode(msgspec.json.decode(created.data)["createdAlarm"]).decode(),
-            )
-        return found
-
-
-@pytest.mark.parametrize(
-    ("before", "while_away", "called_at"),
-    [
-        # The end of a WaitPeriod, as if nothing had been.
-        ({"web": "ALARM"}, 5, [(120, "ALARM")]),
-        # It ended meanwhile.
-        ({"web": "ALARM"}, 500, [(600, "ALARM")]),
-        # The suppressor still is in ALARM.
-        ({"web": "ALARM", "maintenance": "ALARM"}, 5, []),
-        # Nothing is held.
-        ({}, 5, []),
-    ],
-)
-async def test_what_was_held_when_the_process_ended_is_let_go_by_the_next(
-    clock: ManualClock,
-    monkeypatch: pytest.MonkeyPatch,
-    before: dict[str, AlarmState],
-    while_away: float,
-    called_at: Calls,
-) -> None:
-    history = KeptHistory()
-    monkeypatch.setattr("streamkit.starting.StoredHistory", lambda *_: history)
-    alarm = composite("ALARM(web)", **SUPPRESSED)
-    async with streamkit.open("memory:", clock=clock) as kit:
-        start_by_hand(kit, "web", "maintenance")
-        start(kit, clock, alarm)
-        await clock.advance(100)
-        await set_states(kit, clock, **before)
-    await clock.advance(while_away)
-    async with streamkit.open("memory:", clock=clock) as kit:
-        start_by_hand(kit, "web", "maintenance")
-        site, calls = start(kit, clock, alarm)
-        await clock.advance(100)
-        assert site.state == before.get("web", "OK")
-        assert site.history == []
-        assert calls == called_at
-
-
-async def test_a_history_that_cannot_be_read_loses_no_state(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    history = KeptHistory()
-    monkeypatch.setattr("streamkit.starting.StoredHistory", lambda *_: history)
-    alarm = composite("ALARM(web)", **SUPPRESSED)
-    async with streamkit.open("memory:", clock=clock) as kit:
-        start_by_hand(kit, "web", "maintenance")
-        start(kit, clock, alarm)
-        await clock.advance(100)
-        await set_states(kit, clock, web="ALARM")
-    history._items[-1] = msgspec.structs.replace(history._items[-1], data='{"actionsSuppressedBy": "WaitPeriod"}')
-    for at, item in enumerate(history._items):
-        if item.alarm == "site" and item.item_type == "StateUpdate":
-            history._items[at] = msgspec.structs.replace(
-                item, data='{"newState": {"stateValue": "ALARM", "stateReason": ""}}'
-            )
-    async with streamkit.open("memory:", clock=clock) as kit:
-        start_by_hand(kit, "web", "maintenance")
-        site, calls = start(kit, clock, alarm)
-        await clock.advance(100)
-        assert (site.state, calls) == ("ALARM", [])
-    assert "what was held of the actions of alarm 'site' cannot be read" in caplog.text
-
-
-async def test_what_was_forgotten_stays_forgotten(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = KeptHistory()
-    monkeypatch.setattr("streamkit.starting.StoredHistory", lambda *_: history)
-    alarm = composite("ALARM(web)", **SUPPRESSED)
-    async with streamkit.open("memory:", clock=clock) as kit:
-        start_by_hand(kit, "web", "maintenance")
-        start(kit, clock, alarm)
-        await clock.advance(100)
-        await set_states(kit, clock, web="ALARM")
-        kit.alarms.disable_actions("site")
-    async with streamkit.open("memory:", clock=clock) as kit:
-        start_by_hand(kit, "web", "maintenance")
-        site, calls = start(kit, clock, alarm)
-        await clock.advance(100)
-        assert site.state == "ALARM"
-        assert calls == []
-
-
-async def test_an_update_without_actions_forgets_those_that_are_held(kit: Kit, clock: ManualClock) -> None:
-    start_by_hand(kit, "web", "maintenance")
-    start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
-    await clock.advance(100)
-    await set_states(kit, clock, web="ALARM")
-    calls: list[AlarmTransition] = []
-    kit.alarms.update(composite("ALARM(web)", actions_enabled=False, **SUPPRESSED), on_alarm=calls.append)
-    kit.alarms.enable_actions("site")
-    await clock.advance(100)
-    assert calls == []
-
-
-@pytest.mark.parametrize(("night", "called_at"), [("OK", 105), ("ALARM", 180)])
-async def test_another_suppressor_ends_the_period_that_runs(
-    kit: Kit, clock: ManualClock, night: AlarmState, called_at: float
-) -> None:
-    start_by_hand(kit, "web", "maintenance", "night")
-    site, calls = start(kit, clock, composite("ALARM(web)", **SUPPRESSED))
-    await clock.advance(100)
-    calls.clear()
-    await set_states(kit, clock, web="ALARM", night=night)
-    await clock.advance(5)
-    called: Calls = []
-    kit.alarms.update(
-        composite("ALARM(web)", **{**SUPPRESSED, "actions_suppressor": "night"}),
-        on_alarm=lambda change: called.append(((clock.now_ms() - START) / 1000, change.state)),
-    )
-    await clock.advance(0)
-    assert site.suppressed_by == ("Alarm" if night == "ALARM" else None)
-    await clock.advance(45)
-    await set_states(kit, clock, night="OK")
-    await clock.advance(50)
-    assert (calls, called) == ([], [(called_at, "ALARM")])
-
-
-@pytest.mark.parametrize("with_metrics", [True, False])
-async def test_a_clock_that_is_set_back_holds_actions_for_one_period_more_at_most(with_metrics: bool) -> None:
-    clock = _SettableClock(START)
-    async with streamkit.open("memory:", clock=clock) as kit:
-        if with_metrics:
-            start_by_hand(kit, "web")
-        kit.start(composite("FALSE", "maintenance"))
-        site, calls = start(kit, clock, composite("FALSE", **SUPPRESSED))
-        await clock.advance(100)
-        calls.clear()
-        await set_states(kit, clock, site="ALARM")
-        assert calls == []
-        clock.offset_ms = -86_400_000
-        await clock.advance(40)
-        assert ([state for _, state in calls], site.suppressed_by) == (["ALARM"], None)
-
-
-class _SettableClock(ManualClock):
-    """Timers run as before, but the time that it tells is another."""
-
-    offset_ms = 0
-
-    def now_ms(self) -> int:
-        return super().now_ms() + self.offset_ms
-
-    def call_at(self, when_ms: int, callback: Any) -> Any:
-        return super().call_at(when_ms - self.offset_ms, callback)
+    kit.metrics.register_gauge(metric("web"), read)
+    watcher = kit.start(errors("web"))
+    await clock.advance(61)
+    assert watcher.state == "OK"
+    assert kit.health().services == {"alarms": "running"}

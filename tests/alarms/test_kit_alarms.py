@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -27,12 +27,6 @@ METRIC = Metric.of("shop", "Errors")
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(1_700_000_040_000)  # on a minute
-
-
-@pytest.fixture
-async def kit(clock: ManualClock) -> AsyncIterator[Kit]:
-    async with streamkit.open("memory:", clock=clock) as kit:
-        yield kit
 
 
 def alarm(name: str = "errors", **changes: Any) -> Alarm:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import streamkit
 from streamkit import Kit
 from streamkit.alarms.actions import SendToQueue
@@ -27,11 +25,6 @@ from streamkit.testing.clock import ManualClock
 
 START = 1_700_000_040_000  # on a minute
 ERRORS = Metric.of("app", "Errors")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
 
 
 def alarm(name: str = "errors", **changes: Any) -> Alarm:

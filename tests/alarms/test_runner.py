@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from streamkit.alarms.actions import Attempts, Trying
-from streamkit.alarms.history import HistoryItem, HistoryItemType
-from streamkit.alarms.ports import StoredState
+from streamkit.alarms.history import HistoryItem
 from streamkit.alarms.runner import (
     ACTION_RETRIES,
     ACTIONS_FAILED,
@@ -24,29 +23,18 @@ from streamkit.errors import ActionError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.testing.clock import ManualClock
+from tests.alarms.remembering import MemoryHistory
 
 STEADY = Retry(first=1.0, factor=2.0, longest=60.0, jitter=False)
 OURS = __name__
 
 
-class Written:
-    """A history that only remembers."""
+class Written(MemoryHistory):
+    """A history, the oldest first."""
 
-    def __init__(self) -> None:
-        self.found: list[HistoryItem] = []
-
-    def record(self, item: HistoryItem) -> None:
-        self.found.append(item)
-
-    async def items(self, name: str | None = None, *, item_type: HistoryItemType | None = None) -> list[HistoryItem]:
-        return self.found
-
-    async def states(self) -> dict[str, StoredState]:
-        return {}
-
-    async def drain(self) -> None: ...
-
-    def cancel(self) -> None: ...
+    @property
+    def found(self) -> list[HistoryItem]:
+        return self._items
 
     @property
     def summaries(self) -> list[str]:
@@ -307,9 +295,12 @@ async def test_closing_ends_and_says_what_was_not_done(bench: Bench, caplog: pyt
     assert len(bench.history.found) == 3
     assert bench.history.summaries[0].startswith("Successfully executed")
     assert bench.history.summaries[1].endswith(
-        'hangs. Received error: "it was not done before the alarms were stopped"'
+        'hangs. Received error: "it was not done before the alarms were stopped. It is called once this alarm is '
+        'started again"'
     )
-    assert bench.history.summaries[2].endswith('"it was not begun before the alarms were stopped"')
+    assert bench.history.summaries[2].endswith(
+        '"it was not begun before the alarms were stopped. It is called once this alarm is started again"'
+    )
     assert "attempts: 1: it was not done" in caplog.text
     assert "attempts: 0: it was not begun" in caplog.text
     assert bench.count(ACTIONS_FAILED) == 2
@@ -321,7 +312,9 @@ async def test_closing_does_not_wait_for_an_attempt_that_would_come_too_late(ben
     bench.dispatch(Failing(bench.clock, 1, lambda: OSError("no"), Attempts(retry=late)))
     await bench.clock.advance(1)
     await bench.runner.close()  # At once.
-    assert bench.history.summaries == ['Failed to execute action failing. Received error: "OSError: no"']
+    assert bench.history.summaries == [
+        'Failed to execute action failing. Received error: "OSError: no. It is called once this alarm is started again"'
+    ]
     bench.dispatch(Failing(bench.clock, 1, lambda: OSError("no"), Attempts(retry=soon)), alarm="b")
     await bench.clock.advance(0)
     closing = asyncio.create_task(bench.runner.close())

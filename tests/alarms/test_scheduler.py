@@ -31,11 +31,6 @@ METRIC = Metric.of("n", "m")
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
-
-
-@pytest.fixture
 def metrics() -> Metrics:
     return Metrics()
 

@@ -27,11 +27,6 @@ VISIBLE = Metric.of("streamkit/sqs", "ApproximateNumberOfMessagesVisible", Queue
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
-
-
-@pytest.fixture
 def metrics() -> Metrics:
     return Metrics()
 
