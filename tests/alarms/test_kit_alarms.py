@@ -15,6 +15,7 @@ from streamkit.alarms.face import Alarms
 from streamkit.alarms.ports import StoredState
 from streamkit.alarms.runner import RetryingRunner
 from streamkit.alarms.transition import AlarmTransition, StateActions
+from streamkit.errors import ClosedError
 from streamkit.metrics.math_query import MetricQuery
 from streamkit.metrics.window import Metrics
 from streamkit.service import Service, Stop
@@ -297,3 +298,37 @@ async def test_the_gauge_of_a_queue_is_read_anew_at_each_look(kit: Kit, clock: M
     await queue.send({"id": 1})
     await clock.advance(1)
     assert kit.health().alarms == {"errors": "ALARM"}
+
+
+async def test_alarms_on_metrics_of_tables_ignore_missing_data(kit: Kit, clock: ManualClock) -> None:
+    metric = Metric.of("AWS/DynamoDB", "ThrottledRequests", TableName="t")
+    watcher = kit.start(alarm(metric=metric, treat_missing_data="breaching"))
+    await clock.advance(300)
+    assert watcher.state == "INSUFFICIENT_DATA"
+
+
+async def test_one_that_is_stopped_within_its_own_action_does_not_wait_for_that(kit: Kit, clock: ManualClock) -> None:
+    stopped: list[str] = []
+
+    async def stop(transition: AlarmTransition) -> None:
+        await kit.stop(transition.alarm)
+        stopped.append(transition.alarm)
+
+    kit.start(alarm(), on_alarm=[stop, lambda _: None]).set_state("ALARM", "by hand")
+    await clock.advance(1)
+    assert stopped == ["errors"]
+
+
+async def test_a_kit_that_is_closing_starts_no_alarm(clock: ManualClock) -> None:
+    refused: list[bool] = []
+    kit = await streamkit.open("memory:", clock=clock)
+
+    async def start(transition: AlarmTransition) -> None:
+        await asyncio.sleep(0)
+        with pytest.raises(ClosedError):
+            kit.start(alarm("late"))
+        refused.append(True)
+
+    kit.start(alarm(), on_alarm=start).set_state("ALARM", "by hand")
+    await kit.close()
+    assert refused == [True]
