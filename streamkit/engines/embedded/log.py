@@ -63,32 +63,28 @@ class Log(Protocol):
         """
 
     def prepare(self) -> None:
-        """Call all that ``soon`` was given, now: what is appended next is to come behind it."""
+        """Call all that ``soon`` was given, now: what is appended next is to come behind it.
+
+        Raises:
+            DirectoryInUseError: There is something, and ``check_owner`` refuses.
+        """
+
+    def check_owner(self) -> None:
+        """Called before anything is left to ``soon``.
+
+        Raises:
+            DirectoryInUseError: This is another process than that of the owner, or another event loop.
+        """
 
     def answer(self, group: int, answers: Iterable[Answer]) -> None:
         """Give everybody their result once the group is durable, or the error that ``durable`` raises."""
 
 
-class MemoryLog:
-    """A log that forgets: everything is as durable as it will ever be at once."""
+class ImmediateLog:
+    """What logs have in common for which all is durable at once: nobody waits, and nothing is gathered."""
 
-    def __init__(self) -> None:
-        self.group = 1
-        self.gathers = False
-        self.room = None
-        self._closed = False
-
-    def check(self) -> None:
-        """See Log."""
-        if self._closed:
-            raise ClosedError("the memory engine")
-
-    def append(self, change: Change, on_durable: Callable[[], None] | None = None) -> int:
-        """See Log. Each change is a group of its own."""
-        self.group += 1
-        if on_durable is not None:
-            on_durable()
-        return self.group - 1
+    gathers = False
+    room = None
 
     def weigh(self, size: int) -> None:
         """See Log."""
@@ -102,8 +98,31 @@ class MemoryLog:
     def prepare(self) -> None:
         """See Log."""
 
+    def check_owner(self) -> None:
+        """See Log."""
+
     def answer(self, group: int, answers: Iterable[Answer]) -> None:
         """See Log."""
+
+
+class MemoryLog(ImmediateLog):
+    """A log that forgets: everything is as durable as it will ever be at once."""
+
+    def __init__(self) -> None:
+        self.group = 1
+        self._closed = False
+
+    def check(self) -> None:
+        """See Log."""
+        if self._closed:
+            raise ClosedError("the memory engine")
+
+    def append(self, change: Change, on_durable: Callable[[], None] | None = None) -> int:
+        """See Log. Each change is a group of its own."""
+        self.group += 1
+        if on_durable is not None:
+            on_durable()
+        return self.group - 1
 
     def close(self) -> None:
         """Take no more changes."""

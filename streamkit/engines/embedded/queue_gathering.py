@@ -36,6 +36,8 @@ class Gathering(Generic[Entry, Result]):
     """
 
     def __init__(self, log: Log, stage: Stage[Entry, Result]) -> None:
+        self.after: Sequence[Gathering[Any, Any]] = ()
+        """What calls of other kinds gathered is staged before."""
         self._log = log
         self._stage = stage
         self._calls: dict[QueueState, tuple[list[Entry], list[Waiter[Result]]]] = {}
@@ -46,6 +48,8 @@ class Gathering(Generic[Entry, Result]):
             results, group = self._stage(queue, list(entries))
             await self._log.durable(group)
             return results
+        # INVARIANT: test_another_event_loop_of_the_owner_is_refused
+        self._log.check_owner()
         waiter: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         is_first = not self._calls
         calls = self._calls.get(queue)
@@ -62,6 +66,8 @@ class Gathering(Generic[Entry, Result]):
         return results
 
     def _stage_all(self) -> None:
+        for other in self.after:
+            other._stage_all()
         gathered, self._calls = self._calls, {}
         for queue, (entries, waiters) in gathered.items():
             self._stage_some(queue, entries, waiters)

@@ -63,7 +63,7 @@ class QueueReceives:
         self._loads = loads
         self._receipts = receipts
         self._append = append
-        self._gathering = Gathering(log, self._take_all)
+        self.gathering = Gathering(log, self._take_all)
         self._eager: dict[int, tuple[int, Timer]] = {}
         # By queue and attempt id: receives that are not answered yet, and that nobody made again meanwhile.
         self._unanswered: dict[tuple[int, str], MessagesReceived] = {}
@@ -90,6 +90,7 @@ class QueueReceives:
                         # INVARIANT: test_pages_that_come_while_receives_are_gathered_are_looked_into
                         now_ms = await self._fill(queue, max_messages, now_ms)
                 # ATOMIC: choosing, hiding, moving and logging are one step
+                self._log.prepare()
                 change = self._take(queue, max_messages, timeout_ms, attempt_id, now_ms, waits=wait_ms > 0)
             except BaseException:
                 # INVARIANT: test_who_is_woken_and_cancelled_while_a_page_is_loaded_wakes_another
@@ -127,7 +128,7 @@ class QueueReceives:
     async def _with_others(self, queue: QueueState, wanted: _Wanted) -> None:
         """Take what the others of this commit leave. With nothing left, whoever asked has to look for itself."""
         try:
-            await self._gathering.call(queue, [wanted])
+            await self.gathering.call(queue, [wanted])
         except asyncio.CancelledError:
             wanted.is_gone = True
             if wanted.change is not None:

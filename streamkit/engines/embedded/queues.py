@@ -75,8 +75,8 @@ class EmbeddedQueues:
             log, clock, limits, self.changes, self._waits, self._loads, self._receipts, self._append
         )
         self._sends = QueueSends(clock, limits)
-        self._sending = Gathering(log, self._send)
-        self._deleting = Gathering(log, self._delete)
+        self._sending, self._deleting = Gathering(log, self._send), Gathering(log, self._delete)
+        self._receives.gathering.after = (self._sending, self._deleting)
         self._last_group = 0
 
     # ---- control plane
@@ -363,8 +363,8 @@ class EmbeddedQueues:
 
         Who only looks on changes nothing.
         """
-        self._log.prepare()
         try:
+            self._log.prepare()
             self._log.check()
         except StreamKitError:
             return

@@ -130,6 +130,7 @@ class Journal:
     def prepare(self) -> None:
         """See Log."""
         while self._preparing:
+            self.check_owner()
             self._preparing.pop(0)()
 
     def answer(self, group: int, answers: Iterable[Answer]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -29,7 +29,7 @@ from streamkit.engines.embedded.changes import (
 )
 from streamkit.engines.embedded.items import Items
 from streamkit.engines.embedded.layer import Layer
-from streamkit.engines.embedded.log import Answer
+from streamkit.engines.embedded.log import ImmediateLog
 from streamkit.engines.embedded.queue_changes import QueueChanges
 from streamkit.engines.embedded.stores import EmbeddedStores
 from streamkit.engines.embedded.table_indexes import EmbeddedTable
@@ -64,12 +64,10 @@ class NoStoreError(StorageError):
     """There is no store in the directory."""
 
 
-class ReadOnlyLog:
+class ReadOnlyLog(ImmediateLog):
     """Implements ``Log`` for stores that only replay: what they hold is durable, and nothing is added."""
 
     group = 0
-    gathers = False
-    room = None
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -81,21 +79,6 @@ class ReadOnlyLog:
     def append(self, change: Change, on_durable: object = None) -> int:
         """See Log."""
         raise ReadOnlyError(self._url, "change anything")
-
-    def weigh(self, size: int) -> None:
-        """See Log."""
-
-    async def durable(self, group: int) -> None:
-        """See Log."""
-
-    def soon(self, prepare: Callable[[], None]) -> None:
-        """See Log."""
-
-    def prepare(self) -> None:
-        """See Log."""
-
-    def answer(self, group: int, answers: Iterable[Answer]) -> None:
-        """See Log."""
 
 
 class FollowedCold(ColdStore):

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from streamkit.engines.file.engine import FileEngine
 from streamkit.engines.file.lock import DirectoryLock
 from streamkit.errors import DirectoryInUseError, StorageError
 from streamkit.limits import Limits
+from streamkit.queues.store import SendEntry
 from streamkit.testing.clock import ManualClock
 
 HOLDER = """
@@ -160,6 +163,32 @@ async def test_another_event_loop_of_the_owner_is_refused(tmp_path: Path) -> Non
         with pytest.raises(DirectoryInUseError, match="another event loop of this process"):
             await asyncio.to_thread(put)
         assert await kit.streams() == ["orders"]
+
+        queue, queues = await kit.create_queue("jobs", type=bytes), kit.engine.queues
+        await queue.send(b"1")
+        calls: list[Callable[[], Coroutine[Any, Any, object]]] = [
+            lambda: queues.receive_messages("jobs", 1),
+            lambda: queues.delete_messages("jobs", ["none"]),
+            lambda: queues.purge_queue("jobs"),
+        ]
+        for call in calls:
+            # What the owner has begun meanwhile is the owner's to do.
+            sending = asyncio.ensure_future(queues.send_messages("jobs", [SendEntry(b"2")]))
+            await asyncio.sleep(0)
+            refusals: list[str] = []
+            thread = threading.Thread(target=_refused, args=(call, refusals), daemon=True)
+            thread.start()
+            thread.join(5)
+            assert ["another event loop of this process" in refusal for refusal in refusals] == [True]
+            assert (await sending)[0].error is None
+        assert (await queue.describe()).visible == 4
+
+
+def _refused(call: Callable[[], Coroutine[Any, Any, object]], refusals: list[str]) -> None:
+    try:
+        asyncio.run(call())
+    except DirectoryInUseError as error:
+        refusals.append(str(error))
 
 
 def test_a_lock_file_that_cannot_be_written_still_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

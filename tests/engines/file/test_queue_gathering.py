@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from streamkit.engines.embedded.changes import MessagesDeleted, MessagesReceived, MessagesSent
 from streamkit.engines.file import segment
 from streamkit.engines.file.engine import FileEngine
 from streamkit.errors import DiskFullError, JournalFailedError, MessageNotInflightError
 from streamkit.functions.effects import Effects
+from streamkit.limits import Limits
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry, VisibilityEntry
 from streamkit.testing.clock import ManualClock
@@ -118,6 +120,40 @@ async def test_what_a_task_began_before_is_done_before(clock: ManualClock, tmp_p
     await engine.aclose()
 
 
+async def test_a_receive_that_is_not_gathered_comes_behind_what_is(clock: ManualClock, tmp_path: Path) -> None:
+    engine = await open_file(tmp_path / "data", clock)
+    queues = engine.queues
+    await queues.create_queue("q", QueueAttributes())
+    _, got = await together(queues.send_messages("q", [SendEntry(b"1")]), queues.receive_messages("q", 1))
+    assert [message.body for message in got] == [b"1"]
+    _, got = await together(queues.send_messages("q", [SendEntry(b"2")]), queues.receive_messages("q", 1, 0))
+    assert [message.body for message in got] == [b"2"]
+
+    await queues.create_queue("q.fifo", QueueAttributes(fifo=True))
+    await queues.send_messages("q.fifo", [SendEntry(b"3", group_id="g", deduplication_id="3")])
+    (held,) = await queues.receive_messages("q.fifo", 1, attempt_id="a")
+    deleting = queues.delete_messages("q.fifo", [held.receipt_handle])
+    assert await together(deleting, queues.receive_messages("q.fifo", 1, attempt_id="a")) == [[None], []]
+    await engine.aclose()
+
+
+async def test_a_receive_has_the_room_that_a_delete_before_it_makes(clock: ManualClock, tmp_path: Path) -> None:
+    limits = replace(Limits.relaxed(), in_flight_messages=2)
+    engine = await FileEngine.open(tmp_path / "data", clock=clock, limits=limits, durability="fsync")
+    queues = engine.queues
+    await queues.create_queue("q", QueueAttributes())
+    await queues.send_messages("q", [SendEntry(b"%d" % n) for n in range(3)])
+    (held,) = await queues.receive_messages("q", 1)
+    second, deleted, third = await together(
+        queues.receive_messages("q", 1),
+        queues.delete_messages("q", [held.receipt_handle]),
+        queues.receive_messages("q", 1),
+    )
+    assert [message.body for message in (*second, *third)] == [b"1", b"2"]
+    assert deleted == [None]
+    await engine.aclose()
+
+
 async def test_a_commit_that_hangs_makes_nobody_miss_a_timeout(clock: ManualClock, tmp_path: Path) -> None:
     """A FIFO queue's delete that is called in time counts, however long the commit before it takes."""
     held = Held("streamkit-journal")
@@ -178,7 +214,7 @@ async def test_pages_that_come_while_receives_are_gathered_are_looked_into(
     engine = await open_file(tmp_path / "data", clock)
     await backlog(engine)
     queues: Any = engine.queues
-    gathering = queues._receives._gathering
+    gathering = queues._receives.gathering
     waiting = queues.changes.by_name["jobs"].backlog
     assert waiting.pages
     pages, stage = waiting.pages, gathering._stage
