@@ -143,17 +143,18 @@ class _Found:
         for point in self.real:
             (self.bad if alarm.breaches(point[1]) else self.good).append(point)
         self.lacking = alarm.evaluation_periods - len(self.real)
-        self.filled = self.lacking if alarm.missing_data_treatment in ("breaching", "notBreaching") else 0
+        self.treatment = alarm.missing_data_treatment
+        self.filled = self.lacking if self.treatment in ("breaching", "notBreaching") else 0
 
 
 # INVARIANT: test_the_missing_data_tables, test_equals_a_naive_evaluator
 def _state(alarm: Alarm, found: _Found, previous: AlarmState) -> AlarmState:
-    filled_bad = found.filled if alarm.missing_data_treatment == "breaching" else 0
+    filled_bad = found.filled if found.treatment == "breaching" else 0
     if len(found.bad) + filled_bad >= alarm.needed:
         return "ALARM"
     if found.good or found.lacking == found.filled:
         return "OK"
-    if alarm.missing_data_treatment == "ignore":
+    if found.treatment == "ignore":
         return previous
     if not found.real:
         return "INSUFFICIENT_DATA"
@@ -178,7 +179,7 @@ def _reason(alarm: Alarm, found: _Found, state: AlarmState, newest_ms: int | Non
         return f"Insufficient Data: {unknown}"
     if found.filled:
         received = f"{_count(len(found.real), 'datapoint')}{listed(found.real)}" if found.real else "no datapoints"
-        treated = "Breaching" if alarm.missing_data_treatment == "breaching" else "NonBreaching"
+        treated = "Breaching" if found.treatment == "breaching" else "NonBreaching"
         return (
             f"Threshold Crossed: {received} {_was(len(found.real))} received for "
             f"{_count(alarm.evaluation_periods, 'period')} and {_count(found.filled, 'missing datapoint')} "

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import asdict
 
-from streamkit.alarms.alarm import AlarmState
 from streamkit.alarms.suppression import SuppressedBy, Suppression
-from streamkit.alarms.transition import AlarmTransition
+from streamkit.alarms.transition import AlarmTransition, StateChange
 
 logger = logging.getLogger("streamkit.alarms")
 
@@ -26,29 +25,15 @@ class Pending(msgspec.Struct, frozen=True):
     """What they are called: see ``label_of``."""
 
 
-class _Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A transition without what is code, which the next process has of its own."""
-
-    alarm: str
-    previous: AlarmState
-    state: AlarmState
-    reason: str
-    at_ms: int
-    reason_data: str | None = None
-    previous_reason: str = ""
-    previous_reason_data: str | None = None
-    previous_at_ms: int = 0
-
-
 class _Left(msgspec.Struct, frozen=True):
-    change: _Change
+    change: StateChange
     labels: tuple[str, ...]
 
 
 class _Held(msgspec.Struct, frozen=True):
     by: SuppressedBy | None
     since_ms: int
-    change: _Change | None
+    change: StateChange | None
 
 
 def text_of_pending(pending: Sequence[Pending]) -> str | None:
@@ -90,11 +75,12 @@ def suppression_of(text: str | None, pending: Sequence[Pending] = ()) -> Suppres
     return Suppression(found.by, found.since_ms, held)
 
 
-def _change(transition: AlarmTransition) -> _Change:
-    return _Change(**{field: getattr(transition, field) for field in _Change.__struct_fields__})
+def _change(transition: AlarmTransition) -> StateChange:
+    # Without what is code, which the next process has of its own.
+    return StateChange(**{field: getattr(transition, field) for field in StateChange.__struct_fields__})
 
 
-def _transition(change: _Change) -> AlarmTransition:
+def _transition(change: StateChange) -> AlarmTransition:
     return AlarmTransition(**asdict(change))
 
 

@@ -263,6 +263,7 @@ class AlarmScheduler:
         self._worker.add_done_callback(self._worked)
 
     def _worked(self, worker: asyncio.Task[None]) -> None:
+        # INVARIANT: test_a_look_that_fails_is_logged_and_the_next_one_comes
         for metric in [metric for metric, slow in self._slow.items() if slow is worker]:
             del self._slow[metric]
         if not worker.cancelled() and (error := worker.exception()) is not None:

@@ -17,8 +17,8 @@ MAX_ACTIONS = 5
 """Of one state."""
 
 
-class AlarmTransition(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of an alarm's state."""
+class StateChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change of an alarm's state consists of, all of which can be stored."""
 
     alarm: str
     """The alarm's name."""
@@ -34,6 +34,11 @@ class AlarmTransition(msgspec.Struct, frozen=True, kw_only=True):
     previous_reason_data: str | None = None
     previous_at_ms: int = 0
     """Since when it was in ``previous``."""
+
+
+class AlarmTransition(StateChange, frozen=True, kw_only=True):
+    """One change of an alarm's state."""
+
     configuration: Any = None
     """The alarm: an ``Alarm`` or a ``CompositeAlarm``; None: whoever made this does not say."""
     actions: StateActions | None = None

@@ -243,6 +243,30 @@ async def test_a_gauge_that_hangs_delays_alarms_by_one_look(clock: ManualClock, 
         assert total.sample_count == 2
 
 
+async def test_a_look_that_fails_is_logged_and_the_next_one_comes(
+    clock: ManualClock, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watchers = [watch(alarm(str(at)), metrics, clock) for at in range(3)]
+    evaluate, failures = AlarmWatcher.evaluate, [MemoryError("no room")]
+
+    def fail_once(watcher: AlarmWatcher, now_ms: int) -> None:
+        if watcher is watchers[1] and failures:
+            raise failures.pop()
+        evaluate(watcher, now_ms)
+
+    monkeypatch.setattr(AlarmWatcher, "evaluate", fail_once)
+    metrics.put(METRIC, 1.0, START - 60_000)
+    async with scheduling(metrics, clock, *watchers):
+        await clock.advance(0)
+        assert states(*watchers) == ["ALARM", "INSUFFICIENT_DATA", "INSUFFICIENT_DATA"]
+        assert "a look at alarms failed" in caplog.text
+        await clock.advance(1)
+        assert states(*watchers) == ["ALARM", "INSUFFICIENT_DATA", "ALARM"]
+        metrics.put(METRIC, 1.0, clock.now_ms())
+        await clock.advance(59)
+        assert states(*watchers) == ["ALARM"] * 3
+
+
 async def test_a_wake_does_not_give_up_a_gauge_that_was_only_just_asked(clock: ManualClock, metrics: Metrics) -> None:
     async def slowly() -> float:
         await clock.sleep_until(clock.now_ms() + 400)
