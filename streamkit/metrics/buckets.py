@@ -157,6 +157,13 @@ class Buckets:
             self.hand_on(before_ms)
             self._delete(0, bisect_left(self.starts, before_ms))
 
+    def set_back(self, now_ms: int) -> None:
+        """Where there is no room for what comes now beside what lies ahead, forget that, once it is handed on."""
+        self.close()
+        self.hand_on()
+        if self.starts and now_ms <= self.starts[-1] - self.resolution.kept_ms:
+            self._delete(bisect_left(self.starts, now_ms), len(self.starts))
+
     # ---- asking
 
     def sets(self, start_ms: int, end_ms: int) -> Iterator[tuple[int, StatisticSet]]:

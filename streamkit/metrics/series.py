@@ -8,7 +8,7 @@ import msgspec
 
 from streamkit.metrics.buckets import Buckets, Row, Usage, row_of
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.periods import MINUTE_MS, RESOLUTIONS, SECOND_MS
+from streamkit.metrics.periods import MINUTE_MS, RESOLUTIONS, SECOND_MS, SECONDS_KEPT_MS
 from streamkit.metrics.samples import Samples
 from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.unit import Unit
@@ -46,8 +46,8 @@ class Series:
     """
 
     __slots__ = (
-        *("_buckets", "_late", "_total", "_usage", "collected", "end_ms", "latest", "metric", "minute_ms"),
-        *("key", "listed_ms", "minutely", "sampled", "start_ms", "taken_ms", "unit", "wanted_ms", "weighted"),
+        *("_buckets", "_late", "_total", "_usage", "collected", "end_ms", "key", "latest", "listed_ms", "metric"),
+        *("minute_ms", "minutely", "sampled", "start_ms", "taken_ms", "told_ms", "unit", "wanted_ms", "weighted"),
     )
 
     def __init__(self, metric: Metric, unit: Unit, now_ms: int, usage: Usage | None = None) -> None:
@@ -59,6 +59,8 @@ class Series:
         self.start_ms = now_ms - now_ms % SECOND_MS
         """The second that collects, from here up to but not with ``end_ms``."""
         self.end_ms = self.start_ms + SECOND_MS
+        self.told_ms = now_ms
+        """See ``tell``."""
         self.collected: list[float] = []
         """Its samples that came one by one. ``Metrics.put`` adds to it, and calls ``collect`` at ``MAX_COLLECTED``."""
         self.weighted: dict[float, int] = {}
@@ -88,8 +90,21 @@ class Series:
     def turn_to(self, now_ms: int) -> None:
         """Let another second be the one that collects, which may also be an earlier one."""
         self.collect()
+        self.tell(now_ms)
         self.start_ms = now_ms - now_ms % SECOND_MS
         self.end_ms = self.start_ms + SECOND_MS
+
+    # INVARIANT: test_a_clock_set_back_by_more_than_is_kept_leaves_no_alarm_blind
+    def tell(self, now_ms: int) -> None:
+        """Say what time it is, before samples of now are added.
+
+        A clock that was set back may make them too old to be kept beside what came before.
+        """
+        if now_ms < self.told_ms - SECONDS_KEPT_MS:
+            self.collect()
+            for buckets in self._buckets:
+                buckets.set_back(now_ms)
+        self.told_ms = now_ms
 
     def collect(self) -> None:
         """Count what the second has collected, and the minute."""
@@ -114,6 +129,7 @@ class Series:
         minute_ms = instant_ms - instant_ms % MINUTE_MS
         if minute_ms != self.minute_ms or len(self.minutely) >= MAX_COLLECTED:
             self.collect()
+            self.tell(instant_ms)
             self.minute_ms = minute_ms
         self.latest = value
         self.minutely.append(value)

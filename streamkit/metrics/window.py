@@ -188,6 +188,7 @@ class Metrics(Gauges):
             latest = datum.latest
             if latest is not None:
                 series.latest = latest
+            series.tell(now_ms)
             series.add(instant_ms, samples, datum.storage_resolution * SECOND_MS)
         self.forget()
 

@@ -19,6 +19,7 @@ from streamkit.alarms.transition import StateActions
 from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.metrics.buckets import Buckets
+from streamkit.metrics.datum import MetricDatum
 from streamkit.metrics.metric import STATISTICS, Metric
 from streamkit.metrics.statistic_set import StatisticSet
 from streamkit.metrics.window import Metrics
@@ -167,6 +168,34 @@ async def test_a_clock_set_back_evaluates_nothing_twice(metrics: Metrics, monkey
         assert seen.take() == []
         await clock.advance(62)
         assert seen.take() == [-86_400 + 240, -86_400 + 300]
+
+
+@pytest.mark.parametrize(("source", "period"), [("gauge", 10), ("gauge", 60), ("put", 10), ("put", 60), ("data", 60)])
+@pytest.mark.parametrize("seconds", [600, 4 * 3600, 30 * 86_400, -30 * 86_400])
+async def test_a_clock_set_back_by_more_than_is_kept_leaves_no_alarm_blind(
+    metrics: Metrics, seconds: int, period: int, source: str
+) -> None:
+    clock = SettableClock(START)
+    value = [0.0]
+    if source == "gauge":
+        metrics.register_gauge(METRIC, lambda: value[0])
+    watcher = watch(alarm(statistic="Maximum", period=period, treat_missing_data="notBreaching"), metrics, clock)
+
+    async def two_minutes() -> None:
+        for _ in range(24):
+            if source == "put":
+                metrics.put(METRIC, value[0], clock.now_ms())
+            elif source == "data":
+                metrics.put_data([MetricDatum(METRIC, value[0])], clock.now_ms())
+            await clock.advance(5)
+
+    async with scheduling(metrics, clock, watcher):
+        await two_minutes()
+        clock.offset_ms -= seconds * 1000
+        await two_minutes()
+        for value[0], expected in ((1.0, "ALARM"), (0.0, "OK"), (1.0, "ALARM")):
+            await two_minutes()
+            assert states(watcher) == [expected]
 
 
 async def test_many_alarms_are_looked_at_less_often_and_ten_times_a_period_still(

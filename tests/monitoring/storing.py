@@ -10,6 +10,7 @@ from streamkit.engines.memory import MemoryEngine
 from streamkit.errors import DiskFullError
 from streamkit.limits import Limits
 from streamkit.metrics.buckets import Row, samples_of
+from streamkit.metrics.datum import MetricDatum
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import RESOLUTIONS
 from streamkit.metrics.window import Metrics
@@ -68,6 +69,15 @@ class FailingTables:
         return (await self._tables.scan(METRICS.name, limit=100_000)).items
 
 
+def put_late(metrics: Metrics, metric: Metric, value: float, count: int, *, now_ms: int, ago_ms: int) -> None:
+    """As a late datum of a second, or ahead of the time as if it were that."""
+    if ago_ms <= 0:
+        metrics.put(metric, value, now_ms - ago_ms, count)
+    else:
+        late = MetricDatum(metric, values=(value,), counts=(count,), timestamp_ms=now_ms - ago_ms, storage_resolution=1)
+        metrics.put_data([late], now_ms)
+
+
 class Process:
     """The metrics of one kit at a time, over tables that outlive it."""
 
@@ -84,7 +94,7 @@ class Process:
         self.stored = StoredMetrics(self.metrics, self.tables, self.clock)
 
     def put(self, value: float, *, ago_ms: int = 0, metric: Metric = SENT, count: int = 1) -> None:
-        self.metrics.put(metric, value, self.clock.now_ms() - ago_ms, count)
+        put_late(self.metrics, metric, value, count, now_ms=self.clock.now_ms(), ago_ms=ago_ms)
 
     async def flush(self) -> bool:
         return await self.stored.flush(self.clock.now_ms() // MINUTE * MINUTE)

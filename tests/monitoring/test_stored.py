@@ -16,7 +16,7 @@ from streamkit.metrics.series import AFTER_ALL
 from streamkit.metrics.window import Metrics
 from streamkit.monitoring.layout import bucket_key, rows_of, series_key
 from streamkit.testing.clock import ManualClock
-from tests.monitoring.storing import AGE, DAY, HOUR, MINUTE, SECOND, SENT, START, Process, full, in_memory
+from tests.monitoring.storing import AGE, DAY, HOUR, MINUTE, SECOND, SENT, START, Process, full, in_memory, put_late
 
 _WAITS = [0, 300, 5 * SECOND, 59 * SECOND, 3 * MINUTE, HOUR, 2 * HOUR]
 _AGES = [0, 0, 0, SECOND, 61 * SECOND, 7 * MINUTE, 2 * HOUR, 5 * HOUR]
@@ -37,7 +37,7 @@ async def as_if_it_had_never_ended(steps: list[tuple[str, int | str, int]]) -> N
         if kind == "put":
             assert isinstance(size, int)
             process.put(more, ago_ms=size, count=1 + more % 2)
-            never_ended.put(SENT, more, process.clock.now_ms() - size, 1 + more % 2)
+            put_late(never_ended, SENT, more, 1 + more % 2, now_ms=process.clock.now_ms(), ago_ms=size)
         elif kind == "wait":
             assert isinstance(size, int)
             await process.clock.advance(size / 1000)
