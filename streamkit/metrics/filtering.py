@@ -11,7 +11,7 @@ import msgspec
 from streamkit.errors import ValidationError
 from streamkit.metrics.datum import MAX_DATA, MAX_VALUES, NEWEST_MS, OLDEST_MS, MetricDatum
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.metric_filter import DimensionCount, MetricFilter
+from streamkit.metrics.metric_filter import FilterState, MetricFilter
 from streamkit.metrics.periods import MINUTE_MS
 from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
@@ -51,7 +51,9 @@ class Filtering:
         self.filters = tuple(filters)
         self.counts = FilterCounts()
         self._metrics = metrics
-        self._dimensions = [DimensionCount() for _ in self.filters]
+        self._dropping: set[str] = set()
+        """Filters that said so in the log."""
+        self._states = [FilterState() for _ in self.filters]
         for each in self.filters:
             if not isinstance(each, MetricFilter):
                 raise ValidationError(f"{each!r:.100} is no MetricFilter")
@@ -64,17 +66,18 @@ class Filtering:
     def put(self, events: Sequence[tuple[int, object]], now_ms: int) -> None:
         """Put what the filters make of these events: a string is a line, anything else a decoded record.
 
-        Each comes with its instant. A default value is for each minute that has events here and no match among them, so
-        give the events of a minute together.
+        Each comes with its instant. A default value is for each minute whose first events are here and of which none
+        here matches, so give the events of a minute together.
         """
         counts = self.counts
         counts.events += len(events)
         data: list[MetricDatum] = []
-        for each, dimensions in zip(self.filters, self._dimensions, strict=True):
-            found = each.extract(events, dimensions)
+        for each, state in zip(self.filters, self._states, strict=True):
+            found = each.extract(events, state)
             counts.matched += found.matched
             counts.unpublished += found.unpublished
-            if found.dropped and not counts.dropped:
+            if found.dropped and each.name not in self._dropping:
+                self._dropping.add(each.name)
                 logger.warning("metric filter %s drops matches: its dimensions have too many values an hour", each.name)
             counts.dropped += found.dropped
             # Thousands of matches are few values of few metrics.

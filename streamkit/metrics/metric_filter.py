@@ -24,6 +24,8 @@ MAX_NAME_LENGTH = 512
 MAX_FILTER_DIMENSIONS = 3
 MAX_DIMENSION_PAIRS = 1000
 """Distinct names and values of dimensions that one filter may publish in an hour."""
+_MOST_MINUTES = 180
+"""With events, of which it is remembered that they had some."""
 MAX_HOURS = 24
 """How many hours a filter's dimensions are counted for, the newest first."""
 
@@ -73,14 +75,24 @@ class MetricTransformation(msgspec.Struct, frozen=True, kw_only=True):
         force_setattr(self, "dimensions", dict(self.dimensions))
 
 
-class DimensionCount:
-    """The dimensions that one filter has published, by hour; at most 1,000 pairs for each of 24 hours.
+class FilterState:
+    """What one filter has published: dimensions by hour, at most 1,000 pairs for each of 24 hours, and minutes.
 
-    CloudWatch may disable a filter that has more. Here what needs another pair is dropped.
+    CloudWatch may disable a filter that has more dimensions. Here what needs another pair is dropped.
     """
 
     def __init__(self) -> None:
         self._hours: dict[int, set[tuple[str, str]]] = {}
+        self._minutes: dict[int, None] = {}
+
+    def is_first(self, minute: int) -> bool:
+        """Note that a minute has events; false: that was known already."""
+        if minute in self._minutes:
+            return False
+        self._minutes[minute] = None
+        if len(self._minutes) > _MOST_MINUTES:
+            del self._minutes[min(self._minutes)]
+        return True
 
     def admit(self, pairs: Iterable[tuple[str, str]], timestamp_ms: int) -> bool:
         """Count ``pairs``; false: they are too many for their hour, or the hour is older than those counted."""
@@ -166,18 +178,18 @@ class MetricFilter:
     def __repr__(self) -> str:
         return f"MetricFilter({self.name!r}, {self.pattern!r})"
 
-    def extract(self, events: Iterable[tuple[int, Any]], count: DimensionCount | None = None) -> Extraction:
+    def extract(self, events: Iterable[tuple[int, Any]], state: FilterState | None = None) -> Extraction:
         """The samples of some lines and decoded records. The same input gives the same samples.
 
-        The default value is published at the start of each minute that has events here and no match among them: give
-        the events of a minute together.
+        The default value is published at the start of each minute that has events here and no match among them, unless
+        the minute had events before: give the first events of a minute together.
 
         Args:
             events: Each with its timestamp in milliseconds. A string is a line, anything else a decoded record.
-            count: The dimensions published so far, which this call adds to; None: none.
+            state: What was published so far, which this call adds to; None: nothing.
         """
         extraction = Extraction()
-        count = DimensionCount() if count is None else count
+        state = FilterState() if state is None else state
         minutes: dict[int, bool] = {}
         for timestamp_ms, event in events:
             minute = timestamp_ms // _MINUTE_MS
@@ -185,19 +197,20 @@ class MetricFilter:
             minutes[minute] = minutes.get(minute, False) or match is not None
             if match is not None:
                 extraction.matched += 1
-                self._publish(match, timestamp_ms, count, extraction)
+                self._publish(match, timestamp_ms, state, extraction)
         default = self.transformation.default_value
         if default is not None:
-            idle = (minute for minute, matched in minutes.items() if not matched)
+            # INVARIANT: test_a_minute_has_its_default_value_once_however_often_lines_are_looked_at
+            idle = [minute for minute, matched in minutes.items() if state.is_first(minute) and not matched]
             extraction.samples += [Sample(self._metric, float(default), minute * _MINUTE_MS) for minute in idle]
         return extraction
 
-    def _publish(self, match: Match, timestamp_ms: int, count: DimensionCount, extraction: Extraction) -> None:
+    def _publish(self, match: Match, timestamp_ms: int, state: FilterState, extraction: Extraction) -> None:
         value = _published(self._value(match))
         metric = self._metric if value is None else self._dimensioned(match)
         if value is None or metric is None:
             extraction.unpublished += 1
-        elif metric.dimensions and not count.admit(metric.dimensions, timestamp_ms):
+        elif metric.dimensions and not state.admit(metric.dimensions, timestamp_ms):
             extraction.dropped += 1
         else:
             extraction.samples.append(Sample(metric, value, timestamp_ms))

@@ -17,7 +17,7 @@ from streamkit.metrics.metric import Metric
 from streamkit.metrics.metric_filter import (
     MAX_DIMENSION_PAIRS,
     MAX_HOURS,
-    DimensionCount,
+    FilterState,
     MetricFilter,
     MetricTransformation,
     Sample,
@@ -147,7 +147,7 @@ def test_without_its_dimensions_nothing_is_published(b: Any) -> None:
 
 def test_more_than_1000_pairs_in_an_hour_are_dropped_and_counted() -> None:
     found = filter_of("[n, rest]", dimensions={"N": "$n"})
-    count = DimensionCount()
+    count = FilterState()
     lines = [(HOUR - 1, f"{n} x") for n in range(MAX_DIMENSION_PAIRS + 5)]
     extraction = found.extract(lines, count)
     assert len(extraction.samples) == MAX_DIMENSION_PAIRS
@@ -160,14 +160,14 @@ def test_more_than_1000_pairs_in_an_hour_are_dropped_and_counted() -> None:
 
 
 def test_what_is_dropped_takes_no_room() -> None:
-    count = DimensionCount()
+    count = FilterState()
     assert count.admit([("a", str(n)) for n in range(MAX_DIMENSION_PAIRS - 1)], 0)
     assert not count.admit([("b", "1"), ("b", "2")], 0)
     assert count.admit([("b", "3"), ("a", "0")], 0)
 
 
 def test_only_the_newest_hours_are_remembered() -> None:
-    count = DimensionCount()
+    count = FilterState()
     for hour in range(1, MAX_HOURS + 2):
         assert count.admit([("a", "1")], hour * HOUR)
     assert len(count) == MAX_HOURS
@@ -177,7 +177,7 @@ def test_only_the_newest_hours_are_remembered() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 40 * HOUR), st.integers(0, 3)), max_size=80))
 def test_the_memory_of_dimensions_is_bounded(asked: list[tuple[int, int]]) -> None:
-    count = DimensionCount()
+    count = FilterState()
     for timestamp_ms, many in asked:
         count.admit([(str(timestamp_ms), str(n)) for n in range(many * 400)], timestamp_ms)
         assert len(count) <= MAX_HOURS * MAX_DIMENSION_PAIRS

@@ -56,6 +56,21 @@ async def test_what_is_logged_becomes_samples_at_its_instant(kit: Kit, clock: Ma
     assert (found[0], found[1].sum) == (minute, 2)
 
 
+async def test_a_minute_has_its_default_value_once_however_often_lines_are_looked_at(
+    kit: Kit, clock: ManualClock
+) -> None:
+    kit.start(LogFilters(kit.metrics, [errors(default_value=0)], logger="tests.shop"))
+    await clock.advance(60 - clock.now_ms() % 60_000 / 1000 + 1)
+    for minute in (["error", *["warning"] * 8], ["warning"] * 9, ["warning", "error", *["warning"] * 7]):
+        for level in minute:
+            getattr(log, level)("told")
+            await clock.advance(6)
+        await clock.advance(6)
+    end_ms = clock.now_ms() // 60_000 * 60_000
+    found = kit.metrics.raw.statistics(ERRORS, end_ms - 180_000, end_ms, 60_000)
+    assert [(each.sample_count, each.sum) for _, each in found] == [(1, 1.0), (1, 0.0), (2, 1.0)]
+
+
 async def test_an_alarm_when_error_is_logged(kit: Kit, clock: ManualClock) -> None:
     kit.start(LogFilters(kit.metrics, [errors()], logger="tests.shop"))
     alarm = Alarm(
