@@ -91,7 +91,7 @@ def _print_states(listed: Mapping[str, StoredState], states: Mapping[str, Stored
     if as_json:
         _print_json([_as_json(name, state) for name, state in listed.items()])
     elif listed:
-        rows = [(name, state.state, _when(state.changed_ms), state.reason) for name, state in listed.items()]
+        rows = [(name, state.state, _when(state.changed_ms), _standing(state)) for name, state in listed.items()]
         _print_table([("NAME", "STATE", "SINCE", "REASON"), *rows])
     elif states:
         print(f"no alarm is like that: {_known(states)}")
@@ -140,8 +140,18 @@ def _item_as_json(item: HistoryItem) -> dict[str, Any]:
     }
 
 
+def _standing(state: StoredState) -> str:
+    if state.pending:
+        changes = "a change" if len(state.pending) == 1 else f"{len(state.pending)} changes"
+        return f"{state.reason} (actions for {changes} are still to be called)"
+    return f"{state.reason} (its actions were disabled by hand)" if state.actions_enabled is False else state.reason
+
+
 def _reason(item: HistoryItem) -> str:
-    new = _decoded(item.data).get("newState") if item.item_type == "StateUpdate" else None
+    data = _decoded(item.data)
+    if (enabled := data.get("actionsEnabled")) is not None:
+        return f"its actions were {'enabled' if enabled else 'disabled'} by hand"
+    new = data.get("newState") if item.item_type == "StateUpdate" else None
     return str(new.get("stateReason", "")) if isinstance(new, dict) else ""
 
 

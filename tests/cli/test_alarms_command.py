@@ -7,7 +7,10 @@ import pytest
 
 import streamkit
 from streamkit import Kit
+from streamkit.alarms.actions import Attempts, Trying
 from streamkit.alarms.alarm import Alarm
+from streamkit.alarms.transition import AlarmTransition
+from streamkit.backoff import Retry
 from streamkit.cli.main import main
 from streamkit.metrics.metric import Metric
 from tests.cli.test_main import streamkit as run
@@ -56,6 +59,23 @@ async def test_a_table_of_all(tmp_path: Path) -> None:
     assert {line.index(state) for line, state in zip(lines, ("OK", "ALARM", "INSUF"), strict=True)} == {
         head.index("STATE")
     }
+
+
+async def test_what_is_left_to_do_and_what_was_switched_by_hand_is_said(tmp_path: Path) -> None:
+    def fails(change: AlarmTransition) -> None:
+        raise OSError("nobody is there")
+
+    async with streamkit.open(tmp_path) as kit:
+        await kit.start(alarm("quiet")).wait_for("OK")
+        kit.alarms.disable_actions("quiet")
+        late = Trying(fails, Attempts(retry=Retry(first=600, longest=600, jitter=False)))
+        await kit.start(alarm("web"), on_alarm=late).wait_for("OK")
+        kit.alarms.set_state("web", "ALARM", "down")
+    quiet, web = run("alarms", str(tmp_path)).stdout.splitlines()[1:]
+    assert quiet.endswith("(its actions were disabled by hand)")
+    assert web.endswith("down (actions for a change are still to be called)")
+    history = run("alarms", str(tmp_path), "--history", "quiet").stdout
+    assert "  its actions were disabled by hand\n" in history
 
 
 async def test_also_while_its_process_runs(tmp_path: Path) -> None:
