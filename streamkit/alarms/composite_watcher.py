@@ -98,8 +98,12 @@ class CompositeWatcher(StartedAlarm):
     def restore(self, stored: StoredState) -> None:
         """Begin in the state of before, with what was held then."""
         super().restore(stored)
-        if stored.suppression is not None and self.actions_enabled:
+        if stored.suppression is None or self._transition is not None:
+            return
+        if self.actions_enabled:
             self.suppression = stored.suppression
+        else:
+            self._records.remember_suppression(self.name, self.suppression)
 
     def stored(self) -> StoredState:
         """What ``restore`` takes."""

@@ -45,14 +45,17 @@ class Composites:
             self._new[watcher.name] = None
             self.wake()
 
-    def remove(self, *names: str) -> None:
-        """Forget alarms.
+    def remove(self, *names: str, now_ms: int) -> None:
+        """Forget alarms; those of which one has changed just now have their actions called or held for that first.
 
         Raises:
             ValidationError: Others refer to one of them; it says which. Nothing has changed then.
         """
         self.graph.remove(*names)
         for name in names:
+            # INVARIANT: test_a_change_just_before_it_is_stopped_has_its_actions
+            if name in self._changed:
+                self._suppress(name, now_ms)
             self._changed.discard(name)
             self._new.pop(name, None)
             self._until.pop(name, None)

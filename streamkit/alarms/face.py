@@ -52,6 +52,8 @@ class Alarms:
         self._composites = Composites(self._watchers)
         self._stored: dict[str, StoredState] | None = None
         """How alarms were that are not started yet; None: not looked up yet."""
+        self._is_blind = False
+        """Whether that could not be read: what is created and what was there before, nobody knows."""
         self._scheduler = AlarmScheduler(metrics, clock, runner, history, self._load, self._composites, warm)
 
     def __repr__(self) -> str:
@@ -160,7 +162,7 @@ class Alarms:
         """
         watcher = self.get(alarm.name)
         actions = StateActions.of(on_alarm, on_ok, on_insufficient_data)
-        changed = watcher.alarm != alarm
+        changed = watcher.alarm != alarm or watcher.actions_enabled != alarm.actions_enabled
         if isinstance(watcher, AlarmWatcher) and isinstance(alarm, Alarm):
             self._scheduler.remove(watcher, watcher.alarm.period_ms)
             watcher.replace(alarm, actions)
@@ -188,7 +190,7 @@ class Alarms:
         watcher = self.get(alarm if isinstance(alarm, str) else alarm.name)
         if watcher is not alarm and not isinstance(alarm, str):
             raise ValidationError(f"{alarm.name!r} is an alarm of another kit: stop it there")
-        self._composites.remove(watcher.name)
+        self._composites.remove(watcher.name, now_ms=self._clock.now_ms())
         self._remove(watcher)
         if self._stored is not None:
             self._stored[watcher.name] = watcher.stored()
@@ -212,10 +214,11 @@ class Alarms:
         stored = self._stored or {}
         unknown = [name for name in names if name not in self._watchers and name not in stored]
         found = [self._watchers[name] for name in dict.fromkeys(names) if name in self._watchers]
-        self._composites.remove(*(watcher.name for watcher in found))
+        self._composites.remove(*(watcher.name for watcher in found), now_ms=self._clock.now_ms())
         # ATOMIC: none is left that refers to one that is gone.
         for watcher in found:
             self._remove(watcher)
+            self._runner.forget(watcher.name)
             self._history.record(configuration_update("Delete", watcher.alarm, self._clock.now_ms()))
         for name in names:
             if (left := stored.pop(name, None)) is not None:
@@ -290,6 +293,7 @@ class Alarms:
         except Exception:
             logger.exception("the states of alarms from before cannot be read: all begin with INSUFFICIENT_DATA")
             stored = {}
+            self._is_blind = True
         if self._stored is None:  # Nobody else was faster.
             # ATOMIC: who is started from here on finds what is stored by itself.
             self._stored = stored
@@ -299,11 +303,15 @@ class Alarms:
 
     def _begin(self, watcher: StartedAlarm, stored: StoredState | None) -> None:
         """Go on in the state of before, or write down that there is one more."""
-        # Unless somebody set another one by hand meanwhile.
-        # INVARIANT: test_a_state_that_is_set_before_the_stored_one_is_known_stays
-        if stored is not None and not watcher.history:
+        if self._is_blind:
+            return
+        if stored is not None:
             watcher.restore(stored)
         configuration = msgspec.json.encode(watcher.alarm).decode()
         if stored is None or stored.configuration != configuration:
-            change = configuration_update("Create" if stored is None else "Update", watcher.alarm, self._clock.now_ms())
+            change = configuration_update(
+                "Update" if stored and stored.configuration else "Create", watcher.alarm, self._clock.now_ms()
+            )
             self._history.record(change)
+            if watcher.is_switched:
+                watcher.record_switch()

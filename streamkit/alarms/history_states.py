@@ -115,8 +115,7 @@ def _configuration(raw: msgspec.Raw) -> dict[str, Any]:
 
 def stored_state(item: Item) -> StoredState:
     """From the table."""
-    # A change before its creation was one of another alarm of this name, whose actions ended after it was deleted.
-    pending = pending_of(item.get("pending"), int(item.get("created", 0)))
+    pending = pending_of(item.get("pending"))
     return StoredState(
         state=item.get("state", "INSUFFICIENT_DATA"),
         reason=item.get("reason", INITIAL_REASON),

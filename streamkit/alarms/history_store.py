@@ -68,6 +68,8 @@ class StoredHistory:
         self._clock = clock
         self._metrics = metrics
         self._waiting: deque[_Entry] = deque()
+        self._withheld: dict[tuple[str, str], Left] | None = {}
+        """What is left to do as of this process, until what an earlier one left was read; None: it was."""
         self._writing: Sequence[_Entry] = ()
         self._task: asyncio.Task[None] | None = None
         self._pause: asyncio.Future[bool] | None = None
@@ -89,11 +91,18 @@ class StoredHistory:
 
     def remember_pending(self, alarm: str, pending: Sequence[Pending]) -> None:
         """See AlarmHistory."""
-        self._add(Left(alarm, "pending", text_of_pending(pending)))
+        self._leave(Left(alarm, "pending", text_of_pending(pending)))
 
     def remember_suppression(self, alarm: str, suppression: Suppression) -> None:
         """See AlarmHistory."""
-        self._add(Left(alarm, "suppression", text_of_suppression(suppression)))
+        self._leave(Left(alarm, "suppression", text_of_suppression(suppression)))
+
+    def _leave(self, left: Left) -> None:
+        # INVARIANT: test_what_was_left_is_not_overwritten_before_it_is_read
+        if self._withheld is None:
+            self._add(left)
+        else:
+            self._withheld[left.alarm, left.kind] = left
 
     def _add(self, item: _Entry) -> None:
         if len(self._waiting) >= MOST_WAITING:
@@ -256,10 +265,14 @@ class StoredHistory:
             try:
                 page = await self._tables.query(HISTORY.name, STATE, after=after, index=BY_KIND)
             except NotFoundError:
-                return found  # Nobody has made the table yet, and a look does not.
+                break  # Nobody has made the table yet, and a look does not.
             found.update((item["alarm"], stored_state(item)) for item in page.items)
             if (after := page.last_key) is None:
-                return found
+                break
+        withheld, self._withheld = self._withheld or {}, None
+        for left in withheld.values():
+            self._add(left)
+        return found
 
     async def items(self, name: str | None = None, *, item_type: HistoryItemType | None = None) -> list[HistoryItem]:
         """See AlarmHistory."""

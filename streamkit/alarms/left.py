@@ -22,7 +22,7 @@ class Pending(msgspec.Struct, frozen=True):
 
     transition: AlarmTransition
     labels: tuple[str, ...]
-    """What they are called: see ``label_of``."""
+    """What they are called: see ``names_of``."""
 
 
 class _Left(msgspec.Struct, frozen=True):
@@ -42,14 +42,14 @@ def text_of_pending(pending: Sequence[Pending]) -> str | None:
     return _text(left) if left else None
 
 
-def pending_of(text: str | None, since_ms: int = 0) -> tuple[Pending, ...]:
-    """As it was, of changes since an instant, oldest first; nothing, and a line in the log, if it cannot be read."""
+def pending_of(text: str | None) -> tuple[Pending, ...]:
+    """As it was, oldest first; nothing, and a line in the log, if it cannot be read."""
     try:
         left = msgspec.json.decode(text, type=list[_Left]) if text else []
     except msgspec.DecodeError:
         logger.exception("which actions of an alarm were left to call cannot be read, and they are not called")
         return ()
-    return tuple(Pending(_transition(each.change), each.labels) for each in left if each.change.at_ms >= since_ms)
+    return tuple(Pending(_transition(each.change), each.labels) for each in left)
 
 
 def text_of_suppression(suppression: Suppression) -> str | None:

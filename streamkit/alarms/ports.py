@@ -49,6 +49,9 @@ class ActionRunner(Protocol):
     def dispatch(self, transition: AlarmTransition, actions: Sequence[Action]) -> None:
         """Have them called. Never awaits and never raises."""
 
+    def forget(self, alarm: str) -> None:
+        """The alarm was deleted: what is still being called is nothing that the next process is to call."""
+
     async def drain(self, alarm: str | None = None) -> None:
         """Return once all that was dispatched has been called, of one alarm or of all."""
 

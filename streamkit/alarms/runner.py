@@ -15,7 +15,7 @@ from streamkit.alarms.actions import attempts_of
 from streamkit.alarms.history_items import action_result
 from streamkit.alarms.left import Pending
 from streamkit.alarms.ports import AlarmHistory
-from streamkit.alarms.transition import Action, AlarmTransition, label_of
+from streamkit.alarms.transition import Action, AlarmTransition, label_of, names_of
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.errors import ActionError, StreamKitError, ValidationError
 from streamkit.metrics.metric import Metric
@@ -46,7 +46,7 @@ class _Change:
     def __init__(self, transition: AlarmTransition, actions: Sequence[Action]) -> None:
         self.transition = transition
         self.actions = actions
-        self.left = list(actions)
+        self.left = dict(enumerate(names_of(actions)))
 
 
 class _Lane:
@@ -54,16 +54,8 @@ class _Lane:
 
     def __init__(self, alarm: str) -> None:
         self.alarm = alarm
-        self.doing: _Change | None = None
         self.waiting: deque[_Change] = deque()
-        self.undone: list[_Change] = []
-        """What is left to the next process."""
         self.task: asyncio.Task[None] | None = None
-
-    def pending(self) -> list[Pending]:
-        """What is left to do, oldest first."""
-        changes = [*self.undone, *([] if self.doing is None else [self.doing]), *self.waiting]
-        return [Pending(each.transition, tuple(map(label_of, each.left))) for each in changes if each.left]
 
 
 class RetryingRunner:
@@ -83,6 +75,8 @@ class RetryingRunner:
         self._clock = clock
         self._history = history
         self._lanes: dict[str, _Lane] = {}
+        self._unfinished: dict[str, list[_Change]] = {}
+        """By alarm, oldest first: also what nobody does any more, which is left to the next process."""
         self._end_ms: int | None = None
         """When everything is to be at an end; None: nobody closes this."""
         self._sleeping: set[asyncio.Future[bool]] = set()
@@ -94,12 +88,32 @@ class RetryingRunner:
             lane = self._lanes[transition.alarm] = _Lane(transition.alarm)
         if len(lane.waiting) >= MOST_PENDING:
             # The newest is the one that people want to hear of.
-            self._give_up(lane.waiting.popleft(), f"more than {MOST_PENDING} later changes wait for actions")
-        lane.waiting.append(_Change(transition, actions))
-        self._history.remember_pending(lane.alarm, lane.pending())
+            oldest = lane.waiting.popleft()
+            self._give_up(oldest, f"more than {MOST_PENDING} later changes wait for actions")
+            self._finish(oldest)
+        change = _Change(transition, actions)
+        lane.waiting.append(change)
+        self._unfinished.setdefault(lane.alarm, []).append(change)
+        self._remember(lane.alarm)
         if lane.task is None:
             lane.task = asyncio.create_task(self._work(lane), name=f"actions of {transition.alarm}")
             lane.task.add_done_callback(lambda _: self._ended(lane))
+
+    def forget(self, alarm: str) -> None:
+        """See ActionRunner."""
+        self._unfinished.pop(alarm, None)
+
+    def _finish(self, change: _Change) -> None:
+        """All of its actions have come to their end."""
+        unfinished = self._unfinished.get(change.transition.alarm, [])
+        if change in unfinished:
+            unfinished.remove(change)
+        if not unfinished:
+            self._unfinished.pop(change.transition.alarm, None)
+
+    def _remember(self, alarm: str) -> None:
+        pending = [Pending(each.transition, tuple(each.left.values())) for each in self._unfinished.get(alarm, ())]
+        self._history.remember_pending(alarm, pending)
 
     async def drain(self, alarm: str | None = None) -> None:
         """See ActionRunner. Cancellation: safe."""
@@ -137,11 +151,7 @@ class RetryingRunner:
         _acting.set(lane)
         try:
             while lane.waiting:
-                lane.doing = lane.waiting.popleft()
-                await self._do_all(lane, lane.doing)
-                if lane.doing.left:
-                    lane.undone.append(lane.doing)
-                lane.doing = None
+                await self._do_all(lane.waiting.popleft())
         finally:
             # Before anybody else runs: what is dispatched from now on needs a lane that somebody works on.
             # INVARIANT: test_what_is_dispatched_as_a_lane_ends_is_done
@@ -154,16 +164,17 @@ class RetryingRunner:
         for left in lane.waiting:
             self._give_up(left, f"it was not begun before the alarms were stopped. {_AGAIN}")
 
-    async def _do_all(self, lane: _Lane, change: _Change) -> None:
+    async def _do_all(self, change: _Change) -> None:
         if len(change.actions) == 1:
-            await self._do(lane, change, change.actions[0])
+            await self._do(change, 0)
             return
         async with anyio.create_task_group() as tasks:
-            for action in change.actions:
-                tasks.start_soon(self._do, lane, change, action)
+            for at in range(len(change.actions)):
+                tasks.start_soon(self._do, change, at)
 
-    async def _do(self, lane: _Lane, change: _Change, action: Action) -> None:
-        transition, attempts = change.transition, attempts_of(action)
+    async def _do(self, change: _Change, at: int) -> None:
+        transition, action = change.transition, change.actions[at]
+        attempts = attempts_of(action)
         tried = 0
         try:
             while True:
@@ -190,8 +201,11 @@ class RetryingRunner:
             self._failed(transition, action, f"it was not done before the alarms were stopped. {_AGAIN}", tried)
             raise
         # INVARIANT: test_what_was_not_done_is_done_by_the_next_process
-        change.left.remove(action)
-        self._history.remember_pending(lane.alarm, lane.pending())
+        del change.left[at]
+        if change in self._unfinished.get(transition.alarm, ()):
+            if not change.left:
+                self._finish(change)
+            self._remember(transition.alarm)
 
     async def _attempt(self, transition: AlarmTransition, action: Action, seconds: float) -> BaseException | None:
         """What it failed with; None: it is done."""

@@ -17,7 +17,7 @@ from streamkit.alarms.composite import CompositeAlarm
 from streamkit.alarms.history_items import actions_switched, state_update, type_of
 from streamkit.alarms.left import Pending
 from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState
-from streamkit.alarms.transition import AlarmTransition, StateActions, label_of
+from streamkit.alarms.transition import AlarmTransition, StateActions, names_of
 from streamkit.clock import Clock, to_datetime
 from streamkit.errors import NotFoundError, ValidationError
 from streamkit.metrics.metric import Metric
@@ -81,6 +81,8 @@ class StartedAlarm(ABC):
         self._runner = runner
         self._records = history
         self._by_hand = False
+        self._is_switched = False
+        """Whether somebody enabled or disabled actions by hand in this process."""
         self._history: list[AlarmTransition] = []
         self._waiting: list[tuple[AlarmState, asyncio.Future[AlarmTransition | None]]] = []
 
@@ -160,14 +162,25 @@ class StartedAlarm(ABC):
         self._check_running()
         if self.actions_enabled != enabled:
             self.actions_enabled = enabled
-            self._records.record(actions_switched(self.alarm, enabled, self._clock.now_ms()))
+            self.record_switch()
+
+    def record_switch(self) -> None:
+        """Write down whether actions were enabled or disabled by hand."""
+        self._is_switched = True
+        self._records.record(actions_switched(self.alarm, self.actions_enabled, self._clock.now_ms()))
 
     def restore(self, stored: StoredState) -> None:
-        """Begin in the state of before; nothing is called for that, but what was to be called then and was not."""
-        self.state = stored.state
-        self.reason, self.reason_data = stored.reason, stored.reason_data
-        self.changed_ms = self.updated_ms = stored.changed_ms
-        if stored.actions_enabled is not None and stored.configuration == self._configuration():
+        """Begin in the state of before; nothing is called for that, but what was to be called then and was not.
+
+        What somebody set by hand since it was started stays.
+        """
+        # INVARIANT: test_a_state_that_is_set_before_the_stored_one_is_known_stays
+        if not self._history:
+            self.state = stored.state
+            self.reason, self.reason_data = stored.reason, stored.reason_data
+            self.changed_ms = self.updated_ms = stored.changed_ms
+        is_same = stored.configuration == self._configuration()
+        if stored.actions_enabled is not None and is_same and not self._is_switched:
             self.actions_enabled = stored.actions_enabled
         self._tell(None)
         # INVARIANT: test_what_was_not_done_is_done_by_the_next_process
@@ -253,8 +266,10 @@ class StartedAlarm(ABC):
         transition = left.transition
         if not self.actions_enabled:
             return False
-        actions = [action for action in self.actions.of_state(transition.state) if label_of(action) in left.labels]
-        if gone := set(left.labels).difference(map(label_of, actions)):
+        all_actions = self.actions.of_state(transition.state)
+        named = dict(zip(names_of(all_actions), all_actions, strict=True))
+        actions = [action for name, action in named.items() if name in left.labels]
+        if gone := set(left.labels).difference(named):
             logger.warning(
                 "alarm %r went to %s at %s, and what was still to be called for it is no action of it any more: %s",
                 self.name, transition.state, transition.at, ", ".join(sorted(gone)),
@@ -283,10 +298,15 @@ class StartedAlarm(ABC):
     def _configuration(self) -> str:
         return msgspec.json.encode(self.alarm).decode()
 
+    @property
+    def is_switched(self) -> bool:
+        """Whether its actions are not as its configuration says, by hand in this process."""
+        return self._is_switched and self.actions_enabled != self.alarm.actions_enabled
+
     def _configure(self, alarm: Alarm | CompositeAlarm, actions: StateActions) -> None:
         """Be another alarm of this name, in the same state: see ``kit.alarms.update``."""
         self.alarm, self.actions = alarm, actions
-        self.actions_enabled = alarm.actions_enabled
+        self.actions_enabled, self._is_switched = alarm.actions_enabled, False
         self.configured_ms = self._clock.now_ms()
 
     def _standing(self) -> str:

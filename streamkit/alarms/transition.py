@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -66,6 +67,16 @@ def label_of(action: Action) -> str:
     named = inner if hasattr(inner, "__qualname__") else type(inner)
     module = getattr(named, "__module__", None)
     return f"{module}.{named.__qualname__}" if module else str(named.__qualname__)
+
+
+def names_of(actions: Sequence[Action]) -> list[str]:
+    """What to know each of an alarm's actions for one state by: its label, and which of several of that label it is."""
+    found: list[str] = []
+    seen: Counter[str] = Counter()
+    for label in map(label_of, actions):
+        seen[label] += 1
+        found.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return found
 
 
 Actions = Action | Sequence[Action] | None

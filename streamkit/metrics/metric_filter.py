@@ -91,7 +91,7 @@ class FilterState:
             return False
         self._minutes[minute] = None
         if len(self._minutes) > _MOST_MINUTES:
-            del self._minutes[min(self._minutes)]
+            del self._minutes[next(iter(self._minutes))]
         return True
 
     def admit(self, pairs: Iterable[tuple[str, str]], timestamp_ms: int) -> bool:

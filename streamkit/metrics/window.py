@@ -85,9 +85,9 @@ class Metrics(Gauges):
 
     # HOT: every put, send and receive passes here.
     def put(self, metric: Metric, value: float, now_ms: int, count: int = 1, unit: Unit = "None") -> None:
-        """Add ``count`` samples of ``value`` at an instant, usually now, in high resolution.
+        """Add ``count`` samples of ``value`` now, in high resolution; what is late is for ``put_data``.
 
-        An earlier instant goes into the bucket it belongs to, if that is still kept. Nothing is replaced.
+        An instant a little earlier goes into the bucket it belongs to; one hours earlier is a clock that was set back.
 
         Raises:
             ValidationError: ``value`` is not a number within ±2^360, ``count`` is not from 1 to 2^40, or there is no

@@ -329,9 +329,7 @@ async def test_started_again_it_goes_on_in_its_last_state(kit: Kit, clock: Manua
     assert (calls, later) == ([(20, "OK")], [(80, "ALARM")])
 
 
-async def test_a_change_just_before_it_is_stopped_has_its_actions_when_it_starts_again(
-    kit: Kit, clock: ManualClock
-) -> None:
+async def test_a_change_just_before_it_is_stopped_has_its_actions(kit: Kit, clock: ManualClock) -> None:
     site, calls = start(kit, clock, composite("FALSE"))
     await clock.advance(1)
     site.set_state("ALARM", "by hand")
@@ -339,7 +337,10 @@ async def test_a_change_just_before_it_is_stopped_has_its_actions_when_it_starts
     again, later = start(kit, clock, composite("TRUE"))
     await clock.advance(1)
     assert again.state == "ALARM"
-    assert (calls, later) == ([(0, "OK")], [(1, "ALARM")])
+    assert (calls, later) == ([(0, "OK"), (1, "ALARM")], [])
+    again.set_state("OK", "by hand")
+    await kit.alarms.delete("site")
+    assert later == [(2, "OK")]
 
 
 async def test_a_change_just_before_the_kit_closes_has_its_actions(clock: ManualClock) -> None:

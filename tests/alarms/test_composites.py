@@ -52,6 +52,9 @@ class Calls:
     async def drain(self, alarm: str | None = None) -> None:
         """Nothing is called."""
 
+    def forget(self, alarm: str) -> None:
+        """See ActionRunner."""
+
     def cancel(self) -> None:
         """Nothing is called."""
 

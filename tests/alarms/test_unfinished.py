@@ -14,6 +14,7 @@ import streamkit
 from streamkit import Kit, NotFoundError, ValidationError
 from streamkit.alarms.actions import Attempts
 from streamkit.alarms.alarm import AlarmState
+from streamkit.alarms.history_store import StoredHistory
 from streamkit.alarms.left import (
     MOST_PENDING_STORED,
     Pending,
@@ -22,9 +23,11 @@ from streamkit.alarms.left import (
     text_of_pending,
     text_of_suppression,
 )
+from streamkit.alarms.ports import StoredState
 from streamkit.alarms.suppression import Suppression
 from streamkit.alarms.transition import AlarmTransition
 from streamkit.backoff import Retry
+from streamkit.errors import StorageError
 from streamkit.testing.clock import ManualClock
 from tests.alarms.sites import (
     START,
@@ -244,6 +247,144 @@ async def test_an_alarm_that_was_deleted_leaves_nothing_to_the_next_of_its_name(
     assert late.calls == []
 
 
+async def test_of_two_actions_of_one_name_only_that_is_called_again_which_was_not_done(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async def calls_of(*works: bool, alarm: str | None = None) -> list[int]:
+        actions = [Failing(works=each) for each in works]
+        async with streamkit.open(tmp_path, clock=clock) as kit:
+            watcher = kit.start(errors("web", treat_missing_data="ignore"), on_alarm=actions)
+            await kit.alarms.left_over()
+            if alarm is not None:
+                watcher.set_state("ALARM", alarm)
+            await clock.advance(1)
+        return [len(each.calls) for each in actions]
+
+    assert await calls_of(True, False, True, alarm="loud") == [1, 1, 1]
+    assert await calls_of(True, True, True) == [0, 1, 0]
+    assert await calls_of(True, True, True) == [0, 0, 0]
+
+
+async def test_what_was_left_is_not_overwritten_before_it_is_read(tmp_path: Path, clock: ManualClock) -> None:
+    lasting = errors("web", treat_missing_data="ignore")
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        watcher = kit.start(lasting, on_alarm=Failing())
+        await kit.alarms.left_over()
+        watcher.set_state("ALARM", "down")
+        watcher.disable_actions()
+        watcher.enable_actions()
+        await clock.advance(1)
+    late = Failing(works=True)
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        watcher = kit.start(lasting, on_alarm=late, on_ok=late)
+        watcher.set_state("OK", "by hand")  # In the same turn.
+        await kit.alarms.left_over()
+        await clock.advance(1)
+    assert sorted(each.reason for each in late.calls) == ["by hand", "down"]
+
+
+async def test_what_was_left_when_another_change_came_while_it_closed_is_not_forgotten(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    lasting, other = (errors(name, treat_missing_data="ignore") for name in ("web", "other"))
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        closing = asyncio.Event()
+
+        async def ends(transition: AlarmTransition) -> None:
+            await closing.wait()
+            kit.alarms.set_state("web", "OK", "up")
+
+        kit.start(lasting, on_alarm=Failing(), on_ok=lambda _: None)
+        kit.start(other, on_alarm=ends)
+        await kit.alarms.left_over()
+        kit.alarms.set_state("web", "ALARM", "down")
+        kit.alarms.set_state("other", "ALARM", "down")
+        await clock.advance(1)
+        ending = asyncio.create_task(kit.close())
+        await clock.advance(0.1)
+        closing.set()
+        await ending
+    late = Failing(works=True)
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        kit.start(lasting, on_alarm=late)
+        await kit.alarms.left_over()
+        await clock.advance(1)
+    assert [each.reason for each in late.calls] == ["down"]
+
+
+async def test_actions_that_were_disabled_are_so_from_the_first_turn_on_that_it_is_known(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    lasting, changed = (errors("web", treat_missing_data="ignore", threshold=each) for each in (0, 1))
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        watcher = kit.start(lasting)
+        await kit.alarms.left_over()
+        watcher.disable_actions()
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        watcher = kit.start(lasting)
+        watcher.set_state("OK", "by hand")
+        await kit.alarms.left_over()
+        assert [watcher.actions_enabled] == [False]
+        kit.alarms.update(lasting)
+        assert [watcher.actions_enabled] == [True]
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        watcher = kit.start(lasting)
+        await kit.alarms.left_over()
+        assert [watcher.actions_enabled] == [True]
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        kit.start(changed).disable_actions()
+        await kit.alarms.left_over()
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        watcher = kit.start(changed)
+        await kit.alarms.left_over()
+        assert [watcher.actions_enabled] == [False]
+
+
+async def test_what_was_held_is_not_called_once_actions_were_off(tmp_path: Path, clock: ManualClock) -> None:
+    each: list[tuple[bool, dict[str, AlarmState]]] = [(True, {"web": "ALARM"}), (False, {"web": "OK"}), (True, {})]
+    for enabled, states in each:
+        async with streamkit.open(tmp_path, clock=clock) as kit:
+            start_by_hand(kit, "web", "maintenance")
+            _, calls = start(kit, clock, composite("ALARM(web)", actions_enabled=enabled, **SUPPRESSED))
+            await kit.alarms.left_over()
+            await clock.advance(1)
+            await set_states(kit, clock, **states)
+            calls.clear()
+            if not states:
+                await clock.advance(100)
+                assert calls == []
+
+
+async def test_states_that_cannot_be_read_take_nothing_from_the_next_process(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting = errors("web", treat_missing_data="ignore")
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        watcher = kit.start(lasting, on_alarm=Failing())
+        await kit.alarms.left_over()
+        watcher.set_state("ALARM", "down")
+        await clock.advance(1)
+
+    async def unreadable(history: StoredHistory) -> dict[str, StoredState]:
+        raise StorageError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredHistory, "states", unreadable)
+        async with streamkit.open(tmp_path, clock=clock) as kit:
+            kit.start(lasting)
+            await kit.alarms.left_over()
+            await clock.advance(1)
+    late = Failing(works=True)
+    async with streamkit.open(tmp_path, clock=clock) as kit:
+        kit.start(lasting, on_alarm=late)
+        await kit.alarms.left_over()
+        await clock.advance(1)
+        assert [item.summary for item in await kit.alarms.history("web", item_type="ConfigurationUpdate")] == [
+            'Alarm "web" created'
+        ]
+    assert [each.reason for each in late.calls] == ["down"]
+
+
 def test_what_cannot_be_read_is_logged_and_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert pending_of("[{}]") == ()
     assert suppression_of('{"by": "WaitPeriod"}') is None
@@ -257,7 +398,6 @@ def test_of_many_changes_the_latest_are_left() -> None:
 
     everything = [Pending(change(number), ("one", "two")) for number in range(30)]
     assert pending_of(text_of_pending(everything)) == tuple(everything[-MOST_PENDING_STORED:])
-    assert pending_of(text_of_pending(everything), START + 28) == tuple(everything[-2:])
     assert text_of_pending([]) is None
     held = Suppression("WaitPeriod", START, change(29))
     assert suppression_of(text_of_suppression(held)) == held
