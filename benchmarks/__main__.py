@@ -1,88 +1,134 @@
-"""``python -m benchmarks``: run the workloads and print what they did, if it was right."""
+"""``python -m benchmarks``: run the workloads and say what they did, if it was right."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks import bare, report
-from benchmarks.measure import Lane, Result, Setting, Workload, WrongResultError, sit
+from benchmarks.figures import WrongResultError
+from benchmarks.machine import machine
+from benchmarks.measure import Lane, Setting, Workload
+from benchmarks.options import checked, parser
 from benchmarks.peers import PEERS, QUEUE_PEERS
+from benchmarks.plan import known_seconds
+from benchmarks.profiling import profiled
+from benchmarks.progress import progress
+from benchmarks.report import document, terminal
+from benchmarks.running import Runner, ViolationError
 from benchmarks.workloads import WORKLOADS
 
-
-def parser() -> argparse.ArgumentParser:
-    """What can be asked for."""
-    names = list(dict.fromkeys(workload.name for workload in WORKLOADS))
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Measures the hot paths on this machine, and peers beside them. Order and loss are verified before "
-        "a number counts. docs/benchmarks.md says what each figure means.",
-    )
-    made.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
-    made.add_argument("--rounds", type=int, default=5, help="rounds per workload; medians are printed (default 5)")
-    made.add_argument("--small", action="store_true", help="a few records, one round: does everything still run?")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write everything there, each round's figures as well")
-    made.add_argument(
-        "--peers", action=argparse.BooleanOptionalAction, default=None, help="those installed (default: unless --small)"
-    )
-    made.add_argument(
-        "--gigabytes", type=float, default=1.0, help="of the large store and of what passes through (default 1)"
-    )
-    made.add_argument("--messages", type=int, default=100_000, help="that wait in a queue (default 100,000)")
-    made.add_argument("--items", type=int, default=1_000_000, help="in one table (default 1,000,000)")
-    made.add_argument("--durability", choices=["fsync", "interval", "memory"], default="fsync", help="of streamkit")
-    made.add_argument("--dir", type=Path, help="a directory on the disk to measure (default: the temporary one)")
-    return made
+_COMMANDS: dict[str, str] = {}
+"""By the first word, the module whose ``main`` does it."""
+_RESULTS = Path(__file__).parent / "results" / "full.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; 1 if something was lost, doubled or swapped."""
-    options = parser().parse_args(arguments)
-    if options.rounds < 1 or min(options.messages, options.items) < 1 or options.gigabytes <= 0:
-        parser().error("--rounds, --messages and --items are at least 1, and --gigabytes is above 0")
-    peers = not options.small if options.peers is None else options.peers
-    rounds = 1 if options.small else options.rounds
+    """Run; 0, or 1 if something was lost, doubled or swapped, 2 if the options make no sense, 130 if interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in _COMMANDS:
+        done: int = importlib.import_module(_COMMANDS[words[0]]).main(words[1:])
+        return done
+    made = parser(list(dict.fromkeys(workload.name for workload in WORKLOADS)))
+    options = checked(made, words)
+    try:
+        base = None if options.compare is None else document.load(options.compare)
+    except ValueError as error:
+        made.error(str(error))
+    return _run(options, base)
+
+
+def _run(options: argparse.Namespace, base: dict[str, Any] | None) -> int:
+    peers = not options.small and options.engine == "file" if options.peers is None else options.peers
+    missing = _missing() if peers else {}
+    chosen = [each for each in WORKLOADS if not options.only or each.name in options.only]
+    lanes = {each.title: _lanes(each, missing, peers and not options.profile, options.engine) for each in chosen}
     # What a lane with less durability, or a handful of records, reaches is no answer to a target.
-    judge = not options.small and options.durability == "fsync"
-    results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=options.dir) as base:
-        machine = bare.machine(Path(base))
-        print(", ".join(f"{name} {value}" for name, value in machine.items()))
-        size = f"{options.gigabytes:g} GB, {options.messages:,} messages, {options.items:,} items"
-        print(f"streamkit's durability {options.durability}; {rounds} rounds, {size}")
-        missing = _missing() if peers else {}
+    judge = not options.small and options.durability == "fsync" and options.engine == "file"
+    code = 0
+    with tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=options.dir) as directory:
+        began = time.monotonic()
+        stamped = machine(Path(directory))
+        print("\n".join(f"{name:>15} {value}" for name, value in stamped.items()), flush=True)
         for name, why in missing.items():
             print(f"peer {name} is left out: {why}")
-        print(report.header(options.small), flush=True)
-        setting = Setting(
-            Path(), Path(), options.small, options.durability, options.gigabytes, options.messages, options.items
+        runner = _runner(options, Path(directory), lanes)
+        runner.left_out.update({f"peer {name}": why for name, why in missing.items()})
+        runner.left_out.update({each.title: "it is not about this engine" for each in chosen if not lanes[each.title]})
+        try:
+            with progress() as shown:
+                runner.run([each for each in chosen if lanes[each.title]], shown)
+        except (WrongResultError, ViolationError) as error:
+            print(f"WRONG, so there are no numbers: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted; what was measured until now:", file=sys.stderr)
+            code = 130
+        run = document.Run(stamped, _asked(options), runner.left_out, {}, time.monotonic() - began)
+    _say(options, runner, document.document(run, runner.results), base, judge=judge)
+    return code
+
+
+def _runner(options: argparse.Namespace, directory: Path, lanes: Mapping[str, Sequence[Lane]]) -> Runner:
+    setting = Setting(
+        Path(),
+        Path(),
+        options.small,
+        options.durability,
+        options.gigabytes or 1.0,
+        options.messages or 100_000,
+        options.items or 1_000_000,
+        options.engine,
+    )
+    runner = Runner(setting, directory, options.minutes * 60 - 15, options.rounds, lanes=lanes)
+    if options.small or options.profile:
+        runner.rounds = 1
+    if _RESULTS.exists():
+        runner.known = known_seconds(document.load(_RESULTS))
+    if options.profile:
+        runner.play = profiled(
+            options.profile,
+            {id(lane): f"{title} {at}" for title, several in lanes.items() for at, lane in enumerate(several)},
         )
-        for workload in WORKLOADS:
-            if options.only and workload.name not in options.only:
-                continue
-            try:
-                results.append(sit(workload, _lanes(workload, missing, peers), rounds, Path(base), setting))
-            except WrongResultError as error:
-                print(f"{workload.name}: WRONG, so there is no number: {error}", file=sys.stderr)
-                return 1
-            print(report.table(results[-1], judge=judge), flush=True)
+    return runner
+
+
+def _say(
+    options: argparse.Namespace, runner: Runner, made: dict[str, Any], base: dict[str, Any] | None, *, judge: bool
+) -> None:
+    print(terminal.header(options.small))
+    for result in runner.results:
+        print(terminal.table(result, judge=judge))
+    every = [each for result in runner.results for each in result.checked.values()]
+    if every:
+        print(terminal.guarantees(every))
+    for name, why in runner.left_out.items():
+        print(f"left out: {name}: {why}")
     if judge:
-        print(report.summary(results))
+        print(terminal.summary(runner.results))
     if options.json is not None:
-        report.save(options.json, machine, results)
-    return 0
+        document.save(options.json, made)
+
+
+def _asked(options: argparse.Namespace) -> dict[str, object]:
+    return {name: value for name, value in vars(options).items() if isinstance(value, str | int | float | list)}
 
 
 def _missing() -> dict[str, str]:
     return {peer.name: f"{why}; {peer.install}" for peer in (*PEERS, *QUEUE_PEERS) if (why := peer.lacks())}
 
 
-def _lanes(workload: Workload, missing: dict[str, str], peers: bool) -> list[Lane]:
-    return [lane for lane in workload.lanes if not lane.peer or (peers and lane.peer not in missing)]
+def _lanes(workload: Workload, missing: Mapping[str, str], peers: bool, engine: str) -> list[Lane]:
+    return [
+        lane
+        for lane in workload.lanes
+        if engine in lane.engines and (not lane.peer or (peers and lane.peer not in missing))
+    ]
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ import contextlib
 import ctypes
 import mmap
 import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.measure import percentile, verify
+from benchmarks.figures import verify
 
 _ZEROS = bytes(1024 * 1024)
 PAGE = 4096
@@ -63,25 +62,6 @@ def sync_seconds(directory: Path, *, size: int = PAGE, count: int = 64, pause: f
             times.append(time.perf_counter() - before)
     (directory / "sync").unlink()
     return sorted(times)
-
-
-def machine(directory: Path) -> dict[str, object]:
-    """What the numbers were measured on."""
-
-    def median_us(size: int) -> float:
-        return round(percentile(sync_seconds(directory, size=size), 0.5) * 1e6, 1)
-
-    probe = directory / "probe"
-    probe.mkdir()
-    (probe / "file").write_bytes(_ZEROS)
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "cores": os.cpu_count(),
-        "sync_4_kib_us": median_us(PAGE),
-        "sync_512_kib_us": median_us(128 * PAGE),
-        "cold_by": evict(probe),
-    }
 
 
 # ---- reading without the page cache

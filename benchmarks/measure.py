@@ -5,22 +5,53 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from benchmarks.figures import (
+    Checked,
+    Figure,
+    Figures,
+    Latencies,
+    Timeline,
+    WrongResultError,
+    percentile,
+    rate,
+    verify,
+)
 from streamkit.engines.base import Durability
 
+__all__ = [
+    "ENGINES",
+    "ON_DISK",
+    "Chart",
+    "Checked",
+    "EngineName",
+    "Figure",
+    "Figures",
+    "Lane",
+    "Latencies",
+    "Result",
+    "Row",
+    "Setting",
+    "Target",
+    "Timeline",
+    "Workload",
+    "WrongResultError",
+    "chunks",
+    "percentile",
+    "rate",
+    "sit",
+    "verify",
+]
 
-class WrongResultError(Exception):
-    """Something was lost, doubled or out of order: there is no number."""
-
-
-def verify(holds: bool, otherwise: str) -> None:
-    """Refuse a number that comes from a wrong run."""
-    if not holds:
-        raise WrongResultError(otherwise)
+EngineName = Literal["file", "memory"]
+ENGINES: tuple[EngineName, ...] = ("file", "memory")
+ON_DISK: tuple[EngineName, ...] = ("file",)
+"""Of a lane that asks something of files, or of a process that is killed."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +70,14 @@ class Setting:
     """How many wait in the queue of the workload about a backlog."""
     items: int = 1_000_000
     """How many the workload about a large table puts."""
+    engine: EngineName = "file"
+    """What keeps streamkit's data: see ``benchmarks.store``."""
+    scale: float = 1.0
+    """Of the full counts, what this machine can do in the time that was given; at most 1."""
 
     def sized(self, full: int, small: int) -> int:
-        """A count: the full one, or that of a small run."""
-        return small if self.small else full
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of one round."""
-
-    value: float
-    unit: str
-
-
-Figures = Mapping[str, Figure]
-"""By the row that they belong to."""
+        """A count: the full one, less of it on a slow machine, or that of a small run."""
+        return small if self.small else max(small, int(full * self.scale))
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,8 @@ class Lane:
     """What its acknowledgements mean, or "" where there are none."""
     peer: str = ""
     """The peer it needs, if it is one."""
+    engines: Sequence[EngineName] = ENGINES
+    """Those of streamkit with which it says something."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +114,17 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """A plot of a workload's rows over something that was varied."""
+
+    title: str
+    x: str
+    """What was varied, with its unit: "shards", "record size (B)"."""
+    lines: Mapping[str, Mapping[float, str]]
+    """By the line's label: the row at each x. Rows that did not run are left out."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """Something measured: lanes that run one after the other in each round, so that ratios are of neighbours."""
 
@@ -98,6 +134,8 @@ class Workload:
     targets: Sequence[Target] = ()
     compared: Sequence[str] = ()
     """Rows that the headline is put in relation to, beside those of targets."""
+    charts: Sequence[Chart] = ()
+    """How the report shows it; without one, as bars: rows of one unit side by side."""
 
 
 @dataclass
@@ -107,6 +145,8 @@ class Row:
     name: str
     unit: str
     durability: str
+    peer: str = ""
+    """Whose it is, if it is not streamkit's."""
     values: list[float] = field(default_factory=list)
 
     @property
@@ -120,25 +160,53 @@ class Result:
 
     workload: Workload
     rows: dict[str, Row] = field(default_factory=dict)
+    latencies: dict[str, Latencies] = field(default_factory=dict)
+    """Of all rounds together."""
+    timelines: dict[str, Timeline] = field(default_factory=dict)
+    """Of the last round."""
+    checked: dict[tuple[str, str], Checked] = field(default_factory=dict)
+    """By guarantee and circumstances, of all rounds together."""
+    seconds: list[float] = field(default_factory=list)
+    """What each round took, with everything that is not measured."""
+    scale: float = 1.0
+    """See ``Setting.scale``."""
 
-    def add(self, lane: Lane, figures: Figures) -> None:
-        for name, figure in figures.items():
-            row = self.rows.setdefault(name, Row(name, figure.unit, lane.durability))
-            row.values.append(figure.value)
+    def add(self, lane: Lane, figures: Figures, durability: str | None = None) -> None:
+        """Those of a lane's round; ``durability`` if the lane's own is not what was asked for."""
+        for name, found in figures.items():
+            match found:
+                case Figure():
+                    row = self.rows.setdefault(name, Row(name, found.unit, durability or lane.durability, lane.peer))
+                    row.values.append(found.value)
+                case Latencies():
+                    if name in self.latencies:
+                        self.latencies[name].merge(found)
+                    else:
+                        self.latencies[name] = found
+                case Timeline():
+                    self.timelines[name] = found
+                case Checked():
+                    key = found.guarantee, found.under
+                    self.checked[key] = self.checked[key] + found if key in self.checked else found
+
+    def drop(self, peer: str) -> None:
+        """Forget a peer's figures."""
+        self.rows = {name: row for name, row in self.rows.items() if row.peer != peer}
 
     @property
-    def headline(self) -> Row:
+    def headline(self) -> Row | None:
         """The first row of the first lane: what the others are compared with."""
-        return next(iter(self.rows.values()))
+        return next(iter(self.rows.values()), None)
 
     def ratio(self, row: Row) -> float | None:
         """The median over the rounds of headline / row, where that is asked for."""
         asked = row.name in self.workload.compared or any(
             target.row == row.name and target.ratio for target in self.workload.targets
         )
-        if not asked or row is self.headline:
+        headline = self.headline
+        if not asked or headline is None or row is headline:
             return None
-        pairs = zip(self.headline.values, row.values, strict=True)
+        pairs = zip(headline.values, row.values, strict=True)
         return statistics.median(ours / max(theirs, 1e-12) for ours, theirs in pairs)
 
     def judged(self, row: Row) -> tuple[Target, bool] | None:
@@ -160,22 +228,69 @@ def sit(workload: Workload, lanes: Sequence[Lane], rounds: int, base: Path, sett
     result = Result(workload)
     with tempfile.TemporaryDirectory(dir=base, prefix="kept-") as kept:
         for _ in range(rounds):
-            for lane in lanes:
-                with tempfile.TemporaryDirectory(dir=base, prefix="round-") as directory:
-                    placed = replace(setting, directory=Path(directory), kept=Path(kept))
-                    result.add(lane, asyncio.run(lane.run(placed)))
+            play_round(result, lanes, base, replace(setting, kept=Path(kept)))
     return result
 
 
-def rate(count: int, seconds: float, unit: str = "records/s") -> Figure:
-    """So many in so long; none is no figure."""
-    verify(count > 0, "nothing was measured")
-    return Figure(count / seconds, unit)
+SYNCED = "synced before the answer"
+"""The durability of streamkit's lanes, unless it is run with less."""
 
 
-def percentile(sorted_values: Sequence[float], share: float) -> float:
-    """The value below which that share of them lies."""
-    return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]
+def told(lane: Lane, setting: Setting) -> str:
+    """What a lane's acknowledgements mean in this run."""
+    if lane.durability != SYNCED:
+        return lane.durability
+    if setting.engine == "memory":
+        return "in memory: gone with the process"
+    return {"fsync": SYNCED, "interval": "synced within 50 ms", "memory": "synced when the system likes"}[
+        setting.durability
+    ]
+
+
+Play = Callable[[Lane, Setting], Figures]
+"""Runs a lane once."""
+
+
+def play(lane: Lane, setting: Setting) -> Figures:
+    """In an event loop of its own."""
+    return asyncio.run(lane.run(setting))
+
+
+def play_round(
+    result: Result, lanes: Sequence[Lane], base: Path, setting: Setting, with_: Play = play
+) -> dict[str, str]:
+    """Every lane once, each in a directory of its own, all with what ``setting.kept`` has.
+
+    A violation of a guarantee is part of the result; see ``violation``.
+
+    Returns:
+        Peers that failed, and why. What they measured before is taken out: it has no neighbours any more.
+
+    Raises:
+        WrongResultError: a lane lost, doubled or swapped something.
+    """
+    failed: dict[str, str] = {}
+    started = time.perf_counter()
+    for lane in lanes:
+        with tempfile.TemporaryDirectory(dir=base, prefix="round-", ignore_cleanup_errors=bool(lane.peer)) as directory:
+            try:
+                figures = with_(lane, replace(setting, directory=Path(directory)))
+            except WrongResultError:
+                raise
+            except Exception as error:
+                if not lane.peer:
+                    raise
+                failed[lane.peer] = f"{type(error).__name__}: {error}"
+                result.drop(lane.peer)
+            else:
+                result.add(lane, figures, told(lane, setting))
+    result.seconds.append(time.perf_counter() - started)
+    return failed
+
+
+def violation(result: Result) -> Checked | None:
+    """The first guarantee that did not hold: after it there are no numbers."""
+    return next((each for each in result.checked.values() if each.violations), None)
 
 
 def chunks(total: int, size: int) -> Iterator[range]:

@@ -5,18 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import streamkit
 from benchmarks.measure import Setting, verify
 from benchmarks.peers import Delivery
-from benchmarks.stream import use
-from streamkit import Kit, Limits, Queue
-from streamkit.clock import SystemClock
-from streamkit.engines.file.engine import FileEngine
+from benchmarks.store import open_store, open_used
+from streamkit import Queue
 from streamkit.engines.file.files import DiskFiles
-from streamkit.limits import MIB
 
 NAME = "jobs"
 
@@ -66,18 +61,6 @@ class OurQueue:
 
 
 @contextlib.asynccontextmanager
-async def open_used(setting: Setting, files: DiskFiles | None = None) -> AsyncIterator[Kit]:
-    """A store that has been in use for a while, as those of the peers have."""
-    clock = SystemClock()
-    engine = await FileEngine.open(
-        setting.directory / "data", clock=clock, limits=Limits.relaxed(), durability=setting.durability, files=files
-    )
-    async with Kit(engine, clock, {}) as kit:
-        await use(kit, 4 * MIB if setting.small else 320 * MIB)
-        yield kit
-
-
-@contextlib.asynccontextmanager
 async def open_queue(setting: Setting, files: DiskFiles | None = None) -> AsyncIterator[OurQueue]:
     """A queue in such a store."""
     async with open_used(setting, files) as kit:
@@ -90,7 +73,7 @@ async def left(queue: Queue[Any]) -> int:
     return found.visible + found.not_visible + found.delayed
 
 
-async def verify_empty(directory: Path, name: str = NAME) -> None:
-    """Open the directory and see that no message came back."""
-    async with streamkit.open(directory) as kit:
+async def verify_empty(setting: Setting, name: str = NAME) -> None:
+    """Open the store once more and see that no message came back."""
+    async with open_store(setting) as kit:
         verify(await left(kit.queue(name)) == 0, "a deleted message came back")

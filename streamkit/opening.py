@@ -10,7 +10,7 @@ from typing import Any
 
 from streamkit.clock import Clock, SystemClock
 from streamkit.creating import keepers_of, report_capacity
-from streamkit.engines.base import Durability
+from streamkit.engines.base import Durability, Engine
 from streamkit.engines.registry import open_engine, schemas_of
 from streamkit.kit import Kit
 from streamkit.limits import Limits
@@ -70,17 +70,7 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
     async def open_kit() -> Kit:
         chosen = SystemClock() if clock is None else clock
         engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
-        try:
-            kit = Kit(engine, chosen, await schemas_of(engine))
-            report_capacity(engine, chosen, kit.metrics.raw)
-            if kit.metrics.flusher is not None:
-                kit.start(kit.metrics.flusher)
-            for keeper in await keepers_of(engine, chosen, kit.metrics.raw):
-                kit.start(keeper)
-        except BaseException:
-            await engine.aclose()  # Nobody gets it, so nobody else would let go of the directory.
-            raise
-        return kit
+        return await kit_on(engine, chosen)
 
     async def opening() -> Kit:
         # Recovery runs in a thread, which cannot be cancelled: the directory is not let go of before it has ended.
@@ -94,3 +84,22 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
             raise
 
     return Opening(opening)
+
+
+async def kit_on(engine: Engine, clock: Clock) -> Kit:
+    """A kit on an engine that is open, with the services that every kit runs. It closes the engine when it is closed.
+
+    Raises:
+        Exception: what a service could not begin with; the engine is closed then.
+    """
+    try:
+        kit = Kit(engine, clock, await schemas_of(engine))
+        report_capacity(engine, clock, kit.metrics.raw)
+        if kit.metrics.flusher is not None:
+            kit.start(kit.metrics.flusher)
+        for keeper in await keepers_of(engine, clock, kit.metrics.raw):
+            kit.start(keeper)
+    except BaseException:
+        await engine.aclose()  # Nobody gets it, so nobody else would let go of the directory.
+        raise
+    return kit

@@ -179,7 +179,8 @@ def test_a_peer_that_does_not_sync_says_so() -> None:
 
 
 async def test_our_queue_in_the_words_of_peers(tmp_path: Path) -> None:
-    async with open_queue(Setting(tmp_path, tmp_path, small=True)) as queue:
+    setting = Setting(tmp_path, tmp_path, small=True)
+    async with open_queue(setting) as queue:
         await queue.send(BODIES[0])
         await queue.send_batch(BODIES[1:3])
         found = await queue.receive(10)
@@ -188,7 +189,7 @@ async def test_our_queue_in_the_words_of_peers(tmp_path: Path) -> None:
         await queue.delete([handle for handle, _ in found[:2]])
         assert await queue.left() == 1
     with pytest.raises(WrongResultError, match="came back"):
-        await verify_empty(tmp_path / "data")
+        await verify_empty(setting)
 
 
 def test_counting_files_count_every_sync(tmp_path: Path) -> None:

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import streamkit
 from benchmarks import bare
-from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate
+from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate
 from benchmarks.order import Records
 from benchmarks.peers import PEERS, Log, Peer
 from benchmarks.peers.lanes import lanes
-from benchmarks.stream import BATCH, SHARDS, SYNCED, create, use, verify_stream
-from streamkit.limits import MIB
+from benchmarks.store import open_store, open_used
+from benchmarks.stream import BATCH, SHARDS, SYNCED, create, verify_stream
 
 _TASKS = 256
 
@@ -30,17 +29,14 @@ def _append(size: int, targets: tuple[Target, ...]) -> Workload:
     async def appended(setting: Setting, *, in_use: bool) -> Figure:
         count = total(setting)
         prepared = [records.batch(chunk) for chunk in chunks(count, BATCH)]
-        directory = setting.directory / "data"
-        async with streamkit.open(directory, durability=setting.durability) as kit:
-            if in_use:
-                await use(kit, 4 * MIB if setting.small else 320 * MIB)
+        async with open_used(setting) if in_use else open_store(setting) as kit:
             stream = await create(kit)
             gc.collect()
             started = time.perf_counter()
             for batch in prepared:
                 await stream.put_batch(batch)
             seconds = time.perf_counter() - started
-        await verify_stream(directory, records, count)
+        await verify_stream(setting, records, count)
         return rate(count, seconds)
 
     async def ours(setting: Setting) -> Figures:
@@ -74,7 +70,12 @@ def _append(size: int, targets: tuple[Target, ...]) -> Workload:
     return Workload(
         "append",
         f"put_batch of {BATCH} x {size} B, {SHARDS} shards, one after another; a store in use",
-        [Lane(ours, SYNCED), Lane(new, SYNCED), Lane(loop, "fdatasync per batch"), *lanes(theirs, PEERS)],
+        [
+            Lane(ours, SYNCED),
+            Lane(new, SYNCED),
+            Lane(loop, "fdatasync per batch", engines=ON_DISK),
+            *lanes(theirs, PEERS),
+        ],
         targets,
         [peer.name for peer in PEERS] + ["bare loop"],
     )
@@ -100,12 +101,10 @@ _SINGLE = Records(1024, _TASKS)
 
 async def _puts(setting: Setting) -> Figures:
     each = setting.sized(100, 2)
-    directory = setting.directory / "data"
-    async with streamkit.open(directory, durability=setting.durability) as kit:
-        await use(kit, 4 * MIB if setting.small else 320 * MIB)
+    async with open_used(setting) as kit:
         stream = await create(kit)
         seconds = await _tasks(each, lambda place: stream.put(_SINGLE.payload(place), partition_key=_SINGLE.key(place)))
-    await verify_stream(directory, _SINGLE, each * _TASKS)
+    await verify_stream(setting, _SINGLE, each * _TASKS)
     return {"streamkit": rate(each * _TASKS, seconds)}
 
 

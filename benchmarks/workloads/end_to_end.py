@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-import streamkit
 from benchmarks.measure import Figures, Lane, Setting, Workload, chunks, rate, verify
+from benchmarks.store import open_store
 from benchmarks.stream import BATCH, NAME, SHARDS, SYNCED
 from streamkit import EventSourceMapping, Kit, Message, Record, Stream, Table, Update, each
 
@@ -85,9 +84,9 @@ def expected(count: int) -> dict[int, dict[str, Any]]:
     }
 
 
-async def verify_table(directory: Path, name: str, count: int) -> None:
-    """Open the directory and see that each kept order is there and took effect once, and nothing else is."""
-    async with streamkit.open(directory) as kit:
+async def verify_table(setting: Setting, name: str, count: int) -> None:
+    """Open the store once more and see that each kept order is there and took effect once, and nothing else is."""
+    async with open_store(setting) as kit:
         found = {item["order"]: item async for item in kit.table(name).scan()}
     wanted = expected(count)
     wrong = [at for at in wanted.keys() | found.keys() if wanted.get(at) != found.get(at)]
@@ -109,8 +108,7 @@ async def _beside(setting: Setting) -> Figures:
     """From the first put until the last kept order is in the table, put and handled side by side."""
     count = setting.sized(120, 3) * BATCH
     batches = orders(count)
-    data = setting.directory / "data"
-    async with streamkit.open(data, durability=setting.durability) as kit:
+    async with open_store(setting) as kit:
         stream = await kit.create_stream(NAME, shards=SHARDS)
         (table,) = await _tables(kit, ["paid"])
         started = time.perf_counter()
@@ -119,7 +117,7 @@ async def _beside(setting: Setting) -> Figures:
             await stream.put_batch(batch)
         await service.wait_caught_up()
         seconds = time.perf_counter() - started
-    await verify_table(data, "paid", count)
+    await verify_table(setting, "paid", count)
     return {"put and mapped": rate(count, seconds)}
 
 
@@ -128,9 +126,8 @@ def _drain(row: str, *, shards: int = SHARDS, mappings: int = 1) -> Lane:
 
     async def run(setting: Setting) -> Figures:
         count = setting.sized(120, 3) * BATCH
-        data = setting.directory / "data"
         names = [f"paid-{at}" for at in range(mappings)]
-        async with streamkit.open(data, durability=setting.durability) as kit:
+        async with open_store(setting) as kit:
             stream = await kit.create_stream(NAME, shards=shards)
             tables = await _tables(kit, names)
             for batch in orders(count):
@@ -140,7 +137,7 @@ def _drain(row: str, *, shards: int = SHARDS, mappings: int = 1) -> Lane:
             await asyncio.gather(*(service.wait_caught_up() for service in services))
             seconds = time.perf_counter() - started
         for name in names:
-            await verify_table(data, name, count)
+            await verify_table(setting, name, count)
         return {row: rate(count * mappings, seconds)}
 
     return Lane(run, SYNCED)
@@ -149,8 +146,7 @@ def _drain(row: str, *, shards: int = SHARDS, mappings: int = 1) -> Lane:
 async def _by_hand(setting: Setting) -> Figures:
     """The same with a consumer and a loop of one's own: no retries, and at least once."""
     count = setting.sized(120, 3) * BATCH
-    data = setting.directory / "data"
-    async with streamkit.open(data, durability=setting.durability) as kit:
+    async with open_store(setting) as kit:
         stream = await kit.create_stream(NAME, shards=SHARDS)
         (table,) = await _tables(kit, ["paid"])
         for batch in orders(count):
@@ -175,15 +171,14 @@ async def _by_hand(setting: Setting) -> Figures:
                 if seen == count:
                     break
         seconds = time.perf_counter() - started
-    await verify_table(data, "paid", count)
+    await verify_table(setting, "paid", count)
     return {"by hand, at least once": rate(count, seconds)}
 
 
 async def _from_queue(setting: Setting) -> Figures:
     """Messages that wait, handled and deleted by one mapping: its effect and the deletion are one commit."""
     count = setting.sized(40, 3) * BATCH
-    data = setting.directory / "data"
-    async with streamkit.open(data, durability=setting.durability) as kit:
+    async with open_store(setting) as kit:
         queue = await kit.create_queue("orders", visibility_timeout=600)
         (table,) = await _tables(kit, ["paid"])
         for batch in orders(count):
@@ -199,7 +194,7 @@ async def _from_queue(setting: Setting) -> Figures:
         service = kit.start(from_queue)
         await service.wait_caught_up()
         seconds = time.perf_counter() - started
-    await verify_table(data, "paid", count)
+    await verify_table(setting, "paid", count)
     return {"from a queue": rate(count, seconds, "messages/s")}
 
 

@@ -7,14 +7,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 
-import streamkit
 from benchmarks import bare
-from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, percentile
+from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, percentile
 from benchmarks.order import Records
+from benchmarks.store import open_store
 from benchmarks.stream import SYNCED, create, verify_open, verify_stream
-from streamkit import Kit, Limits, Stream
-from streamkit.clock import SystemClock
-from streamkit.engines.file.engine import FileEngine
+from streamkit import Kit, Stream
 from streamkit.engines.file.files import DiskFiles
 
 _RECORDS = Records(1024)
@@ -55,7 +53,7 @@ async def _deliver(setting: Setting) -> Figures:
         put_at[place] = time.perf_counter()
         await stream.put(_RECORDS.payload(place), partition_key=_RECORDS.key(place))
 
-    async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+    async with open_store(setting) as kit:
         stream = await create(kit)
         async with asyncio.TaskGroup() as tasks:
             entered = asyncio.Event()
@@ -67,7 +65,7 @@ async def _deliver(setting: Setting) -> Figures:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 tasks.create_task(put(stream, place))
         _RECORDS.verify(found, count)
-    await verify_stream(setting.directory / "data", _RECORDS, count)
+    await verify_stream(setting, _RECORDS, count)
     return {"put to consumer, p50": _us(latencies, 0.5), "put to consumer, p99": _us(latencies, 0.99)}
 
 
@@ -125,9 +123,9 @@ async def _commits(kit: Kit, count: int) -> tuple[list[float], list[float]]:
 
 async def _commit(setting: Setting) -> Figures:
     count = setting.sized(3000, 100)
-    async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+    async with open_store(setting) as kit:
         times, _ = await _commits(kit, count)
-    await verify_stream(setting.directory / "data", _RECORDS, count)
+    await verify_stream(setting, _RECORDS, count)
     return {
         "commit, p50": _us(times, 0.5),
         "commit, p99": _us(times, 0.99),
@@ -142,13 +140,9 @@ async def _bare_commits(setting: Setting) -> Figures:
 
 async def _slow_commit(setting: Setting) -> Figures:
     count = setting.sized(150, 10)
-    clock = SystemClock()
-    engine = await FileEngine.open(
-        setting.directory / "data", clock=clock, limits=Limits.relaxed(), durability="fsync", files=_SlowFiles()
-    )
-    async with Kit(engine, clock, {}) as kit:
+    async with open_store(setting, durability="fsync", files=_SlowFiles()) as kit:
         times, gaps = await _commits(kit, count)
-    await verify_stream(setting.directory / "data", _RECORDS, count)
+    await verify_stream(setting, _RECORDS, count)
     return {
         "commit on a slow disk, p50": _ms(times, 0.5),
         "slowest commit on it": _ms(times),
@@ -164,20 +158,20 @@ LATENCY = (
     Workload(
         "deliver",
         f"from put to consumer, {_RATE:,} records of 1024 B a second",
-        [Lane(_deliver, SYNCED), Lane(_paced_syncs, "fdatasync of 4 KiB")],
+        [Lane(_deliver, SYNCED), Lane(_paced_syncs, "fdatasync of 4 KiB", engines=ON_DISK)],
         (Target("bare sync at that pace, p50", at_most=3.0),),
     ),
     Workload(
         "commit",
         "a put while the event loop is busy (a task that spins)",
-        [Lane(_commit, SYNCED), Lane(_bare_commits, "fdatasync of 4 KiB")],
+        [Lane(_commit, SYNCED), Lane(_bare_commits, "fdatasync of 4 KiB", engines=ON_DISK)],
         (Target("slowest commit", at_most=5.0, ratio=False),),
         ["bare sync, p50"],
     ),
     Workload(
         "commit",
         f"the same on a disk whose sync takes {_SLOW_SYNC * 1000:.0f} ms",
-        [Lane(_slow_commit, SYNCED), Lane(_slow_sync, "")],
+        [Lane(_slow_commit, SYNCED, engines=ON_DISK), Lane(_slow_sync, "", engines=ON_DISK)],
         (Target("longest the loop stood still", at_most=50.0, ratio=False),),
         ["that disk's sync"],
     ),

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import streamkit
 from benchmarks.backlog import MESSAGES
-from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
+from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.order import Check, Records, verify_once
 from benchmarks.queue import NAME, verify_empty
+from benchmarks.store import open_store
 from benchmarks.stream import SYNCED
 from streamkit import Queue, Send
 
@@ -94,7 +94,7 @@ def _over_groups(groups: int) -> Lane:
             ]
             for chunk in chunks(count, _GROUP_BATCH)
         ]
-        async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+        async with open_store(setting) as kit:
             queue = await kit.create_queue(f"{NAME}.fifo", fifo=True, content_based_deduplication=False, type=bytes)
             gc.collect()
             started = time.perf_counter()
@@ -112,7 +112,7 @@ def _over_groups(groups: int) -> Lane:
                 for message in messages:
                     check.see(message.group_id or "", message.body)
             check.end(count)
-        await verify_empty(setting.directory / "data", f"{NAME}.fifo")
+        await verify_empty(setting, f"{NAME}.fifo")
         named = _named(groups)
         return {
             named: Figure((sent + received) / count * 1e6, "us/message"),
@@ -164,16 +164,16 @@ async def woken(queue: Queue[bytes], many: int, *, batch: bool, idle: float) -> 
 
 async def _receivers(setting: Setting) -> Figures:
     many, idle = setting.sized(_RECEIVERS, 50), 0.1 if setting.small else 2.0
-    async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+    async with open_store(setting) as kit:
         queue = await kit.create_queue(NAME, type=bytes)
         cpu, by_sends = await woken(queue, many, batch=False, idle=idle)
         _, by_batch = await woken(queue, many, batch=True, idle=idle / 10)
-    await verify_empty(setting.directory / "data")
+    await verify_empty(setting)
     return {_IDLE: cpu, "as many sends at once wake all": by_sends, "one batch of as many wakes all": by_batch}
 
 
 async def _nobody(setting: Setting) -> Figures:
-    async with streamkit.open(setting.directory / "data", durability=setting.durability):
+    async with open_store(setting):
         return {"CPU without them": await _cpu(0.1 if setting.small else 2.0)}
 
 
@@ -181,7 +181,7 @@ QUEUE_SCALE = (
     Workload(
         "backlog",
         "--messages of 1024 B that wait in a queue",
-        [Lane(_backlog, SYNCED)],
+        [Lane(_backlog, SYNCED, engines=ON_DISK)],
         (
             *(Target(row, at_most=150.0, ratio=False) for row in (_MEMORY, _REOPENED)),
             *(Target(f"{call}, backlog / empty queue", at_most=1.2, ratio=False) for call in _CALLS),

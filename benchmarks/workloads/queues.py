@@ -7,11 +7,12 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
+from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.order import Records, verify_once
 from benchmarks.peers import BATCH_QUEUE_PEERS, QUEUE_PEERS, BatchQueue, Peer, WorkQueue
 from benchmarks.peers.lanes import lanes
-from benchmarks.queue import NAME, CountingFiles, OurQueue, open_queue, open_used, verify_empty
+from benchmarks.queue import NAME, CountingFiles, OurQueue, open_queue, verify_empty
+from benchmarks.store import open_used
 from benchmarks.stream import BATCH, SYNCED
 from streamkit import Queue, Worker
 
@@ -59,7 +60,7 @@ async def _cycle(queue: WorkQueue, each: int) -> float:
 async def _our_cycle(setting: Setting) -> Figures:
     async with open_queue(setting) as queue:
         reached = await _cycle(queue, setting.sized(500, 3))
-    await verify_empty(setting.directory / "data")
+    await verify_empty(setting)
     return {"streamkit": Figure(reached, "messages/s")}
 
 
@@ -98,7 +99,7 @@ async def _batches(queue: BatchQueue, count: int) -> Figure:
 async def _our_batches(setting: Setting) -> Figures:
     async with open_queue(setting) as queue:
         reached = await _batches(queue, setting.sized(10_000, 40))
-    await verify_empty(setting.directory / "data")
+    await verify_empty(setting)
     return {"streamkit": reached}
 
 
@@ -137,7 +138,7 @@ async def _single(queue: WorkQueue, count: int) -> Figure:
 async def _our_single(setting: Setting) -> Figures:
     async with open_queue(setting) as queue:
         reached = await _single(queue, setting.sized(2000, 10))
-    await verify_empty(setting.directory / "data")
+    await verify_empty(setting)
     return {"streamkit": reached}
 
 
@@ -170,7 +171,7 @@ async def _syncs(setting: Setting) -> Figures:
     async with open_queue(setting, files) as queue:
         await run(queue)
     _verify(received, count)
-    await verify_empty(setting.directory / "data")
+    await verify_empty(setting)
     return {f"syncs of a {what}": Figure(syncs / count, "syncs") for what, syncs in during.items()}
 
 
@@ -196,7 +197,7 @@ def _worker(name: str, start: Callable[[Queue[bytes], list[bytes]], Worker[bytes
             await kit.stop(worker)
             verify(worker.handled == count, f"{count:,} were sent, and {worker.handled:,} handled and deleted")
         _verify(handled, count)
-        await verify_empty(setting.directory / "data")
+        await verify_empty(setting)
         return {name: rate(count, seconds, "messages/s")}
 
     return Lane(run, SYNCED)
@@ -234,7 +235,7 @@ QUEUES = (
     Workload(
         "single",
         "send, receive, delete: one client, 1024 B, one message a call; a store in use",
-        [Lane(_our_single, SYNCED), Lane(_syncs, SYNCED), *lanes(_peer_single, QUEUE_PEERS)],
+        [Lane(_our_single, SYNCED), Lane(_syncs, SYNCED, engines=ON_DISK), *lanes(_peer_single, QUEUE_PEERS)],
         (
             Target("sqlite", at_least=1.0),
             Target("syncs of a send", at_most=1.0, ratio=False),

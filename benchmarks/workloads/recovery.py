@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamkit
 from benchmarks.child import RECORDS
-from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, verify
+from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, verify
 from benchmarks.stream import BATCH, verify_open
 
 _MIB = 1024 * 1024
@@ -61,7 +61,7 @@ def _of_tail(megabytes: int) -> Lane:
             f"{megabytes} MiB of tail": Figure(seconds * 1000, "ms"),
         }
 
-    return Lane(run, "kill -9 after the last answer")
+    return Lane(run, "kill -9 after the last answer", engines=ON_DISK)
 
 
 async def _with_history(setting: Setting) -> Figures:
@@ -104,9 +104,9 @@ RECOVERY = (
         "history",
         "opening after kill -9, of a large store (--gigabytes)",
         [
-            Lane(_with_history, "kill -9 after the last answer"),
-            Lane(_without_history, "kill -9 after the last answer"),
-            Lane(_settled, "closed"),
+            Lane(_with_history, "kill -9 after the last answer", engines=ON_DISK),
+            Lane(_without_history, "kill -9 after the last answer", engines=ON_DISK),
+            Lane(_settled, "closed", engines=ON_DISK),
         ],
         (Target(_LARGE, at_most=1000.0, ratio=False),),
         ["the tail alone", "the history alone"],

@@ -8,10 +8,10 @@ import json
 import sys
 import time
 
-import streamkit
 from benchmarks.child import RECORDS
-from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, verify
+from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, verify
 from benchmarks.order import Records
+from benchmarks.store import open_store
 from benchmarks.stream import BATCH, SYNCED, create, verify_stream
 
 _SMALL = Records(100)
@@ -27,7 +27,7 @@ def _over_shards(shards: int) -> Lane:
     async def run(setting: Setting) -> Figures:
         count = setting.sized(200, 8) * BATCH
         prepared = [_SMALL.batch(chunk) for chunk in chunks(count, BATCH)]
-        async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+        async with open_store(setting) as kit:
             stream = await create(kit, shards)
             gc.collect()
             started = time.perf_counter()
@@ -38,7 +38,7 @@ def _over_shards(shards: int) -> Lane:
             found = [record async for record in stream.records()]
             read = time.perf_counter() - started
             _SMALL.verify(((record.partition_key, record.data) for record in found), count)
-        await verify_stream(setting.directory / "data", _SMALL, count)
+        await verify_stream(setting, _SMALL, count)
         return {
             f"put, {shards} shards": Figure(put / count * 1e9, "ns/record"),
             f"read, {shards} shards": Figure(read / count * 1e9, "ns/record"),
@@ -65,7 +65,7 @@ def _over_streams(streams: int) -> Lane:
         batches = [
             (at % many, records.batch(range(at // many * _EACH, (at // many + 1) * _EACH))) for at in range(turns)
         ]
-        async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+        async with open_store(setting) as kit:
             started = time.perf_counter()
             handles = []
             for chunk in chunks(many, _AT_ONCE):
@@ -79,7 +79,7 @@ def _over_streams(streams: int) -> Lane:
                 await asyncio.gather(*(handles[at].put_batch(batch) for at, batch in batches[chunk.start : chunk.stop]))
             put = time.perf_counter() - started
         started = time.perf_counter()
-        async with streamkit.open(setting.directory / "data") as kit:
+        async with open_store(setting) as kit:
             opened = time.perf_counter() - started
             for at, name in enumerate(names):
                 found = [(record.partition_key, record.data) async for record in kit.stream(name, type=bytes).records()]
@@ -119,7 +119,7 @@ def _passing(named: str, retention: float | None) -> Lane:
             f"{named}: on disk when closed": Figure(on_disk / _MIB, "MiB"),
         }
 
-    return Lane(run, SYNCED)
+    return Lane(run, SYNCED, engines=ON_DISK)
 
 
 _SHARD_COUNTS = (256, 64, 16, 4, 1)

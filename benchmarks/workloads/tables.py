@@ -11,12 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-import streamkit
 from benchmarks.child import table_items
-from benchmarks.measure import Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
+from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.peers import SQLITE
 from benchmarks.peers.table_sqlite import Item, SqliteTable, open_table
-from benchmarks.stream import BATCH, SYNCED, use
+from benchmarks.store import open_store, use
+from benchmarks.stream import BATCH, SYNCED
 from streamkit import Kit, Table
 from streamkit.limits import MIB
 from streamkit.tables.store import SortKeyRange
@@ -41,7 +41,7 @@ async def _create(kit: Kit) -> Table:
 
 async def _fill(setting: Setting, batches: Sequence[Sequence[Item]]) -> None:
     """Ours, closed and so settled."""
-    async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+    async with open_store(setting) as kit:
         table = await _create(kit)
         for batch in batches:
             await table.put_batch(batch)
@@ -53,7 +53,7 @@ async def _fill(setting: Setting, batches: Sequence[Sequence[Item]]) -> None:
 def _put(*, used: bool) -> Lane:
     async def run(setting: Setting) -> Figures:
         batches = _batches(setting)
-        async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+        async with open_store(setting) as kit:
             if used:
                 await use(kit, setting.sized(320, 1) * MIB)
             table = await _create(kit)
@@ -62,7 +62,7 @@ def _put(*, used: bool) -> Lane:
             for batch in batches:
                 await table.put_batch(batch)
             seconds = time.perf_counter() - started
-        async with streamkit.open(setting.directory / "data") as kit:
+        async with open_store(setting) as kit:
             found = [dict(item) async for item in kit.table(_NAME).scan()]
         _verify_all(found, batches)
         return {"streamkit" if used else "streamkit, a new store": rate(len(found), seconds, "items/s")}
@@ -173,10 +173,10 @@ def _reads(asked: Asked, *, warm: bool) -> list[Lane]:
     def ours(name: str, reader: Callable[[Table, Asked], Read]) -> Lane:
         async def run(setting: Setting) -> Figures:
             await _fill(setting, _batches(setting))
-            async with streamkit.open(setting.directory / "data", durability=setting.durability) as kit:
+            async with open_store(setting) as kit:
                 return await _passes(reader(kit.table(_NAME), asked), asked, setting, name, warm=warm)
 
-        return Lane(run, "")
+        return Lane(run, "", engines=ON_DISK)
 
     async def theirs(setting: Setting) -> Figures:
         with open_table(setting.directory) as table:
@@ -207,7 +207,7 @@ async def _scale(setting: Setting) -> Figures:
     output, _ = await process.communicate()
     verify(process.returncode == 0, f"the process that put {count:,} items ended with {process.returncode}")
     said = json.loads(output)
-    async with streamkit.open(setting.directory / "data") as kit:
+    async with open_store(setting) as kit:
         # A sum, since the items themselves would be what this is about.
         seen = total = 0
         async for item in kit.table(_NAME).scan():
@@ -255,7 +255,7 @@ TABLES = (
     Workload(
         "table_scale",
         "resident memory of a process that puts --items of 100 B into one table",
-        [Lane(_scale, SYNCED)],
+        [Lane(_scale, SYNCED, engines=ON_DISK)],
         (Target(_FLAT, at_most=1.1, ratio=False),),
     ),
 )

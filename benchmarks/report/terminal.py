@@ -1,12 +1,10 @@
-"""The table that people read, and the JSON that tools read."""
+"""The tables that people read in a terminal."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from benchmarks.figures import Checked, Latencies
 from benchmarks.measure import Result, Row
 
 _COLUMNS = (("", 42), ("median", 12), ("", 11), ("min", 12), ("max", 12), ("ours/this", 9), ("target", 12), ("", 6))
@@ -24,7 +22,39 @@ def table(result: Result, *, judge: bool) -> str:
     """One workload's rows. Without ``judge`` no target is held against them."""
     lines = [f"{result.workload.name}: {result.workload.title}"]
     lines += [_row(result, row, judge=judge) for row in result.rows.values()]
+    lines += [_latencies(name, found) for name, found in result.latencies.items()]
     return "\n".join(lines)
+
+
+def guarantees(checked: Sequence[Checked]) -> str:
+    """What was promised about order, how often that was looked at, and how often it did not hold."""
+    widths = (44, 34, 15, 11)
+    heads = ("guarantee", "under", "events checked", "violations")
+    rows = [heads, *((each.guarantee, each.under, f"{each.events:,}", f"{each.violations:,}") for each in checked)]
+    return "\n".join(
+        " ".join(
+            f"{cell:<{width}}" if place < 2 else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _latencies(name: str, found: Latencies) -> str:
+    told = "  ".join(f"{_share(share)} {duration(seconds)}" for share, seconds in found.quantiles().items())
+    return f"  {name}: {found.count:,} calls, {told}"
+
+
+def _share(share: float) -> str:
+    return {0.0: "min", 1.0: "max"}.get(share, f"p{share * 100:.6g}")
+
+
+def duration(seconds: float) -> str:
+    """A time with the unit that suits it."""
+    for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= factor:
+            return f"{seconds / factor:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
 
 
 def _row(result: Result, row: Row, *, judge: bool) -> str:
@@ -67,29 +97,3 @@ def summary(results: Sequence[Result]) -> str:
     ]
     missed = [f"  {result.workload.name}: {row.name} {target}" for result, row, (target, met) in judged if not met]
     return "\n".join([f"{len(judged) - len(missed)} of {len(judged)} targets met", *missed])
-
-
-def save(path: Path, machine: Mapping[str, object], results: Sequence[Result]) -> None:
-    """Everything as JSON: each round's figures, ratios, targets."""
-    path.write_text(
-        json.dumps({"machine": machine, "workloads": [_as_json(each) for each in results]}, indent=2) + "\n"
-    )
-
-
-def _as_json(result: Result) -> dict[str, Any]:
-    rows = []
-    for row in result.rows.values():
-        judged = result.judged(row)
-        rows.append(
-            {
-                "row": row.name,
-                "unit": row.unit,
-                "durability": row.durability,
-                "median": row.median,
-                "rounds": row.values,
-                "ratio": result.ratio(row),
-                "target": None if judged is None else str(judged[0]),
-                "met": None if judged is None else judged[1],
-            }
-        )
-    return {"name": result.workload.name, "title": result.workload.title, "rows": rows}

@@ -1,0 +1,1 @@
+"""What a run says: tables in the terminal, and one JSON document from which everything else is made."""
