@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.figures import Checked
+from benchmarks.figures import Checked, WrongResultError
 from benchmarks.measure import Lane, Play, Result, Setting, Workload, play, play_round, violation
 from benchmarks.plan import PASSES, UNKNOWN, scale_for, slowdown
 from benchmarks.progress import Progress
@@ -101,7 +101,11 @@ class Runner:
         progress.begins(result.workload.name, number, self._done(number))
         setting = replace(self.setting, kept=kept[title], scale=result.scale)
         lanes = [lane for lane in self.lanes[title] if f"{title}: {lane.peer}" not in self.left_out]
-        for peer, why in play_round(result, lanes, self.base, setting, self.play).items():
+        try:
+            failed = play_round(result, lanes, self.base, setting, self.play)
+        except WrongResultError as error:
+            raise WrongResultError(f"{result.workload.name}: {error}") from error
+        for peer, why in failed.items():
             self.left_out[f"{title}: {peer}"] = why
         if (found := violation(result)) is not None:
             raise ViolationError(result.workload.name, found)

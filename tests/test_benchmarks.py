@@ -151,7 +151,7 @@ def test_a_peer_that_spoils_gets_no_number(
     spoiling(monkeypatch, spoil)
     assert main(["--small", "--peers"]) == 1
     said = capsys.readouterr()
-    assert "WRONG, so there are no numbers" in said.err
+    assert "WRONG, so there are no numbers: append: " in said.err
     assert "records/s" not in said.out
 
 
