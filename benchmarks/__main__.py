@@ -15,7 +15,7 @@ from benchmarks.figures import WrongResultError
 from benchmarks.machine import machine
 from benchmarks.measure import Lane, Setting, Workload
 from benchmarks.options import checked, parser
-from benchmarks.peers import PEERS, QUEUE_PEERS
+from benchmarks.peers import known, promises
 from benchmarks.plan import known_seconds
 from benchmarks.profiling import profiled
 from benchmarks.progress import progress
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, base: dict[str, Any] | None) -> int:
         except KeyboardInterrupt:
             print("interrupted; what was measured until now:", file=sys.stderr)
             code = 130
-        run = document.Run(stamped, _asked(options), runner.left_out, {}, time.monotonic() - began)
+        run = document.Run(stamped, _asked(options), runner.left_out, promises(), time.monotonic() - began)
     _say(options, runner, document.document(run, runner.results), base, judge=judge)
     return code
 
@@ -120,7 +120,7 @@ def _asked(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _missing() -> dict[str, str]:
-    return {peer.name: f"{why}; {peer.install}" for peer in (*PEERS, *QUEUE_PEERS) if (why := peer.lacks())}
+    return {peer.name: f"{why}; {peer.install}" for peer in known() if (why := peer.lacks())}
 
 
 def _lanes(workload: Workload, missing: Mapping[str, str], peers: bool, engine: str) -> list[Lane]:

@@ -1,4 +1,4 @@
-"""Queues are measured only if every message came once; their peers keep what they are given."""
+"""Queues are measured only if every message came once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks import backlog
 from benchmarks.__main__ import main
 from benchmarks.measure import Setting, WrongResultError
 from benchmarks.order import Records, verify_once
-from benchmarks.peers import BATCH_QUEUE_PEERS, QUEUE_PEERS, BatchQueue, Delivery, Peer, WorkQueue
+from benchmarks.peers import Delivery, WorkQueue, queues
 from benchmarks.queue import CountingFiles, open_queue, verify_empty
 from benchmarks.workloads.queue_scale import woken
 from benchmarks.workloads.queues import QUEUES
@@ -87,11 +87,10 @@ def run_cycle(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[bytes], bytes], 
     async def opened(_: Path) -> AsyncIterator[WorkQueue]:
         yield SpoilingQueue(kept, spoil, deletes=deletes)
 
-    sqlite = next(peer for peer in QUEUE_PEERS if peer.name == "sqlite")
+    sqlite = next(peer for peer in queues() if peer.name == "sqlite")
     monkeypatch.setitem(vars(sqlite), "open", opened)
     monkeypatch.setattr("benchmarks.__main__.WORKLOADS", QUEUES[:1])
-    monkeypatch.setattr("benchmarks.__main__.PEERS", [])
-    monkeypatch.setattr("benchmarks.__main__.QUEUE_PEERS", [sqlite])
+    monkeypatch.setattr("benchmarks.__main__.known", lambda: [sqlite])
     monkeypatch.setattr(
         "benchmarks.__main__._lanes",
         lambda workload, missing, peers, engine: [lane for lane in workload.lanes if lane.peer == "sqlite"],
@@ -131,48 +130,6 @@ def test_a_queue_that_does_not_delete_gets_no_number(
 def test_a_queue_that_is_right_gets_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cycle(monkeypatch, as_it_is, deletes=True) == 0
     assert re.search(r"sqlite +[\d,]+ messages/s", capsys.readouterr().out)
-
-
-# ---- peers
-
-
-@pytest.mark.parametrize("peer", QUEUE_PEERS, ids=lambda peer: str(peer.name))
-async def test_queue_peer_gives_each_message_once(peer: Peer[WorkQueue], tmp_path: Path) -> None:
-    if why := peer.lacks():
-        pytest.skip(why)
-    async with peer.open(tmp_path) as queue:
-        for body in BODIES[:10]:
-            await queue.send(body)
-        found = [delivery for _ in range(10) for delivery in await queue.receive(1)]
-        assert [body for _, body in found] == BODIES[:10]
-        assert await queue.left() == 10, "what was received and not deleted is still there"
-        for handle, _ in found:
-            await queue.delete([handle])
-        assert await queue.left() == 0
-        await queue.send(BODIES[10])
-    async with peer.open(tmp_path) as queue:
-        assert await queue.left() == 1
-        ((handle, body),) = await queue.receive(1)
-        assert body == BODIES[10]
-        await queue.delete([handle])
-        assert await queue.left() == 0
-
-
-@pytest.mark.parametrize("peer", BATCH_QUEUE_PEERS, ids=lambda peer: str(peer.name))
-async def test_queue_peer_takes_batches(peer: Peer[BatchQueue], tmp_path: Path) -> None:
-    if why := peer.lacks():
-        pytest.skip(why)
-    async with peer.open(tmp_path) as queue:
-        await queue.send_batch(BODIES)
-        found = [*await queue.receive(10), *await queue.receive(10)]
-        assert sorted(body for _, body in found) == BODIES
-        await queue.delete([handle for handle, _ in found])
-        assert await queue.left() == 0
-
-
-def test_a_peer_that_does_not_sync_says_so() -> None:
-    (litequeue,) = [peer for peer in QUEUE_PEERS if peer.name == "litequeue"]
-    assert "not synced" in litequeue.durability
 
 
 # ---- ours

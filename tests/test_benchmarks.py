@@ -30,14 +30,14 @@ from benchmarks.measure import (
 )
 from benchmarks.options import parser
 from benchmarks.order import Pair, Records, shard_of
-from benchmarks.peers import PEERS, QUEUE_PEERS, Log, Peer
-from benchmarks.peers.peer import SHARDS, pack, unpack
+from benchmarks.peers import Log, known, logs
+from benchmarks.peers.peer import SHARDS
 from benchmarks.report import terminal
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.append import APPEND
 
 ROOT = Path(__file__).parent.parent
-PEER_NAMES = {peer.name for peer in (*PEERS, *QUEUE_PEERS)}
+PEER_NAMES = {peer.name for peer in known()}
 NAMES = list(dict.fromkeys(workload.name for workload in WORKLOADS))
 
 
@@ -134,10 +134,10 @@ def spoiling(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[list[Pair]], list
     async def opened(_: Path) -> AsyncIterator[Log]:
         yield SpoilingLog(kept, spoil)
 
-    sqlite = next(peer for peer in PEERS if peer.name == "sqlite")
+    sqlite = next(peer for peer in logs() if peer.name == "sqlite")
     monkeypatch.setitem(vars(sqlite), "open", opened)
     monkeypatch.setattr("benchmarks.__main__.WORKLOADS", APPEND[:1])
-    monkeypatch.setattr("benchmarks.__main__.PEERS", [sqlite])
+    monkeypatch.setattr("benchmarks.__main__.known", lambda: [sqlite])
     monkeypatch.setattr(
         "benchmarks.__main__._lanes",
         lambda workload, missing, peers, engine: [lane for lane in workload.lanes if lane.peer == "sqlite"],
@@ -159,39 +159,6 @@ def test_a_peer_that_does_not_gets_one(monkeypatch: pytest.MonkeyPatch, capsys: 
     spoiling(monkeypatch, lambda pairs: pairs)
     assert main(["--small", "--peers"]) == 0
     assert re.search(r"sqlite +[\d,]+ records/s", capsys.readouterr().out)
-
-
-# ---- peers
-
-
-def test_a_packed_record_is_unpacked() -> None:
-    assert unpack(pack("key-é", b"\0data")) == ("key-é", b"\0data")
-
-
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: str(peer.name))
-async def test_peer_keeps_what_it_was_given(peer: Peer[Log], tmp_path: Path) -> None:
-    if why := peer.lacks():
-        pytest.skip(why)
-    records = Records(100, keys=20)
-    async with peer.open(tmp_path) as log:
-        await log.append(records.batch(range(100)))
-        for place in range(100, 110):
-            await log.put(records.key(place), records.payload(place))
-    async with peer.open(tmp_path) as log:
-        records.verify(log.pairs(await log.read()), 110)
-
-
-def test_a_peer_that_is_not_there_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ghost = Peer("ghost", "never", "pip install ghost", ["no_such_module"], PEERS[0].open)
-    server = Peer("server", "never", "apt-get install ghostd", [], PEERS[0].open, "no-such-program")
-    monkeypatch.setattr("benchmarks.__main__.PEERS", [ghost, server])
-    monkeypatch.setattr("benchmarks.__main__.WORKLOADS", [])
-    assert main(["--peers"]) == 0
-    said = capsys.readouterr().out
-    assert "peer ghost is left out: the module no_such_module is not installed; pip install ghost" in said
-    assert "peer server is left out: the program no-such-program is not there; apt-get install ghostd" in said
 
 
 # ---- figures

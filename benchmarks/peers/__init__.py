@@ -1,44 +1,80 @@
-"""What a user would pick instead, each as the shortest honest log or queue on it that syncs before it acknowledges.
+"""What a user would pick instead, each as the shortest honest log, queue or table on it.
 
 A peer is given every advantage that its documentation offers; what is measured of it is verified with the same code as
-streamkit. One that does not sync says so in its ``durability``.
+streamkit. What it has done when it acknowledges, it says in its ``durability`` and its ``promises``.
+
+Each is a module of this package that has a ``Peer`` for each thing it can be: that is all there is to adding one.
 """
 
-from benchmarks.peers.peer import BatchQueue, Delivery, Log, Peer, WorkQueue
-from benchmarks.peers.plain_sqlite import SQLITE
-from benchmarks.peers.queue_litequeue import LITEQUEUE, LITEQUEUE_SYNCED
-from benchmarks.peers.queue_nats import NATS_QUEUE
-from benchmarks.peers.queue_persist import PERSIST_QUEUE
-from benchmarks.peers.queue_redis import REDIS_QUEUE
-from benchmarks.peers.queue_sqlite import SQLITE_QUEUE
-from benchmarks.peers.with_lmdb import LMDB
-from benchmarks.peers.with_nats import NATS
-from benchmarks.peers.with_redis import REDIS
-from benchmarks.peers.with_rocksdb import ROCKSDB
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+from benchmarks.peers.peer import BatchQueue, Delivery, Log, Peer, Table, WorkQueue
 
 __all__ = [
-    "BATCH_QUEUE_PEERS",
-    "LMDB",
-    "NATS",
-    "PEERS",
-    "QUEUE_PEERS",
-    "REDIS",
-    "ROCKSDB",
-    "SQLITE",
     "BatchQueue",
     "Delivery",
     "Log",
     "Peer",
+    "Table",
     "WorkQueue",
+    "batch_queues",
+    "known",
+    "logs",
+    "promises",
+    "queues",
+    "tables",
 ]
 
-PEERS: tuple[Peer[Log], ...] = (LMDB, ROCKSDB, SQLITE, REDIS, NATS)
-BATCH_QUEUE_PEERS: tuple[Peer[BatchQueue], ...] = (SQLITE_QUEUE, REDIS_QUEUE, NATS_QUEUE)
-QUEUE_PEERS: tuple[Peer[WorkQueue], ...] = (
-    SQLITE_QUEUE,
-    LITEQUEUE,
-    LITEQUEUE_SYNCED,
-    PERSIST_QUEUE,
-    REDIS_QUEUE,
-    NATS_QUEUE,
-)
+
+@cache
+def known() -> tuple[Peer[Any], ...]:
+    """Those of all modules here, installed or not, by the names of their modules.
+
+    Raises:
+        ValueError: two of them would have the same row.
+    """
+    modules = sorted(found.name for found in pkgutil.iter_modules(__path__))
+    declared = [
+        value
+        for module in modules
+        for value in vars(importlib.import_module(f"{__name__}.{module}")).values()
+        if isinstance(value, Peer)
+    ]
+    found: dict[tuple[str, str], Peer[Any]] = {}
+    for peer in declared:
+        if found.setdefault((peer.name, peer.kind), peer) is not peer:
+            raise ValueError(f"two peers are a {peer.kind} named {peer.name}; give one of them another name")
+    return tuple(found.values())
+
+
+def logs(*, read_quickly: bool = False) -> list[Peer[Log]]:
+    """Those that are a log; of them, those that are no trouble to read, if that is asked for."""
+    return [peer for peer in known() if peer.kind == "log" and (peer.read_quickly or not read_quickly)]
+
+
+def queues() -> list[Peer[WorkQueue]]:
+    """Those that are a queue, with batches or without."""
+    return [peer for peer in known() if peer.kind in ("queue", "batch queue")]
+
+
+def batch_queues() -> list[Peer[BatchQueue]]:
+    """Those that are a queue whose calls can be about several messages."""
+    return [peer for peer in known() if peer.kind == "batch queue"]
+
+
+def tables() -> list[Peer[Table]]:
+    """Those that are a table."""
+    return [peer for peer in known() if peer.kind == "table"]
+
+
+def promises() -> dict[str, str]:
+    """By the name of a peer, what each of the things that it can be promises."""
+    found: dict[str, list[str]] = {}
+    for peer in known():
+        found.setdefault(peer.name, []).append(f"As a {peer.kind}: {peer.promises}")
+    return {name: " ".join(sentences) for name, sentences in found.items()}

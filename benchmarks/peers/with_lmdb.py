@@ -61,4 +61,13 @@ async def _open(directory: Path) -> AsyncIterator[Log]:
         environment.close()
 
 
-LMDB = Peer("lmdb", "sync=True, metasync=True", PACKAGES, ["lmdb"], _open)
+LMDB = Peer(
+    "lmdb",
+    "log",
+    "sync=True, metasync=True",
+    "synced: one write transaction per call, at the end of which LMDB has synced its pages and its root. A database "
+    "per shard, filled with append=True; called inline.",
+    PACKAGES,
+    _open,
+    ["lmdb"],
+)

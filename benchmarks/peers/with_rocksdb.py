@@ -55,4 +55,13 @@ async def _open(directory: Path) -> AsyncIterator[Log]:
         database.close()
 
 
-ROCKSDB = Peer("rocksdb", "WAL, WriteOptions.sync", PACKAGES, ["rocksdict"], _open)
+ROCKSDB = Peer(
+    "rocksdb",
+    "log",
+    "WAL, WriteOptions.sync",
+    "synced: one write batch per call, in the write-ahead log and on the disk; the tables are made of it later. Called "
+    "inline, through rocksdict.",
+    PACKAGES,
+    _open,
+    ["rocksdict"],
+)

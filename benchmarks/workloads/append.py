@@ -10,9 +10,9 @@ from typing import Any
 
 from benchmarks import bare
 from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate
-from benchmarks.order import Records
-from benchmarks.peers import PEERS, Log, Peer
-from benchmarks.peers.lanes import lanes
+from benchmarks.order import Pair, Records
+from benchmarks.peers import Log, Peer, logs
+from benchmarks.peers.lanes import NOT_STORED, Opened, lanes
 from benchmarks.store import open_store, open_used
 from benchmarks.stream import BATCH, SHARDS, SYNCED, create, verify_stream
 
@@ -54,7 +54,8 @@ def _append(size: int, targets: tuple[Target, ...]) -> Workload:
         count = total(setting, peer.share)
         prepared = [records.batch(chunk) for chunk in chunks(count, BATCH)]
         before = prepared[: len(prepared) // 5]
-        async with peer.open(setting.directory) as log:
+        async with Opened() as opened:
+            log = await opened.first(peer, setting.directory)
             # They have written before, too.
             for batch in before:
                 await log.append(batch)
@@ -63,7 +64,7 @@ def _append(size: int, targets: tuple[Target, ...]) -> Workload:
             for batch in prepared[len(before) :]:
                 await log.append(batch)
             seconds = time.perf_counter() - started
-        async with peer.open(setting.directory) as log:
+            log = await opened.again(peer, setting.directory, log)
             records.verify(log.pairs(await log.read()), count)
         return {peer.name: rate(count - len(before) * BATCH, seconds)}
 
@@ -73,11 +74,11 @@ def _append(size: int, targets: tuple[Target, ...]) -> Workload:
         [
             Lane(ours, SYNCED),
             Lane(new, SYNCED),
-            Lane(loop, "fdatasync per batch", engines=ON_DISK),
-            *lanes(theirs, PEERS),
+            Lane(loop, "a limit: fdatasync per batch", engines=ON_DISK),
+            *lanes(theirs, logs()),
         ],
         targets,
-        [peer.name for peer in PEERS] + ["bare loop"],
+        [*(peer.name for peer in logs()), "bare loop"],
     )
 
 
@@ -108,11 +109,30 @@ async def _puts(setting: Setting) -> Figures:
     return {"streamkit": rate(each * _TASKS, seconds)}
 
 
+async def _limit_of_puts(setting: Setting) -> Figures:
+    """The same tasks put into a queue of asyncio's, from which one takes: no put that is awaited is faster."""
+    each = setting.sized(100, 2)
+    queue: asyncio.Queue[Pair] = asyncio.Queue()
+
+    async def taken() -> list[Pair]:
+        return [await queue.get() for _ in range(each * _TASKS)]
+
+    started = time.perf_counter()
+    _, found = await asyncio.gather(
+        _tasks(each, lambda place: queue.put((_SINGLE.key(place), _SINGLE.payload(place)))), taken()
+    )
+    seconds = time.perf_counter() - started
+    _SINGLE.verify(found, each * _TASKS)
+    return {"asyncio.Queue": rate(each * _TASKS, seconds)}
+
+
 async def _peer_puts(peer: Peer[Log], setting: Setting) -> Figures:
-    each = setting.sized(30, 1)
-    async with peer.open(setting.directory) as log:
+    # A single put is slow with all of them; who cannot take many batches cannot take so many of these either.
+    each = setting.sized(max(1, min(30, int(200 * peer.share))), 1)
+    async with Opened() as opened:
+        log = await opened.first(peer, setting.directory)
         seconds = await _tasks(each, lambda place: log.put(_SINGLE.key(place), _SINGLE.payload(place)))
-    async with peer.open(setting.directory) as log:
+        log = await opened.again(peer, setting.directory, log)
         _SINGLE.verify(log.pairs(await log.read()), each * _TASKS)
     return {peer.name: rate(each * _TASKS, seconds)}
 
@@ -123,8 +143,8 @@ APPEND = (
     Workload(
         "puts",
         f"{_TASKS} tasks, each awaiting one put of 1024 B after another; a store in use",
-        [Lane(_puts, SYNCED), *lanes(_peer_puts, PEERS)],
+        [Lane(_puts, SYNCED), Lane(_limit_of_puts, NOT_STORED), *lanes(_peer_puts, logs())],
         (Target("redis", at_least=15.0), Target("sqlite", at_least=30.0)),
-        [peer.name for peer in PEERS],
+        [*(peer.name for peer in logs()), "asyncio.Queue"],
     ),
 )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.order import Records, verify_once
-from benchmarks.peers import BATCH_QUEUE_PEERS, QUEUE_PEERS, BatchQueue, Peer, WorkQueue
-from benchmarks.peers.lanes import lanes
+from benchmarks.peers import BatchQueue, Delivery, Peer, WorkQueue, batch_queues, queues
+from benchmarks.peers.lanes import NOT_STORED, Opened, lanes
 from benchmarks.queue import NAME, CountingFiles, OurQueue, open_queue, verify_empty
 from benchmarks.store import open_used
 from benchmarks.stream import BATCH, SYNCED
 from streamkit import Queue, Worker
 
+Q = TypeVar("Q", bound=WorkQueue)
 _CLIENTS = 32
 _BATCH = 10
 _MESSAGES = Records(1024, 1)
@@ -27,16 +29,52 @@ def _verify(received: Sequence[bytes], count: int) -> None:
     verify_once(_MESSAGES, received, count)
 
 
-async def _verify_left(peer: Peer[WorkQueue] | Peer[BatchQueue], setting: Setting) -> None:
-    async with peer.open(setting.directory) as queue:
+async def _of_peer(
+    peer: Peer[Q], setting: Setting, measure: Callable[[Q, int], Coroutine[Any, Any, Figure]], count: int
+) -> Figures:
+    """What a peer does with so many messages; afterwards none of them may be left."""
+    async with Opened() as opened:
+        queue = await opened.first(peer, setting.directory)
+        reached = await measure(queue, count)
+        queue = await opened.again(peer, setting.directory, queue)
         verify(await queue.left() == 0, f"{peer.name}: a deleted message came back")
+    return {peer.name: reached}
+
+
+class _Limit:
+    """asyncio's own queue in the words of a peer: nothing is hidden, counted or stored."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def send(self, data: bytes) -> None:
+        await self._queue.put(data)
+
+    async def receive(self, most: int) -> Sequence[Delivery]:
+        return [(None, await self._queue.get())]
+
+    async def delete(self, handles: Sequence[Any]) -> None:
+        self._queue.task_done()
+
+    async def left(self) -> int:
+        return self._queue.qsize()
+
+
+def _limit(measure: Callable[[WorkQueue, int], Coroutine[Any, Any, Figure]], full: int, small: int) -> Lane:
+    async def run(setting: Setting) -> Figures:
+        queue = _Limit()
+        reached = await measure(queue, setting.sized(full, small))
+        verify(await queue.left() == 0, "a message stayed in the queue of asyncio")
+        return {"asyncio.Queue": reached}
+
+    return Lane(run, NOT_STORED)
 
 
 # ---- many clients
 
 
-async def _cycle(queue: WorkQueue, each: int) -> float:
-    """Clients that each send, receive and delete one message after another; messages a second."""
+async def _cycle(queue: WorkQueue, each: int) -> Figure:
+    """Clients that each send, receive and delete one message after another."""
     received: list[bytes] = []
 
     async def one(places: range) -> None:
@@ -54,21 +92,18 @@ async def _cycle(queue: WorkQueue, each: int) -> float:
     await asyncio.gather(*(one(range(client * each + before, (client + 1) * each)) for client in range(_CLIENTS)))
     seconds = time.perf_counter() - started
     _verify(received, len(prepared))
-    return (each - before) * _CLIENTS / seconds
+    return rate((each - before) * _CLIENTS, seconds, "messages/s")
 
 
 async def _our_cycle(setting: Setting) -> Figures:
     async with open_queue(setting) as queue:
         reached = await _cycle(queue, setting.sized(500, 3))
     await verify_empty(setting)
-    return {"streamkit": Figure(reached, "messages/s")}
+    return {"streamkit": reached}
 
 
 async def _peer_cycle(peer: Peer[WorkQueue], setting: Setting) -> Figures:
-    async with peer.open(setting.directory) as queue:
-        reached = await _cycle(queue, setting.sized(int(200 * peer.share), 2))
-    await _verify_left(peer, setting)
-    return {peer.name: Figure(reached, "messages/s")}
+    return await _of_peer(peer, setting, _cycle, setting.sized(int(200 * peer.share), 2))
 
 
 # ---- batches
@@ -104,10 +139,7 @@ async def _our_batches(setting: Setting) -> Figures:
 
 
 async def _peer_batches(peer: Peer[BatchQueue], setting: Setting) -> Figures:
-    async with peer.open(setting.directory) as queue:
-        reached = await _batches(queue, setting.sized(int(10_000 * peer.share) // _BATCH * _BATCH, 20))
-    await _verify_left(peer, setting)
-    return {peer.name: reached}
+    return await _of_peer(peer, setting, _batches, setting.sized(int(10_000 * peer.share) // _BATCH * _BATCH, 20))
 
 
 # ---- one client
@@ -143,10 +175,7 @@ async def _our_single(setting: Setting) -> Figures:
 
 
 async def _peer_single(peer: Peer[WorkQueue], setting: Setting) -> Figures:
-    async with peer.open(setting.directory) as queue:
-        reached = await _single(queue, setting.sized(int(2000 * peer.share), 5))
-    await _verify_left(peer, setting)
-    return {peer.name: reached}
+    return await _of_peer(peer, setting, _single, setting.sized(int(2000 * peer.share), 5))
 
 
 async def _syncs(setting: Setting) -> Figures:
@@ -221,21 +250,26 @@ QUEUES = (
     Workload(
         "cycle",
         f"send, receive, delete: {_CLIENTS} clients, 1024 B, one message a call; a store in use",
-        [Lane(_our_cycle, SYNCED), *lanes(_peer_cycle, QUEUE_PEERS)],
+        [Lane(_our_cycle, SYNCED), _limit(_cycle, 500, 3), *lanes(_peer_cycle, queues())],
         (Target("sqlite", at_least=8.0), Target("litequeue", at_least=20.0)),
-        [peer.name for peer in QUEUE_PEERS],
+        [*(peer.name for peer in queues()), "asyncio.Queue"],
     ),
     Workload(
         "batches",
         f"send, receive, delete: one client, {_BATCH} messages of 1024 B a call; a store in use",
-        [Lane(_our_batches, SYNCED), *lanes(_peer_batches, BATCH_QUEUE_PEERS)],
+        [Lane(_our_batches, SYNCED), *lanes(_peer_batches, batch_queues())],
         (Target("sqlite", at_least=1.0),),
-        [peer.name for peer in BATCH_QUEUE_PEERS],
+        [peer.name for peer in batch_queues()],
     ),
     Workload(
         "single",
         "send, receive, delete: one client, 1024 B, one message a call; a store in use",
-        [Lane(_our_single, SYNCED), Lane(_syncs, SYNCED, engines=ON_DISK), *lanes(_peer_single, QUEUE_PEERS)],
+        [
+            Lane(_our_single, SYNCED),
+            Lane(_syncs, SYNCED, engines=ON_DISK),
+            _limit(_single, 2000, 10),
+            *lanes(_peer_single, queues()),
+        ],
         (
             Target("sqlite", at_least=1.0),
             Target("syncs of a send", at_most=1.0, ratio=False),
@@ -243,7 +277,7 @@ QUEUES = (
             Target("syncs of a receive", at_most=0.1, ratio=False),
             Target("syncs of a delete", at_most=1.0, ratio=False),
         ),
-        [peer.name for peer in QUEUE_PEERS],
+        [*(peer.name for peer in queues()), "asyncio.Queue"],
     ),
     Workload(
         "worker",

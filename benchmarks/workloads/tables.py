@@ -8,13 +8,14 @@ import json
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from benchmarks import peers
 from benchmarks.child import table_items
 from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
-from benchmarks.peers import SQLITE
-from benchmarks.peers.table_sqlite import Item, SqliteTable, open_table
+from benchmarks.peers.lanes import lanes
+from benchmarks.peers.peer import Item, Peer
 from benchmarks.store import open_store, use
 from benchmarks.stream import BATCH, SYNCED
 from streamkit import Kit, Table
@@ -70,18 +71,18 @@ def _put(*, used: bool) -> Lane:
     return Lane(run, SYNCED)
 
 
-async def _sqlite_put(setting: Setting) -> Figures:
+async def _peer_put(peer: Peer[peers.Table], setting: Setting) -> Figures:
     batches = _batches(setting)
-    with open_table(setting.directory) as table:
+    async with peer.open(setting.directory) as table:
         gc.collect()
         started = time.perf_counter()
         for batch in batches:
             table.put_batch(batch)
         seconds = time.perf_counter() - started
-    with open_table(setting.directory) as table:
+    async with peer.open(setting.directory) as table:
         found = table.scan()
     _verify_all(found, batches)
-    return {SQLITE.name: rate(len(found), seconds, "items/s")}
+    return {peer.name: rate(len(found), seconds, "items/s")}
 
 
 def _verify_all(found: Sequence[Item], batches: Sequence[Sequence[Item]]) -> None:
@@ -142,7 +143,7 @@ def _one_by_one(table: Table, asked: Asked) -> Read:
     return query
 
 
-def _theirs(table: SqliteTable, asked: Asked) -> Read:
+def _theirs(table: peers.Table, asked: Asked) -> Read:
     async def get(keys: Keys) -> tuple[float, list[Any]]:
         started = time.perf_counter()
         found = [table.get(partition, sort) for partition, sort in keys]
@@ -178,19 +179,15 @@ def _reads(asked: Asked, *, warm: bool) -> list[Lane]:
 
         return Lane(run, "", engines=ON_DISK)
 
-    async def theirs(setting: Setting) -> Figures:
-        with open_table(setting.directory) as table:
+    async def theirs(peer: Peer[peers.Table], setting: Setting) -> Figures:
+        async with peer.open(setting.directory) as table:
             for batch in _batches(setting):
                 table.put_batch(batch)
-        with open_table(setting.directory) as table:
-            return await _passes(_theirs(table, asked), asked, setting, SQLITE.name, warm=warm)
+        async with peer.open(setting.directory) as table:
+            return await _passes(_theirs(table, asked), asked, setting, peer.name, warm=warm)
 
-    lanes = [ours("streamkit", _ours), _beside(theirs)]
-    return lanes if asked is _gets else [*lanes, ours("streamkit, async for", _one_by_one)]
-
-
-def _beside(run: Callable[[Setting], Coroutine[Any, Any, Figures]]) -> Lane:
-    return Lane(run, SQLITE.durability, SQLITE.name)
+    both = [ours("streamkit", _ours), *lanes(theirs, peers.tables())]
+    return both if asked is _gets else [*both, ours("streamkit, async for", _one_by_one)]
 
 
 # ---- memory
@@ -231,26 +228,26 @@ TABLES = (
     Workload(
         "table_put",
         f"put_batch of {BATCH} items of 100 B",
-        [_put(used=True), _beside(_sqlite_put), _put(used=False)],
-        (Target(SQLITE.name, at_least=5.0),),
+        [_put(used=True), *lanes(_peer_put, peers.tables()), _put(used=False)],
+        (Target("sqlite", at_least=5.0),),
     ),
     Workload(
         "table_get",
         "single gets, each item for the first time after a reopening",
         _reads(_gets, warm=False),
-        (Target(SQLITE.name, at_least=2.0),),
+        (Target("sqlite", at_least=2.0),),
     ),
     Workload(
         "table_get",
         "single gets, once more",
         _reads(_gets, warm=True),
-        (Target(SQLITE.name, at_least=2.0),),
+        (Target("sqlite", at_least=2.0),),
     ),
     Workload(
         "table_query",
         f"{_RANGE:,} items by a range of sort keys, a page, after a reopening",
         _reads(_ranges, warm=False),
-        (Target(SQLITE.name, at_least=1.0),),
+        (Target("sqlite", at_least=1.0),),
     ),
     Workload(
         "table_scale",

@@ -1,12 +1,7 @@
 """litequeue: a queue in a SQLite table, one message a call.
 
-As it comes it asks for ``synchronous = NORMAL``: an answer survives a crash of the process, but is on the disk only at
-the next checkpoint, so a power loss takes what was acknowledged since. ``litequeue, synced`` is the same with
-``synchronous = FULL`` set on its connection, and promises what the others promise.
-
-It has no batches, nothing that wakes a receiver, and no timeout: a message whose receiver died stays locked until
-somebody calls ``retry`` on it. Done messages stay in the table; pruning them now and then made it no faster. It
-is called inline, on one connection.
+It has no batches and nothing that wakes a receiver. Done messages stay in the table; pruning them now and then made it
+no faster.
 """
 
 from __future__ import annotations
@@ -50,7 +45,29 @@ def _opens(synchronous: str) -> Callable[[Path], AbstractAsyncContextManager[Wor
     return opened
 
 
-LITEQUEUE = Peer("litequeue", "WAL, NORMAL: not synced", PACKAGES, ["litequeue"], _opens("NORMAL"), share=0.5)
-LITEQUEUE_SYNCED = Peer(
-    "litequeue, synced", "WAL, synchronous=FULL", PACKAGES, ["litequeue"], _opens("FULL"), share=0.5
+_USE = (
+    "There is no timeout: what was received is locked until somebody calls retry. Called inline, on one connection, "
+    "one message a call."
+)
+
+AS_IT_COMES = Peer(
+    "litequeue",
+    "queue",
+    "WAL, NORMAL: not synced",
+    "in the page cache (it asks for synchronous=NORMAL): what was sent, received and deleted survives the process, and "
+    f"a power loss takes what came since the last checkpoint. {_USE}",
+    PACKAGES,
+    _opens("NORMAL"),
+    ["litequeue"],
+    share=0.5,
+)
+SYNCED = Peer(
+    "litequeue, synced",
+    "queue",
+    "WAL, synchronous=FULL",
+    f"synced, each send, receive and delete, with synchronous=FULL set on its connection. {_USE}",
+    PACKAGES,
+    _opens("FULL"),
+    ["litequeue"],
+    share=0.5,
 )

@@ -1,9 +1,7 @@
 """persist-queue's ``SQLiteAckQueue``: a queue in a SQLite table, one message a call.
 
-WAL with SQLite's own default, ``synchronous = FULL``: an answer is on the disk. It has no batches and no timeout: what
-was received and not acknowledged comes again when the queue is opened again. Bodies are pickled. Acknowledged messages
-stay in the table and are cleared every now and then, since receiving looks at all of them. It is called inline, with
-one connection for sending and one for the rest (``multithreading=True``).
+It has no batches. Bodies are pickled. Acknowledged messages stay in the table and are cleared every now and then, since
+receiving looks at all of them. It has one connection for sending and one for the rest (``multithreading=True``).
 """
 
 from __future__ import annotations
@@ -50,4 +48,14 @@ async def _open(directory: Path) -> AsyncIterator[WorkQueue]:
         yield _PersistQueue(queue)
 
 
-PERSIST_QUEUE = Peer("persist-queue", "WAL, synchronous=FULL", PACKAGES, ["persistqueue"], _open, share=0.5)
+PERSIST_QUEUE = Peer(
+    "persist-queue",
+    "queue",
+    "WAL, synchronous=FULL",
+    "synced, each send, receive and delete (SQLiteAckQueue, with SQLite's own default). There is no timeout: what was "
+    "received and not acknowledged comes again when the queue is opened again. Called inline, one message a call.",
+    PACKAGES,
+    _open,
+    ["persistqueue"],
+    share=0.5,
+)
