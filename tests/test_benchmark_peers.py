@@ -33,6 +33,7 @@ from benchmarks.peers import (
 from benchmarks.peers.lanes import Opened
 from benchmarks.peers.peer import pack, unpack
 from benchmarks.peers.servers import find_program, free_port, listens, server
+from benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).parent.parent
 BODIES = [Records(100, 1).payload(place) for place in range(20)]
@@ -228,15 +229,56 @@ def test_a_peer_that_is_not_there_says_how_to_get_it(
 # ---- servers
 
 
+async def listens_on(port: int) -> None:
+    while True:
+        await listens(port)
+
+
 async def test_a_server_is_ended_whatever_happens(tmp_path: Path) -> None:
     port = free_port()
     options = ("-m", "http.server", str(port), "--bind", "127.0.0.1")
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012
+
+    async def fail() -> None:
         async with server(sys.executable, *options, directory=tmp_path, ready=lambda: listens(port)):
             await listens(port)
             raise ZeroDivisionError
-    with pytest.raises(OSError, match="Connect call failed"):
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    with pytest.raises(ConnectionRefusedError):
         await listens(port)
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+
+from benchmarks.peers.servers import listens, server
+
+async def main():
+    port = int(sys.argv[2])
+    options = ("-m", "http.server", str(port), "--bind", "127.0.0.1")
+    async with server(sys.executable, *options, directory=Path(sys.argv[1]), ready=lambda: listens(port)):
+        await listens(port)
+        print("it listens", flush=True)
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGKILL"])
+async def test_a_server_does_not_outlive_a_run_that_was_killed(signal: str, tmp_path: Path) -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, str(tmp_path), str(port), signal, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert said == b"it listens\n"
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.wait_for(listens_on(port), 30)
 
 
 async def test_a_server_that_does_not_start_has_the_last_word(tmp_path: Path) -> None:
@@ -256,6 +298,20 @@ def test_programs_of_node_are_found_where_npm_puts_them(tmp_path: Path, monkeypa
     shutil.copy(sys.executable, program)
     os.chmod(program, 0o755)
     assert find_program("no-such-server") == str(program)
+
+
+# ---- limits
+
+
+def test_limits_are_not_peers_and_say_what_they_are() -> None:
+    limits = {
+        (workload.name, lane.durability): lane
+        for workload in WORKLOADS
+        for lane in workload.lanes
+        if lane.durability.startswith("a limit: ")
+    }
+    assert {name for name, _ in limits} == {"append", "puts", "cold", "cycle", "single"}
+    assert not any(lane.peer for lane in limits.values())
 
 
 # ---- what is promised

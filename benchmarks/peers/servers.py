@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import shutil
 import socket
+import sys
 import sysconfig
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,6 +18,15 @@ from typing import Any
 HOST = "127.0.0.1"
 NODE_PACKAGES = Path.home() / ".cache" / "streamkit-bench"
 """Where ``npm install --prefix`` puts what is written for Node."""
+# Runs the rest of the command line, which is sent SIGTERM when this process is gone, whatever ended it.
+_BOUND = """
+import ctypes, os, signal, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl is not None:
+    prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 _PATIENCE = 30.0
 """Seconds to start in, on a busy machine."""
 
@@ -54,7 +65,7 @@ async def server(
     ready: Callable[[], Any],
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[None]:
-    """A server that runs inside the block.
+    """A server that runs inside the block, and no longer than this process.
 
     Args:
         program: its name.
@@ -67,10 +78,9 @@ async def server(
         RuntimeError: it ended, or was not ready in time; the message has its last words.
     """
     output = directory / "server.log"
+    command = (sys.executable, "-S", "-c", _BOUND, str(os.getpid()), find_program(program) or program, *options)
     with output.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            find_program(program) or program, *options, stdout=log, stderr=log, cwd=directory, env=environment
-        )
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, cwd=directory, env=environment)
     try:
         give_up = time.monotonic() + _PATIENCE
         while True:
