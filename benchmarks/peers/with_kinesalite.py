@@ -45,6 +45,6 @@ KINESALITE = Peer(
     _open,
     ["aiohttp"],
     ["node", "kinesalite"],
-    share=0.03,
+    share=0.02,
     read_quickly=False,
 )

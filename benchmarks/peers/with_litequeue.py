@@ -69,5 +69,5 @@ SYNCED = Peer(
     PACKAGES,
     _opens("FULL"),
     ["litequeue"],
-    share=0.5,
+    share=0.25,
 )

@@ -44,7 +44,7 @@ LOG = Peer(
     _open_log,
     ["aiohttp", "ministack"],
     ["ministack"],
-    share=0.02,
+    share=0.015,
     keeps=False,
     read_quickly=False,
 )

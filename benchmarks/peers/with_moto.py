@@ -55,6 +55,6 @@ QUEUE = Peer(
     _open_queue,
     ["aiohttp", "moto", "flask"],
     ["moto_server"],
-    share=0.02,
+    share=0.01,
     keeps=False,
 )

@@ -142,7 +142,7 @@ LOG = Peer(
     _opens_log(_ALWAYS),
     ["nats"],
     ["nats-server"],
-    share=0.1,
+    share=0.05,
     read_quickly=False,
 )
 QUEUE = Peer(
@@ -166,7 +166,7 @@ DEFAULT_LOG = Peer(
     _opens_log(""),
     ["nats"],
     ["nats-server"],
-    share=0.1,
+    share=0.05,
     read_quickly=False,
 )
 DEFAULT_QUEUE = Peer(

@@ -57,5 +57,5 @@ PERSIST_QUEUE = Peer(
     PACKAGES,
     _open,
     ["persistqueue"],
-    share=0.5,
+    share=0.25,
 )

@@ -128,7 +128,7 @@ async def _limit_of_puts(setting: Setting) -> Figures:
 
 async def _peer_puts(peer: Peer[Log], setting: Setting) -> Figures:
     # A single put is slow with all of them; who cannot take many batches cannot take so many of these either.
-    each = setting.sized(max(1, min(30, int(200 * peer.share))), 1)
+    each = setting.sized(max(1, min(15, int(200 * peer.share))), 1)
     async with Opened() as opened:
         log = await opened.first(peer, setting.directory)
         seconds = await _tasks(each, lambda place: log.put(_SINGLE.key(place), _SINGLE.payload(place)))
