@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from zlib import crc32
 
 from benchmarks.measure import WrongResultError, verify
@@ -15,20 +15,33 @@ Pair = tuple[str, bytes]
 
 
 class Records:
-    """Records 0, 1, 2, ... whose keys take turns: record n has key n mod ``keys``, and says n in its payload."""
+    """Records 0, 1, 2, ... that say in their payload which one they are, and whose keys are known from that.
 
-    def __init__(self, size: int, keys: int = 1000) -> None:
+    Args:
+        size: bytes of a payload.
+        keys: how many there are.
+        turns: whose the records are, as places in ``keys``: record n has that of ``turns[n % len(turns)]``. A
+            distribution is drawn once (see ``benchmarks.keys``); without one the keys take turns.
+    """
+
+    def __init__(self, size: int, keys: int = 1000, turns: Sequence[int] | None = None) -> None:
         self.size = size
         self.keys = [f"key-{at}" for at in range(keys)]
-        self._filler = b"x" * (size - _PLACE)
+        self.filler = b"x" * (size - _PLACE)
+        if turns is None:
+            self._turns = self.keys
+            self.first, self.steps = {key: at for at, key in enumerate(self.keys)}, [keys]
+        else:
+            self._turns = [self.keys[at] for at in turns]
+            self.first, self.steps = _cycle(self._turns)
 
     def key(self, place: int) -> str:
         """Whose record it is."""
-        return self.keys[place % len(self.keys)]
+        return self._turns[place % len(self._turns)]
 
     def payload(self, place: int) -> bytes:
         """Its bytes."""
-        return b"%020d" % place + self._filler
+        return b"%020d" % place + self.filler
 
     def batch(self, places: Iterable[int]) -> list[Pair]:
         """Records as a put takes them."""
@@ -46,13 +59,28 @@ class Records:
         check.end(count)
 
 
+def _cycle(turns: Sequence[str]) -> tuple[dict[str, int], list[int]]:
+    """By key the first of its records, and how far it is from each record to the next of its key."""
+    first: dict[str, int] = {}
+    following: dict[str, int] = {}
+    steps = [0] * len(turns)
+    for place in range(2 * len(turns) - 1, -1, -1):
+        key = turns[place % len(turns)]
+        if place < len(turns):
+            steps[place] = following[key] - place
+            first[key] = place
+        following[key] = place
+    return first, steps
+
+
 class Check:
     """Looks at records one by one, as they come, and keeps none of them."""
 
     def __init__(self, records: Records) -> None:
         self.seen = 0
-        self._records = records
-        self._following = {key: place for place, key in enumerate(records.keys)}
+        self._filler = records.filler
+        self._following = dict(records.first)
+        self._steps = records.steps
 
     def see(self, key: str, data: bytes) -> None:
         """The next record.
@@ -64,9 +92,9 @@ class Check:
         expected = self._following.get(key)
         if expected is None:
             raise WrongResultError(f"a record under {key!r}, which nobody put")
-        if data != self._records.payload(expected):
+        if data != b"%020d" % expected + self._filler:
             raise WrongResultError(f"record {expected} of {key} was to come next, and {data[:_PLACE]!r} came")
-        self._following[key] = expected + len(self._following)
+        self._following[key] = expected + self._steps[expected % len(self._steps)]
 
     def end(self, count: int) -> None:
         """That was all.
@@ -75,6 +103,9 @@ class Check:
             WrongResultError: some are missing, or there are too many.
         """
         verify(self.seen == count, f"{count:,} records were acknowledged and {self.seen:,} are there")
+        for key, expected in self._following.items():
+            # One that nobody acknowledged may make up for the number, not for the record.
+            verify(expected >= count, f"record {expected} of {key} was acknowledged and is not there")
 
 
 class Once:

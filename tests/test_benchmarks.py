@@ -283,6 +283,8 @@ def test_workload_runs(name: str, tmp_path: Path) -> None:
         workload = next(each for each in WORKLOADS if each.title == title)
         named = {target.row for target in workload.targets} | set(workload.compared)
         assert named - PEER_NAMES <= set(of_workload), "a target or a comparison is of a row that does not exist"
+        shown = {row for chart in workload.charts for line in chart.lines.values() for row in line.values()}
+        assert shown - PEER_NAMES <= set(of_workload), "a chart shows a row that does not exist"
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 

@@ -3,6 +3,7 @@
 from benchmarks.workloads.alarms import ALARMS
 from benchmarks.workloads.append import APPEND
 from benchmarks.workloads.end_to_end import END_TO_END
+from benchmarks.workloads.keys import KEYS
 from benchmarks.workloads.latency import LATENCY
 from benchmarks.workloads.metrics import METRICS
 from benchmarks.workloads.patterns import PATTERNS
@@ -20,6 +21,7 @@ __all__ = ["WORKLOADS"]
 WORKLOADS = (
     *APPEND,
     *READ,
+    *KEYS,
     *LATENCY,
     *RECOVERY,
     *SCALE,
