@@ -1,15 +1,21 @@
-"""The loads that are not the simplest one: whose the records are, and what is verified of them."""
+"""Loads that are not the simplest one: whose the records are, what is verified of them, and when they are due."""
 
 from __future__ import annotations
 
+import asyncio
+import math
+import statistics
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
-from benchmarks.figures import WrongResultError
+from benchmarks.figures import Latencies, WrongResultError
 from benchmarks.keys import Distribution, hot, uniform, zipf
 from benchmarks.order import Check, Pair, Records
+from benchmarks.pace import OpenLoop, arrivals, closed_loop, real_time, watched
+from streamkit.testing.clock import ManualClock
 
 DISTRIBUTIONS = [uniform(50), zipf(50), hot(50, 0.9), hot(50, 1.0)]
 
@@ -118,3 +124,195 @@ def test_a_record_that_nobody_acknowledged_does_not_make_up_for_one_that_is_lost
     records = Records(100, keys=16)
     with pytest.raises(WrongResultError, match="record 199 of key-7 was acknowledged and is not there"):
         records.verify([*records.batch(range(199)), *records.batch([200])], 200)
+
+
+# ---- open loop
+
+
+class ManualPace:
+    """A clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(0)
+        self.stood_still = 0.0
+        """Seconds that passed while no timer could run."""
+
+    def now(self) -> float:
+        return self.clock.now_ms() / 1000 + self.stood_still
+
+    async def until(self, moment: float) -> None:
+        await asyncio.sleep(0)
+        await self.clock.sleep_until(math.ceil((moment - self.stood_still) * 1000))
+
+
+class Service:
+    """Answers one request after another, each within a millisecond; but once it stands still for a second."""
+
+    def __init__(self, pace: ManualPace, *, stalls_at: float) -> None:
+        self._pace = pace
+        self._free = 0.0
+        self._stalls_at = stalls_at
+
+    async def answer(self) -> None:
+        begins = max(self._pace.now(), self._free)
+        if self._stalls_at <= begins < self._stalls_at + 1:
+            begins = self._stalls_at + 1
+        self._free = begins + 0.001
+        await self._pace.clock.sleep_until(round(self._free * 1000))
+
+
+async def seen_by_an_open_loop(rate: float, count: int) -> Latencies:
+    pace = ManualPace()
+    service = Service(pace, stalls_at=1.0)
+    loop = OpenLoop(pace, arrivals(rate, count, seed=3), first=100)
+
+    async def request(place: int) -> None:
+        await service.answer()
+        loop.done(place)
+
+    running = asyncio.create_task(loop.run(request))
+    await pace.clock.advance(60)
+    await running
+    return Latencies(loop.latencies)
+
+
+async def seen_by_a_closed_loop(rate: float, count: int) -> Latencies:
+    """What everybody writes: ask, wait for the answer, write down how long that took, and ask again a while later."""
+    pace = ManualPace()
+    service = Service(pace, stalls_at=1.0)
+    latencies: list[float] = []
+
+    async def client() -> None:
+        for _ in range(count):
+            asked = pace.now()
+            await service.answer()
+            latencies.append(pace.now() - asked)
+            await pace.until(asked + 1 / rate)
+
+    running = asyncio.create_task(client())
+    await pace.clock.advance(60)
+    await running
+    return Latencies(latencies)
+
+
+async def test_an_open_loop_shows_a_stall_that_a_closed_one_hides() -> None:
+    """Three seconds at a quarter of what the service can do, of which it stands still for one."""
+    hidden = await seen_by_a_closed_loop(250, 750)
+    shown = await seen_by_an_open_loop(250, 750)
+    assert hidden.count == shown.count == 750
+    assert hidden.largest == pytest.approx(1.0, abs=0.01)
+    assert shown.largest == pytest.approx(1.0, abs=0.05)
+    # The closed loop asked once during that second, of which its percentiles say nothing.
+    assert hidden.quantile(0.99) == pytest.approx(0.001)
+    # Of what was due then, each had to wait for the rest of it: from a second down to nothing.
+    assert shown.quantile(0.25) < 0.01
+    assert shown.quantile(0.9) > 0.5
+    assert shown.quantile(0.99) > 0.9
+
+
+async def test_a_latency_counts_from_when_the_request_was_due_however_late_it_was_begun() -> None:
+    """The event loop itself was busy for two seconds, so that nobody began what was due."""
+    pace = ManualPace()
+    loop = OpenLoop(pace, [0.5, 1.0, 1.5, 2.5])
+
+    async def request(place: int) -> None:
+        loop.done(place)
+
+    running = asyncio.create_task(loop.run(request))
+    await pace.clock.advance(0)
+    pace.stood_still = 1.5
+    await pace.clock.advance(3)
+    await running
+    assert loop.latencies == [1.5, 1.0, 0.5, 0.0]
+    assert loop.late == loop.latencies
+
+
+async def test_requests_that_are_not_done_have_no_latency_and_others_are_none_of_this_loop() -> None:
+    pace = ManualPace()
+    loop = OpenLoop(pace, [0.001, 0.002], first=10)
+
+    async def request(place: int) -> None:
+        if place == 11:
+            loop.done(place)
+
+    running = asyncio.create_task(loop.run(request))
+    await pace.clock.advance(1)
+    await running
+    loop.done(9)
+    assert loop.latencies == [0.0]
+
+
+async def test_a_request_that_fails_is_not_passed_over() -> None:
+    pace = ManualPace()
+
+    async def request(place: int) -> None:
+        raise ConnectionError(place)
+
+    running = asyncio.create_task(OpenLoop(pace, [0.001]).run(request))
+    await pace.clock.advance(1)
+    with pytest.raises(ExceptionGroup):
+        await running
+
+
+def test_arrivals_are_those_of_a_poisson_process() -> None:
+    found = arrivals(100.0, 20_000, seed=1)
+    between = [later - earlier for earlier, later in pairwise([0.0, *found])]
+    assert all(each >= 0 for each in between)
+    assert statistics.mean(between) == pytest.approx(0.01, rel=0.03)
+    # Exponential: the deviation is as large as the mean, and an e-th part takes longer than it.
+    assert statistics.stdev(between) == pytest.approx(0.01, rel=0.03)
+    assert sum(each > 0.01 for each in between) / len(between) == pytest.approx(0.3679, rel=0.03)
+    assert found == arrivals(100.0, 20_000, seed=1) != arrivals(100.0, 20_000, seed=2)
+
+
+async def test_clients_of_a_closed_loop_ask_everything_once_and_so_many_at_once() -> None:
+    asked: list[int] = []
+    at_once: list[int] = []
+    waiting = 0
+
+    async def request(place: int) -> None:
+        nonlocal waiting
+        asked.append(place)
+        waiting += 1
+        at_once.append(waiting)
+        await asyncio.sleep(0)
+        waiting -= 1
+
+    await closed_loop(4, range(5, 25), request)
+    assert sorted(asked) == list(range(5, 25))
+    assert max(at_once) == 4
+
+
+async def test_while_the_loop_stands_still_all_that_is_due_waits() -> None:
+    pace = ManualPace()
+    late: list[float] = []
+    async with watched(pace, late, every=0.125):
+        await pace.clock.advance(1.25)
+        assert late == [0.0] * 10
+        # Nobody has a turn for a second: what was due first has waited longest.
+        pace.stood_still = 1.0
+        await pace.clock.advance(0.125)
+    assert late[10:] == [1.0 - 0.125 * at for at in range(9)]
+
+
+async def test_real_time_is_never_early() -> None:
+    with real_time() as pace:
+        for moment in (pace.now() + 0.002, pace.now() - 1, pace.now()):
+            await pace.until(moment)
+            assert pace.now() >= moment
+
+
+async def test_others_have_their_turn_while_everything_is_due() -> None:
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    spinning = asyncio.create_task(other())
+    with real_time() as pace:
+        for _ in range(3):
+            await pace.until(pace.now() - 1)
+    spinning.cancel()
+    assert len(turns) >= 3

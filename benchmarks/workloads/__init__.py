@@ -6,6 +6,7 @@ from benchmarks.workloads.end_to_end import END_TO_END
 from benchmarks.workloads.keys import KEYS
 from benchmarks.workloads.latency import LATENCY
 from benchmarks.workloads.metrics import METRICS
+from benchmarks.workloads.open_loop import OPEN_LOOP
 from benchmarks.workloads.patterns import PATTERNS
 from benchmarks.workloads.publishing import PUBLISHING
 from benchmarks.workloads.queue_scale import QUEUE_SCALE
@@ -23,6 +24,7 @@ WORKLOADS = (
     *READ,
     *KEYS,
     *LATENCY,
+    *OPEN_LOOP,
     *RECOVERY,
     *SCALE,
     *QUEUES,
