@@ -8,13 +8,17 @@ import statistics
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from benchmarks.figures import Latencies, WrongResultError
 from benchmarks.keys import Distribution, hot, uniform, zipf
+from benchmarks.measure import Setting
 from benchmarks.order import Check, Pair, Records
 from benchmarks.pace import OpenLoop, arrivals, closed_loop, real_time, watched
+from benchmarks.workloads.sizes import calls, cells
+from streamkit.limits import MIB, Limits
 from streamkit.testing.clock import ManualClock
 
 DISTRIBUTIONS = [uniform(50), zipf(50), hot(50, 0.9), hot(50, 1.0)]
@@ -124,6 +128,20 @@ def test_a_record_that_nobody_acknowledged_does_not_make_up_for_one_that_is_lost
     records = Records(100, keys=16)
     with pytest.raises(WrongResultError, match="record 199 of key-7 was acknowledged and is not there"):
         records.verify([*records.batch(range(199)), *records.batch([200])], 200)
+
+
+# ---- sizes
+
+
+def test_a_call_has_no_more_than_kinesis_takes_and_a_cell_no_more_than_fits_into_seconds() -> None:
+    limits, setting = Limits.aws(), Setting(Path(), Path())
+    found = list(cells((1, 10, 100, 500)))
+    assert len(found) == 11, "all but 500 of 100 KiB"
+    for size, batch in found:
+        assert size * batch <= limits.put_bytes
+        total = calls(setting, size, batch, 500) * size * batch
+        assert total <= max(48 * MIB, 3 * size * batch)
+        assert calls(setting, size, batch, 500) >= 3
 
 
 # ---- open loop

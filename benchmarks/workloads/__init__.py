@@ -2,6 +2,7 @@
 
 from benchmarks.workloads.alarms import ALARMS
 from benchmarks.workloads.append import APPEND
+from benchmarks.workloads.consumers import CONSUMERS
 from benchmarks.workloads.end_to_end import END_TO_END
 from benchmarks.workloads.keys import KEYS
 from benchmarks.workloads.latency import LATENCY
@@ -15,6 +16,7 @@ from benchmarks.workloads.read import READ
 from benchmarks.workloads.recovery import RECOVERY
 from benchmarks.workloads.scale import SCALE
 from benchmarks.workloads.services import SERVICES
+from benchmarks.workloads.sizes import SIZED
 from benchmarks.workloads.tables import TABLES
 
 __all__ = ["WORKLOADS"]
@@ -22,11 +24,13 @@ __all__ = ["WORKLOADS"]
 WORKLOADS = (
     *APPEND,
     *READ,
+    *SIZED,
     *KEYS,
     *LATENCY,
     *OPEN_LOOP,
     *RECOVERY,
     *SCALE,
+    *CONSUMERS,
     *QUEUES,
     *QUEUE_SCALE,
     *TABLES,
