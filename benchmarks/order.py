@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from zlib import crc32
 
 from benchmarks.measure import WrongResultError, verify
@@ -147,6 +148,20 @@ def verify_once(records: Records, found: Iterable[bytes], count: int) -> None:
     for data in found:
         once.see(data)
     once.end()
+
+
+@contextlib.contextmanager
+def tasks_verify() -> Iterator[None]:
+    """What is wrong in one of several tasks is wrong, whatever else failed because of it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        wrong: BaseException | None = group.subgroup(WrongResultError)
+        while isinstance(wrong, BaseExceptionGroup):
+            wrong = wrong.exceptions[0]
+        if wrong is None:
+            raise
+        raise wrong from group
 
 
 def shard_of(key: str, shards: int = 4) -> int:

@@ -32,7 +32,7 @@ def arrivals(rate: float, count: int, seed: int) -> list[float]:
 
 
 class Pace(Protocol):
-    """What time it is, and how to wait."""
+    """What time it is, and how one task waits: another one needs a pace of its own."""
 
     def now(self) -> float:
         """Seconds, from whatever moment."""
@@ -95,6 +95,28 @@ async def closed_loop(clients: int, places: range, request: Request) -> None:
             await asyncio.create_task(request(place))
 
     await asyncio.gather(*(client() for _ in range(clients)))
+
+
+class Tally:
+    """How many of something there are by now, for whoever waits for so many."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._wanted = 0
+        self._there = asyncio.Event()
+
+    def add(self, many: int = 1) -> None:
+        """There are more."""
+        self.count += many
+        if self.count >= self._wanted:
+            self._there.set()
+
+    async def reaches(self, wanted: int) -> None:
+        """Return when there are so many. One task waits at a time."""
+        self._wanted = wanted
+        self._there.clear()
+        if self.count < wanted:
+            await self._there.wait()
 
 
 # ---- the machine's time

@@ -14,10 +14,15 @@ import pytest
 
 from benchmarks.figures import Latencies, WrongResultError
 from benchmarks.keys import Distribution, hot, uniform, zipf
-from benchmarks.measure import Setting
-from benchmarks.order import Check, Pair, Records
-from benchmarks.pace import OpenLoop, arrivals, closed_loop, real_time, watched
-from benchmarks.workloads.sizes import calls, cells
+from benchmarks.measure import Checked, Figure, Lane, Setting, Timeline, Workload, chunks
+from benchmarks.mix import BATCH, PRODUCERS, Found, expected_tables, records, verify_tables
+from benchmarks.order import Check, Pair, Records, tasks_verify
+from benchmarks.pace import OpenLoop, Tally, arrivals, closed_loop, real_time, watched
+from benchmarks.workloads.consumers import CONSUMERS
+from benchmarks.workloads.keys import KEYS
+from benchmarks.workloads.mixed import MIXED, rates
+from benchmarks.workloads.open_loop import OPEN_LOOP
+from benchmarks.workloads.sizes import SIZED, calls, cells
 from streamkit.limits import MIB, Limits
 from streamkit.testing.clock import ManualClock
 
@@ -334,3 +339,130 @@ async def test_others_have_their_turn_while_everything_is_due() -> None:
             await pace.until(pace.now() - 1)
     spinning.cancel()
     assert len(turns) >= 3
+
+
+async def test_a_tally_is_waited_for_until_it_is_reached() -> None:
+    tally = Tally()
+    tally.add(2)
+    await tally.reaches(2)
+    waiting = asyncio.create_task(tally.reaches(5))
+    await asyncio.sleep(0)
+    tally.add(2)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    tally.add(2)
+    await waiting
+
+
+# ---- everything at once
+
+
+def test_a_batch_has_the_keys_of_one_producer_and_a_key_has_one_producer() -> None:
+    of_key: dict[str, set[int]] = {}
+    for at, places in enumerate(chunks(BATCH * PRODUCERS * 30, BATCH)):
+        for key, _ in records().batch(places):
+            of_key.setdefault(key, set()).add(at % PRODUCERS)
+    assert all(len(producers) == 1 for producers in of_key.values())
+    assert {producer for producers in of_key.values() for producer in producers} == set(range(PRODUCERS))
+
+
+def right_tables(count: int) -> Found:
+    """What mappings leave behind that take each record in order."""
+    counts: dict[str, int] = {}
+    latest: dict[str, int] = {}
+    for key, data in records().batch(range(count)):
+        counts[key] = counts.get(key, 0) + 1
+        latest[key] = int(data[:20])
+    return {"counts": counts, "latest": latest}
+
+
+def test_right_tables_are_accepted() -> None:
+    assert right_tables(2000) == expected_tables(2000)
+    verify_tables(right_tables(2000), 2000)
+
+
+@pytest.mark.parametrize("table", ["counts", "latest"])
+@pytest.mark.parametrize("by", [1, -1])
+def test_a_record_that_counted_twice_or_never_or_came_late_is_caught(table: str, by: int) -> None:
+    found = right_tables(2000)
+    found[table]["key-0"] += by
+    with pytest.raises(WrongResultError, match=f"table {table}: 1 of .* keys are wrong: key-0 has"):
+        verify_tables(found, 2000)
+
+
+@pytest.mark.parametrize("table", ["counts", "latest"])
+def test_a_key_that_is_missing_or_that_nobody_put_is_caught(table: str) -> None:
+    missing, strange = right_tables(2000), right_tables(2000)
+    del missing[table]["key-0"]
+    strange[table]["key-stranger"] = 1
+    for found in (missing, strange):
+        with pytest.raises(WrongResultError, match=f"table {table}: 1 of"):
+            verify_tables(found, 2000)
+
+
+async def test_what_is_wrong_in_one_of_several_tasks_is_the_run_s_wrong_result() -> None:
+    async def wrong() -> None:
+        raise WrongResultError("record 7 came twice")
+
+    with pytest.raises(WrongResultError, match="record 7 came twice"), tasks_verify():
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(wrong())
+
+
+async def test_what_else_fails_in_a_task_is_left_as_it_is() -> None:
+    async def broken() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ExceptionGroup), tasks_verify():
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(broken())
+
+
+def test_rates_are_what_was_added_between_two_looks() -> None:
+    assert rates([(0.0, 0.0), (0.5, 100.0), (0.5, 100.0), (1.5, 150.0)]) == [(0.5, 200.0), (1.5, 50.0)]
+    assert rates([(0.0, 5.0)]) == []
+
+
+# ---- all of them, in memory
+
+
+ALL = (*KEYS, *SIZED, *OPEN_LOOP, *CONSUMERS, *MIXED)
+
+
+@pytest.mark.parametrize("workload", ALL, ids=lambda each: f"{each.name}: {each.title}")
+async def test_it_runs_in_memory_and_has_every_row_that_it_shows(workload: Workload, tmp_path: Path) -> None:
+    rows: set[str] = set()
+    for at, lane in enumerate(workload.lanes):
+        (tmp_path / str(at)).mkdir()
+        found = await lane.run(Setting(tmp_path / str(at), tmp_path, small=True, engine="memory"))
+        assert all(each.value > 0 for each in found.values() if isinstance(each, Figure))
+        rows |= {name for name, each in found.items() if isinstance(each, Figure)}
+    shown = {row for chart in workload.charts for line in chart.lines.values() for row in line.values()}
+    assert shown | set(workload.compared) <= rows
+
+
+async def run_small(lane: Lane, tmp_path: Path) -> dict[str, object]:
+    return dict(await lane.run(Setting(tmp_path, tmp_path, small=True, engine="memory")))
+
+
+async def test_an_open_loop_tells_the_whole_distribution(tmp_path: Path) -> None:
+    found = await run_small(OPEN_LOOP[1].lanes[0], tmp_path)
+    counts = {name: each.count for name, each in found.items() if isinstance(each, Latencies)}
+    assert counts == {f"at {share} % of the capacity": share for share in (20, 50, 80)}
+
+
+async def test_of_everything_at_once_memory_and_throughput_are_told_over_time(tmp_path: Path) -> None:
+    found = await run_small(MIXED[0].lanes[0], tmp_path)
+    timelines = {name: each for name, each in found.items() if isinstance(each, Timeline)}
+    assert {each.unit for each in timelines.values()} == {"MiB", "records/s", "messages/s"}
+    assert "resident memory, over time" in timelines
+    for each in timelines.values():
+        assert [at for at, _ in each.points] == sorted(at for at, _ in each.points)
+        assert any(value > 0 for _, value in each.points)
+    checked = [each for each in found.values() if isinstance(each, Checked)]
+    assert [(each.events, each.violations) for each in checked] == [(4 * 600, 0), (600, 0), (24, 0)]
+    gaps = found["event-loop gap, as each millisecond waited"]
+    assert isinstance(gaps, Latencies)
+    longest = found["longest the loop stood still"]
+    assert isinstance(longest, Figure)
+    assert longest.value == pytest.approx(gaps.largest * 1e3)

@@ -7,6 +7,7 @@ from benchmarks.workloads.end_to_end import END_TO_END
 from benchmarks.workloads.keys import KEYS
 from benchmarks.workloads.latency import LATENCY
 from benchmarks.workloads.metrics import METRICS
+from benchmarks.workloads.mixed import MIXED
 from benchmarks.workloads.open_loop import OPEN_LOOP
 from benchmarks.workloads.patterns import PATTERNS
 from benchmarks.workloads.publishing import PUBLISHING
@@ -40,4 +41,5 @@ WORKLOADS = (
     *PUBLISHING,
     *ALARMS,
     *END_TO_END,
+    *MIXED,
 )

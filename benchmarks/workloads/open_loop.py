@@ -11,8 +11,8 @@ from contextlib import AbstractAsyncContextManager
 
 from benchmarks.figures import Measured
 from benchmarks.measure import Chart, Figure, Figures, Lane, Latencies, Setting, Workload, percentile, rate, verify
-from benchmarks.order import Check, Records, verify_once
-from benchmarks.pace import OpenLoop, Request, arrivals, closed_loop, real_time
+from benchmarks.order import Check, Records, tasks_verify, verify_once
+from benchmarks.pace import OpenLoop, Request, Tally, arrivals, closed_loop, real_time
 from benchmarks.queue import NAME, verify_empty
 from benchmarks.store import open_store
 from benchmarks.stream import SYNCED, create, verify_stream
@@ -27,29 +27,16 @@ _RECEIVERS = 32
 _PERCENTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 
-class _Load:
-    """Knows how many requests have reached what they were for, and tells whoever measures."""
+class _Load(Tally):
+    """The requests that have reached what they were for."""
 
-    def __init__(self) -> None:
-        self.measured: OpenLoop | None = None
-        self._count = 0
-        self._wanted = 0
-        self._there = asyncio.Event()
+    measured: OpenLoop | None = None
 
     def done(self, place: int) -> None:
         """That one has."""
         if self.measured is not None:
             self.measured.done(place)
-        self._count += 1
-        if self._count == self._wanted:
-            self._there.set()
-
-    async def drained(self, count: int) -> None:
-        """Return when so many have."""
-        self._wanted = count
-        self._there.clear()
-        if self._count < count:
-            await self._there.wait()
+        self.add()
 
 
 _Case = Callable[[Kit, _Load], AbstractAsyncContextManager[Request]]
@@ -61,21 +48,22 @@ def _over_shares(case: _Case, unit: str, verified: Callable[[Setting, int], Awai
         count = most // 10 + most
         figures: dict[str, Measured] = {}
         load = _Load()
-        async with open_store(setting) as kit, case(kit, load) as request:
-            # The first have to wait for what is made once.
-            await closed_loop(_CLIENTS, range(most // 10), request)
-            await load.drained(most // 10)
-            gc.collect()
-            started = time.perf_counter()
-            await closed_loop(_CLIENTS, range(most // 10, count), request)
-            await load.drained(count)
-            capacity = rate(most, time.perf_counter() - started, unit)
-            figures["capacity"] = capacity
-            with real_time() as pace:
-                for share in _SHARES:
-                    schedule = arrivals(capacity.value * share / 100, most * share // 100, seed=share)
-                    figures.update(await _open(OpenLoop(pace, schedule, count), load, request, share))
-                    count += len(schedule)
+        with tasks_verify():
+            async with open_store(setting) as kit, case(kit, load) as request:
+                # The first have to wait for what is made once.
+                await closed_loop(_CLIENTS, range(most // 10), request)
+                await load.reaches(most // 10)
+                gc.collect()
+                started = time.perf_counter()
+                await closed_loop(_CLIENTS, range(most // 10, count), request)
+                await load.reaches(count)
+                capacity = rate(most, time.perf_counter() - started, unit)
+                figures["capacity"] = capacity
+                with real_time() as pace:
+                    for share in _SHARES:
+                        schedule = arrivals(capacity.value * share / 100, most * share // 100, seed=share)
+                        figures.update(await _open(OpenLoop(pace, schedule, count), load, request, share))
+                        count += len(schedule)
         await verified(setting, count)
         return figures
 
@@ -86,7 +74,7 @@ async def _open(loop: OpenLoop, load: _Load, request: Request, share: int) -> Fi
     load.measured = loop
     gc.collect()
     await loop.run(request)
-    await load.drained(loop.first + loop.count)
+    await load.reaches(loop.first + loop.count)
     verify(len(loop.latencies) == loop.count, f"{loop.count:,} were due, and {len(loop.latencies):,} were done")
     in_order = sorted(loop.latencies)
     return {
