@@ -14,6 +14,7 @@ from typing import Any
 import streamkit
 from benchmarks.measure import WrongResultError, chunks, verify
 from benchmarks.order import Check, Records
+from benchmarks.samples import Sample
 from benchmarks.stream import BATCH, NAME, SHARDS
 
 RECORDS = Records(1024)
@@ -38,8 +39,8 @@ async def tail(directory: str, first: int, end: int) -> None:
 
 
 async def passing(directory: str, count: int, retention: float | None) -> None:
-    """Put and consume records side by side; print how much memory that took, from beginning to end."""
-    sizes: list[int] = []
+    """Put and consume records side by side; print how far that was by when, and how much memory it took."""
+    samples: list[Sample] = []
     at_once = 8
 
     async with streamkit.open(directory) as kit:
@@ -66,8 +67,8 @@ async def passing(directory: str, count: int, retention: float | None) -> None:
                     while since >= BATCH:
                         since -= BATCH
                         room.release()
-                    if check.seen * _SAMPLES // count > len(sizes):
-                        sizes.append(resident_bytes())
+                    if check.seen * _SAMPLES // count > len(samples):
+                        samples.append(Sample(time.perf_counter() - started, check.seen, resident_bytes()))
             check.end(count)
 
         room = asyncio.Semaphore(at_once)
@@ -76,7 +77,7 @@ async def passing(directory: str, count: int, retention: float | None) -> None:
             tasks.create_task(put(room))
             tasks.create_task(consume(room))
         seconds = time.perf_counter() - started
-    print(json.dumps({"seen": count, "seconds": seconds, "sizes": sizes}))
+    print(json.dumps({"seen": count, "seconds": seconds, "samples": samples}))
 
 
 def table_items(places: range, partition: int) -> list[dict[str, Any]]:
@@ -85,17 +86,17 @@ def table_items(places: range, partition: int) -> list[dict[str, Any]]:
 
 
 async def items(directory: str, count: int) -> None:
-    """Put items into one table; print how much memory that took, from beginning to end."""
-    sizes: list[int] = []
+    """Put items into one table; print how far that was by when, and how much memory it took."""
+    samples: list[Sample] = []
     async with streamkit.open(directory) as kit:
         table = await kit.create_table("items", partition_key="pk", sort_key="sk")
         empty = resident_bytes()
         started = time.perf_counter()
         for chunk in chunks(count, BATCH):
             await table.put_batch(table_items(chunk, 10_000))
-            sizes.append(resident_bytes())
+            samples.append(Sample(time.perf_counter() - started, chunk.stop, resident_bytes()))
         seconds = time.perf_counter() - started
-    print(json.dumps({"seconds": seconds, "sizes": sizes, "empty": empty}))
+    print(json.dumps({"seconds": seconds, "samples": samples, "empty": empty}))
 
 
 def resident_bytes() -> int:

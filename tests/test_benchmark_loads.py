@@ -18,6 +18,7 @@ from benchmarks.measure import Checked, Figure, Lane, Setting, Timeline, Workloa
 from benchmarks.mix import BATCH, PRODUCERS, Found, expected_tables, records, verify_tables
 from benchmarks.order import Check, Pair, Records, tasks_verify
 from benchmarks.pace import OpenLoop, Tally, arrivals, closed_loop, real_time, watched
+from benchmarks.samples import Sample, costs, memory, peak, samples_of
 from benchmarks.workloads.consumers import CONSUMERS
 from benchmarks.workloads.keys import KEYS
 from benchmarks.workloads.mixed import MIXED, rates
@@ -421,6 +422,30 @@ async def test_what_else_fails_in_a_task_is_left_as_it_is() -> None:
 def test_rates_are_what_was_added_between_two_looks() -> None:
     assert rates([(0.0, 0.0), (0.5, 100.0), (0.5, 100.0), (1.5, 150.0)]) == [(0.5, 200.0), (1.5, 50.0)]
     assert rates([(0.0, 5.0)]) == []
+
+
+# ---- a process that is watched
+
+LOOKS = [Sample(at, at * 10, size * MIB) for at, size in ((1, 10), (2, 30), (4, 20), (8, 5), (9, 6), (10, 7))]
+
+
+def test_the_cost_of_a_history_is_told_by_quarters_of_what_was_done() -> None:
+    """Of 100 pieces, 25, 50 and 75 were reached by the looks at 40, 80 and 80: too few looks to tell."""
+    even = [Sample(float(done + (done > 50) * (done - 50)), done, MIB) for done in range(10, 101, 5)]
+    assert costs(even) == pytest.approx([1.0, 1.0, 2.0, 2.0])
+    with pytest.raises(WrongResultError, match="6 looks at 100 of them do not tell one quarter from another"):
+        costs(LOOKS)
+
+
+def test_the_peak_is_of_a_quarter_of_the_looks() -> None:
+    many = [Sample(at, at, size) for at, size in enumerate([1, 9, 2, 3, 7, 4, 5, 6])]
+    assert [peak(many, quarter) for quarter in range(1, 5)] == [9, 3, 7, 6]
+    assert peak(many[:1], 1) == peak(many[:1], 4) == 1
+
+
+def test_memory_is_told_over_time() -> None:
+    assert memory(LOOKS) == Timeline("MiB", [(1, 10), (2, 30), (4, 20), (8, 5), (9, 6), (10, 7)])
+    assert samples_of({"samples": [[1.5, 2, 3]]}) == [Sample(1.5, 2, 3)]
 
 
 # ---- all of them, in memory

@@ -252,6 +252,11 @@ def test_evicted_files_are_not_in_the_page_cache(tmp_path: Path) -> None:
 
 # ---- the program
 
+OVER_TIME = {"memory", "table_scale", "mixed"}
+"""What must tell how something went while it ran."""
+DISTRIBUTED = {"deliver", "commit", "open_loop", "mixed"}
+"""What must tell all latencies, not only some percentiles."""
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_workload_runs(name: str, tmp_path: Path) -> None:
@@ -285,6 +290,9 @@ def test_workload_runs(name: str, tmp_path: Path) -> None:
         assert named - PEER_NAMES <= set(of_workload), "a target or a comparison is of a row that does not exist"
         shown = {row for chart in workload.charts for line in chart.lines.values() for row in line.values()}
         assert shown - PEER_NAMES <= set(of_workload), "a chart shows a row that does not exist"
+    for told in said["workloads"]:
+        assert told["timelines"] or name not in OVER_TIME
+        assert told["latencies"] or name not in DISTRIBUTED
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 

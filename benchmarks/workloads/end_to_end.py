@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.measure import Figures, Lane, Setting, Workload, chunks, rate, verify
+from benchmarks.measure import Chart, Figures, Lane, Setting, Workload, chunks, rate, verify
 from benchmarks.store import open_store
 from benchmarks.stream import BATCH, NAME, SHARDS, SYNCED
 from streamkit import EventSourceMapping, Kit, Message, Record, Stream, Table, Update, each
@@ -198,6 +198,9 @@ async def _from_queue(setting: Setting) -> Figures:
     return {"from a queue": rate(count, seconds, "messages/s")}
 
 
+_SHARD_COUNTS = (1, 4, 16, 64)
+_MAPPING_COUNTS = (1, 2, 4, 8)
+
 END_TO_END = (
     Workload(
         "end_to_end",
@@ -208,12 +211,26 @@ END_TO_END = (
     Workload(
         "end_to_end",
         "the same by shards: records/s of one mapping",
-        [_drain(f"{shards} shards", shards=shards) for shards in (1, 4, 16, 64)],
+        [_drain(f"{shards} shards", shards=shards) for shards in _SHARD_COUNTS],
+        charts=[
+            Chart(
+                "Records/s of one mapping by the number of shards",
+                "shards",
+                {"mapped": {shards: f"{shards} shards" for shards in _SHARD_COUNTS}},
+            )
+        ],
     ),
     Workload(
         "end_to_end",
         "the same by mappings: records/s handled by all of them",
-        [_drain(f"{mappings} mappings", mappings=mappings) for mappings in (1, 2, 4, 8)],
+        [_drain(f"{mappings} mappings", mappings=mappings) for mappings in _MAPPING_COUNTS],
+        charts=[
+            Chart(
+                "Records/s of all mappings together by how many there are",
+                "mappings",
+                {"mapped": {mappings: f"{mappings} mappings" for mappings in _MAPPING_COUNTS}},
+            )
+        ],
     ),
     Workload("mapping_queue", "the same from a queue, in batches of ten", [Lane(_from_queue, SYNCED)]),
 )

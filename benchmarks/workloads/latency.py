@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from benchmarks import bare
-from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, percentile
+from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Latencies, Setting, Target, Workload, percentile
 from benchmarks.order import Records
 from benchmarks.store import open_store
 from benchmarks.stream import SYNCED, create, verify_open, verify_stream
@@ -18,6 +18,7 @@ from streamkit.engines.file.files import DiskFiles
 _RECORDS = Records(1024)
 _RATE = 1000
 _SLOW_SYNC = 0.02
+_GAP = "event-loop gap, between turns of the task that spins"
 
 
 def _us(values: Sequence[float], share: float) -> Figure:
@@ -66,13 +67,21 @@ async def _deliver(setting: Setting) -> Figures:
                 tasks.create_task(put(stream, place))
         _RECORDS.verify(found, count)
     await verify_stream(setting, _RECORDS, count)
-    return {"put to consumer, p50": _us(latencies, 0.5), "put to consumer, p99": _us(latencies, 0.99)}
+    return {
+        "put to consumer, p50": _us(latencies, 0.5),
+        "put to consumer, p99": _us(latencies, 0.99),
+        "put to consumer": Latencies(latencies),
+    }
 
 
 async def _paced_syncs(setting: Setting) -> Figures:
     """The same pace of records, written and synced by nobody else's rules."""
     times = bare.sync_seconds(setting.directory, count=setting.sized(3 * _RATE, 100), pause=1 / _RATE)
-    return {"bare sync at that pace, p50": _us(times, 0.5), "bare sync at that pace, p99": _us(times, 0.99)}
+    return {
+        "bare sync at that pace, p50": _us(times, 0.5),
+        "bare sync at that pace, p99": _us(times, 0.99),
+        "bare sync at that pace": Latencies(times),
+    }
 
 
 # ---- commits beside a busy loop
@@ -124,18 +133,20 @@ async def _commits(kit: Kit, count: int) -> tuple[list[float], list[float]]:
 async def _commit(setting: Setting) -> Figures:
     count = setting.sized(3000, 100)
     async with open_store(setting) as kit:
-        times, _ = await _commits(kit, count)
+        times, gaps = await _commits(kit, count)
     await verify_stream(setting, _RECORDS, count)
     return {
         "commit, p50": _us(times, 0.5),
         "commit, p99": _us(times, 0.99),
         "slowest commit": _ms(times),
+        "commit": Latencies(times),
+        _GAP: Latencies(gaps),
     }
 
 
 async def _bare_commits(setting: Setting) -> Figures:
     times = bare.sync_seconds(setting.directory, count=setting.sized(3000, 100))
-    return {"bare sync, p50": _us(times, 0.5), "slowest bare sync": _ms(times)}
+    return {"bare sync, p50": _us(times, 0.5), "slowest bare sync": _ms(times), "bare sync": Latencies(times)}
 
 
 async def _slow_commit(setting: Setting) -> Figures:
@@ -147,6 +158,8 @@ async def _slow_commit(setting: Setting) -> Figures:
         "commit on a slow disk, p50": _ms(times, 0.5),
         "slowest commit on it": _ms(times),
         "longest the loop stood still": _ms(gaps),
+        "commit on a slow disk": Latencies(times),
+        _GAP: Latencies(gaps),
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.backlog import MESSAGES
-from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
+from benchmarks.measure import ON_DISK, Chart, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.order import Check, Records, verify_once
 from benchmarks.queue import NAME, verify_empty
 from benchmarks.store import open_store
@@ -79,12 +79,12 @@ async def _backlog(setting: Setting) -> Figures:
 _GROUP_BATCH = 100
 
 
-def _over_groups(groups: int) -> Lane:
+def _over_groups(groups: int, full: int = 200_000) -> Lane:
     """Everything is sent before anything is received, so that every group has messages that wait."""
 
     async def run(setting: Setting) -> Figures:
         many = setting.sized(groups, max(1, groups // 1000))
-        count = setting.sized(200_000, 400)
+        count = setting.sized(full, 400)
         records = Records(100, many)
         check = Check(records)
         batches = [
@@ -191,8 +191,22 @@ QUEUE_SCALE = (
     Workload(
         "groups",
         f"a FIFO queue by the number of message groups, {_GROUP_BATCH} x 100 B a call",
-        [_over_groups(100_000), _over_groups(1)],
+        [_over_groups(100_000), _over_groups(1), _over_groups(10_000, 40_000), _over_groups(100, 40_000)],
         (Target(_named(1), at_most=2.0),),
+        charts=[
+            Chart(
+                "Cost of a message by the number of message groups, us",
+                "message groups",
+                {
+                    label: {groups: f"{prefix}{_named(groups)}" for groups in (1, 100, 10_000, 100_000)}
+                    for label, prefix in (
+                        ("all of it", ""),
+                        ("sending", "sending, "),
+                        ("receiving and deleting", "receiving and deleting, "),
+                    )
+                },
+            )
+        ],
     ),
     Workload(
         "receivers",

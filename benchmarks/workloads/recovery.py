@@ -11,10 +11,11 @@ from pathlib import Path
 
 import streamkit
 from benchmarks.child import RECORDS
-from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, verify
+from benchmarks.measure import ON_DISK, Chart, Figure, Figures, Lane, Setting, Target, Workload, verify
 from benchmarks.stream import BATCH, verify_open
 
 _MIB = 1024 * 1024
+_TAILS = (48, 16, 4)
 _TAIL = 8
 _LARGE = f"a history and a tail of {_TAIL} MiB"
 
@@ -97,8 +98,15 @@ RECOVERY = (
     Workload(
         "reopen",
         "opening after kill -9, by the size of the journal's tail",
-        [_of_tail(48), _of_tail(16), _of_tail(4)],
-        tuple(Target(f"{size} MiB of tail, per 100 MB", at_most=2.0, ratio=False) for size in (48, 16, 4)),
+        [_of_tail(size) for size in _TAILS],
+        tuple(Target(f"{size} MiB of tail, per 100 MB", at_most=2.0, ratio=False) for size in _TAILS),
+        charts=[
+            Chart(
+                "Opening after kill -9 by the size of the journal's tail, ms",
+                "tail (MiB)",
+                {"opening": {size: f"{size} MiB of tail" for size in _TAILS[::-1]}},
+            )
+        ],
     ),
     Workload(
         "history",

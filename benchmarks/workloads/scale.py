@@ -9,8 +9,9 @@ import sys
 import time
 
 from benchmarks.child import RECORDS
-from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, verify
+from benchmarks.measure import ON_DISK, Chart, Figure, Figures, Lane, Setting, Target, Workload, chunks, verify
 from benchmarks.order import Records
+from benchmarks.samples import costs, memory, peak, samples_of
 from benchmarks.store import open_store
 from benchmarks.stream import BATCH, SYNCED, create, verify_stream
 
@@ -108,18 +109,24 @@ def _passing(named: str, retention: float | None) -> Lane:
         verify(process.returncode == 0, f"the process that passed records on ended with {process.returncode}")
         said = json.loads(output)
         verify(said["seen"] == count, f"{count:,} records were put and {said['seen']:,} came out")
-        sizes: list[int] = said["sizes"]
+        samples = samples_of(said)
         on_disk = sum(path.stat().st_size for path in (setting.directory / "data").rglob("*") if path.is_file())
-        second, last = (max(sizes[len(sizes) * at // 4 : len(sizes) * (at + 1) // 4]) for at in (1, 3))
+        second, last = peak(samples, 2), peak(samples, 4)
         return {
             f"{named}: peak, last quarter": Figure(last / _MIB, "MiB"),
             f"{named}: peak, second quarter": Figure(second / _MIB, "MiB"),
             f"{named}: last / second": Figure(last / second, ""),
             f"{named}: through": Figure(count * RECORDS.size / _MIB / said["seconds"], "MiB/s"),
             f"{named}: on disk when closed": Figure(on_disk / _MIB, "MiB"),
+            **{_quarter(named, at): Figure(cost * 1e9, "ns/record") for at, cost in enumerate(costs(samples), 1)},
+            f"{named}: resident memory": memory(samples),
         }
 
     return Lane(run, SYNCED, engines=ON_DISK)
+
+
+def _quarter(named: str, quarter: int) -> str:
+    return f"{named}: put and consumed, quarter {quarter}"
 
 
 _SHARD_COUNTS = (256, 64, 16, 4, 1)
@@ -132,6 +139,16 @@ SCALE = (
         [_over_shards(shards) for shards in _SHARD_COUNTS],
         (),
         [f"put, {shards} shards" for shards in _SHARD_COUNTS[1:]],
+        [
+            Chart(
+                "Cost of a record by the number of shards, ns",
+                "shards",
+                {
+                    what: {shards: f"{what}, {shards} shards" for shards in _SHARD_COUNTS[::-1]}
+                    for what in ("put", "read")
+                },
+            )
+        ],
     ),
     Workload(
         "streams",
@@ -139,11 +156,29 @@ SCALE = (
         [_over_streams(streams) for streams in _STREAM_COUNTS],
         (),
         [f"put, {streams:,} streams" for streams in _STREAM_COUNTS[1:]],
+        [
+            Chart(title, "streams", {what: {streams: f"{what} {streams:,}{of}" for streams in _STREAM_COUNTS[::-1]}})
+            for title, what, of in (
+                ("Cost of a record by the number of streams, ns", "put,", " streams"),
+                ("Creating a stream by how many there are, us", "creating one of", ""),
+                ("Reopening a store by the number of streams, ms", "reopening", ""),
+            )
+        ],
     ),
     Workload(
         "memory",
         "resident memory of a process while --gigabytes pass through it, put and consumed",
         [_passing("kept", None), _passing(_SHORT, _RETENTION)],
         tuple(Target(f"{named}: last / second", at_most=1.1, ratio=False) for named in ("kept", _SHORT)),
+        charts=[
+            Chart(
+                "Cost of a record, put and consumed, by what the store has taken before, ns",
+                "of --gigabytes (%)",
+                {
+                    named: {quarter * 25: _quarter(named, quarter) for quarter in range(1, 5)}
+                    for named in ("kept", _SHORT)
+                },
+            )
+        ],
     ),
 )

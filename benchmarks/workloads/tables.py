@@ -13,9 +13,10 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.child import table_items
-from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
+from benchmarks.measure import ON_DISK, Chart, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.peers.lanes import lanes
 from benchmarks.peers.peer import Item, Peer
+from benchmarks.samples import costs, memory, peak, samples_of
 from benchmarks.store import open_store, use
 from benchmarks.stream import BATCH, SYNCED
 from streamkit import Kit, Table
@@ -195,6 +196,10 @@ def _reads(asked: Asked, *, warm: bool) -> list[Lane]:
 _FLAT = "peak, last quarter / second quarter"
 
 
+def _quarter(at: int) -> str:
+    return f"put, quarter {at}"
+
+
 async def _scale(setting: Setting) -> Figures:
     count = setting.sized(setting.items, 5000)
     command = ("items", str(setting.directory / "data"), str(count))
@@ -211,16 +216,17 @@ async def _scale(setting: Setting) -> Figures:
             seen += 1
             total += int(item["value"])
     verify((seen, total) == (count, count * (count - 1) // 2), f"{count:,} items were put, {seen:,} are there")
-    sizes: list[int] = said["sizes"]
-    quarter = max(1, len(sizes) // 4)
+    samples = samples_of(said)
     # In the first quarter what waits to be settled grows to its bound.
-    second, last = max(sizes[quarter : 2 * quarter]), max(sizes[-quarter:])
+    second, last = peak(samples, 2), peak(samples, 4)
     return {
         _FLAT: Figure(last / second, ""),
         "peak, last quarter": Figure(last / MIB, "MiB"),
         "peak, second quarter": Figure(second / MIB, "MiB"),
-        "more than without items, per item": Figure(max((sizes[-1] - said["empty"]) / count, 0.1), "B"),
+        "more than without items, per item": Figure(max((samples[-1].size - said["empty"]) / count, 0.1), "B"),
         "put": rate(count, said["seconds"], "items/s"),
+        **{_quarter(at): Figure(cost * 1e6, "us/item") for at, cost in enumerate(costs(samples), 1)},
+        "resident memory": memory(samples),
     }
 
 
@@ -254,5 +260,12 @@ TABLES = (
         "resident memory of a process that puts --items of 100 B into one table",
         [Lane(_scale, SYNCED, engines=ON_DISK)],
         (Target(_FLAT, at_most=1.1, ratio=False),),
+        charts=[
+            Chart(
+                "Cost of an item by how many the table has, us",
+                "of --items (%)",
+                {"put": {quarter * 25: _quarter(quarter) for quarter in range(1, 5)}},
+            )
+        ],
     ),
 )
