@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from itertools import accumulate
 from typing import Any, Protocol
 
+from benchmarks.figures import verify
+
 Request = Callable[[int], Coroutine[Any, Any, object]]
 """Sends the request of that place, and returns when it is answered."""
 
@@ -111,12 +113,21 @@ class Tally:
         if self.count >= self._wanted:
             self._there.set()
 
-    async def reaches(self, wanted: int) -> None:
-        """Return when there are so many. One task waits at a time."""
+    async def reaches(self, wanted: int, patience: float = 60.0) -> None:
+        """Return when there are so many. One task waits at a time.
+
+        Raises:
+            WrongResultError: none came for ``patience`` seconds: something is lost.
+        """
         self._wanted = wanted
         self._there.clear()
-        if self.count < wanted:
-            await self._there.wait()
+        while self.count < wanted:
+            before = self.count
+            try:
+                await asyncio.wait_for(self._there.wait(), patience)
+            except TimeoutError:
+                # Slow is not wrong.
+                verify(self.count > before, f"{wanted:,} were to come, and after {before:,} none did")
 
 
 # ---- the machine's time
@@ -160,7 +171,8 @@ class _KernelPace(_LoopPace):
         await self._waiter
 
     def _rings(self) -> None:
-        os.read(self._fd, 8)
+        with contextlib.suppress(BlockingIOError):  # Whoever waited gave up, and it was set anew.
+            os.read(self._fd, 8)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.figures import Latencies, WrongResultError
 from benchmarks.keys import Distribution, hot, uniform, zipf
 from benchmarks.measure import Checked, Figure, Lane, Setting, Timeline, Workload, chunks
-from benchmarks.mix import BATCH, PRODUCERS, Found, expected_tables, records, verify_tables
+from benchmarks.mix import BATCH, PRODUCERS, Found, Mix, expected_tables, records, verify_tables
 from benchmarks.order import Check, Pair, Records, tasks_verify
 from benchmarks.pace import OpenLoop, Tally, arrivals, closed_loop, real_time, watched
 from benchmarks.samples import Sample, costs, memory, peak, samples_of
@@ -319,9 +321,11 @@ async def test_while_the_loop_stands_still_all_that_is_due_waits() -> None:
     assert late[10:] == [1.0 - 0.125 * at for at in range(9)]
 
 
-async def test_real_time_is_never_early() -> None:
+@pytest.mark.parametrize("platform", [sys.platform, "another"])
+async def test_real_time_is_never_early(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.pace.sys.platform", platform)
     with real_time() as pace:
-        for moment in (pace.now() + 0.002, pace.now() - 1, pace.now()):
+        for moment in (pace.now() + 0.001, pace.now() - 1, pace.now()):
             await pace.until(moment)
             assert pace.now() >= moment
 
@@ -353,6 +357,8 @@ async def test_a_tally_is_waited_for_until_it_is_reached() -> None:
     assert not waiting.done()
     tally.add(2)
     await waiting
+    with pytest.raises(WrongResultError, match="7 were to come, and after 6 none did"):
+        await tally.reaches(7, patience=0)
 
 
 # ---- everything at once
@@ -399,6 +405,49 @@ def test_a_key_that_is_missing_or_that_nobody_put_is_caught(table: str) -> None:
     for found in (missing, strange):
         with pytest.raises(WrongResultError, match=f"table {table}: 1 of"):
             verify_tables(found, 2000)
+
+
+async def a_batch_twice(self: Mix, at: int) -> None:
+    await put_batch(self, at)
+    if at == 3:
+        await self._stream.put_batch(self._prepared[at])
+
+
+async def a_record_less(self: Mix, at: int) -> None:
+    if at == 3:
+        # Of the key of which most are still to come, so that this shows at once, and not when none comes any more.
+        keys = [key for key, _ in self._prepared[at]]
+        del self._prepared[at][keys.index(max(keys, key=keys.count))]
+    await put_batch(self, at)
+
+
+async def two_records_swapped(self: Mix, at: int) -> None:
+    if at == 3:
+        pairs = self._prepared[at]
+        first = next(place for place, pair in enumerate(pairs) if [key for key, _ in pairs].count(pair[0]) > 1)
+        second = next(place for place, pair in enumerate(pairs) if pair[0] == pairs[first][0] and place > first)
+        pairs[first], pairs[second] = pairs[second], pairs[first]
+    await put_batch(self, at)
+
+
+async def a_message_twice(self: Mix, at: int) -> None:
+    await put_batch(self, at)
+    if at == 3:
+        await self._queue.send(self.handled[0] if self.handled else Records(100, 1).payload(at))
+
+
+put_batch = Mix.put_batch
+
+
+@pytest.mark.parametrize(
+    "broken", [a_batch_twice, a_record_less, two_records_swapped, a_message_twice], ids=lambda each: str(each.__name__)
+)
+async def test_of_what_goes_wrong_while_everything_runs_there_are_no_numbers(
+    broken: Callable[[Mix, int], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Mix, "put_batch", broken)
+    with pytest.raises(WrongResultError):
+        await run_small(MIXED[0].lanes[0], tmp_path)
 
 
 async def test_what_is_wrong_in_one_of_several_tasks_is_the_run_s_wrong_result() -> None:
