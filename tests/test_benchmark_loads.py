@@ -148,7 +148,7 @@ def test_a_call_has_no_more_than_kinesis_takes_and_a_cell_no_more_than_fits_into
     for size, batch in found:
         assert size * batch <= limits.put_bytes
         total = calls(setting, size, batch, 500) * size * batch
-        assert total <= max(48 * MIB, 3 * size * batch)
+        assert total <= max(32 * MIB, 3 * size * batch)
         assert calls(setting, size, batch, 500) >= 3
 
 

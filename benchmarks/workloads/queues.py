@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from benchmarks.measure import ON_DISK, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
+from benchmarks.measure import ON_DISK, Chart, Figure, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.order import Records, verify_once
 from benchmarks.peers import BatchQueue, Delivery, Peer, WorkQueue, batch_queues, queues
 from benchmarks.peers.lanes import NOT_STORED, Opened, lanes
@@ -21,6 +21,7 @@ Q = TypeVar("Q", bound=WorkQueue)
 _CLIENTS = 32
 _BATCH = 10
 _MESSAGES = Records(1024, 1)
+_ONE, _TEN = "one message a call", f"batches of {_BATCH}"
 _BEFORE = 5
 """One part of so many is done before the clock starts."""
 
@@ -282,6 +283,13 @@ QUEUES = (
     Workload(
         "worker",
         f"a worker with a handler that does nothing, {_CLIENTS} at a time, 1024 B; a store in use",
-        [_worker("one message a call", _of_messages), _worker(f"batches of {_BATCH}", _of_batches)],
+        [_worker(_ONE, _of_messages), _worker(_TEN, _of_batches)],
+        charts=[
+            Chart(
+                "Messages/s of a worker by how many its handler is given",
+                "a call",
+                {"handled and deleted": {1: _ONE, _BATCH: _TEN}},
+            )
+        ],
     ),
 )

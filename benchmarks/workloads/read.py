@@ -10,7 +10,7 @@ from typing import Any
 
 import streamkit
 from benchmarks import bare
-from benchmarks.measure import ON_DISK, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
+from benchmarks.measure import ON_DISK, Chart, Figures, Lane, Setting, Target, Workload, chunks, rate, verify
 from benchmarks.order import Records
 from benchmarks.peers import Log, Peer, logs
 from benchmarks.peers.lanes import lanes
@@ -187,5 +187,12 @@ READ = (
         "one shard alone, 100 B, reopened: does it cost more when there are many?",
         [_one_of(64), _one_of(4)],
         (Target("one shard of 4", at_least=1.0),),
+        charts=[
+            Chart(
+                "Records/s of one shard by how many the stream has",
+                "shards",
+                {"read": {shards: f"one shard of {shards}" for shards in (4, 64)}},
+            )
+        ],
     ),
 )

@@ -31,8 +31,8 @@ def cells(per_call: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def calls(setting: Setting, size: int, batch: int, most: int) -> int:
-    """How many a cell makes: at most ``most``, 50,000 records, 48 MiB; but three."""
-    return setting.sized(max(3, min(most, 50_000 // batch, 48 * MIB // (size * batch))), 2)
+    """How many a cell makes: at most ``most``, 25,000 records, 32 MiB; but three."""
+    return setting.sized(max(3, min(most, 25_000 // batch, 32 * MIB // (size * batch))), 2)
 
 
 def _named(what: str, size: int, batch: int) -> str:
@@ -56,7 +56,7 @@ def _figures(what: str, cell: tuple[int, int], count: int, seconds: float, unit:
 async def _put_cell(kit: Kit, setting: Setting, size: int, batch: int) -> tuple[int, float]:
     """Into a stream of its own: how many, and the seconds that their puts took."""
     records = Records(size)
-    count = calls(setting, size, batch, 500) * batch
+    count = calls(setting, size, batch, 250) * batch
     prepared = [records.batch(chunk) for chunk in chunks(count, batch)]
     stream = await kit.create_stream(_stream(size, batch), shards=SHARDS, type=bytes)
     gc.collect()
@@ -93,7 +93,7 @@ async def _streams(setting: Setting) -> Figures:
 async def _queue_cell(queue: Queue[bytes], setting: Setting, size: int, batch: int) -> tuple[int, float, float]:
     """How many were sent, the seconds that this took, and those until they were received and deleted."""
     records = Records(size, 1)
-    count = calls(setting, size, batch, 300) * batch
+    count = calls(setting, size, batch, 150) * batch
     prepared = [[records.payload(place) for place in chunk] for chunk in chunks(count, batch)]
     received: list[bytes] = []
     gc.collect()
