@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -323,7 +324,7 @@ async def test_while_the_loop_stands_still_all_that_is_due_waits() -> None:
 
 @pytest.mark.parametrize("platform", [sys.platform, "another"])
 async def test_real_time_is_never_early(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.pace.sys.platform", platform)
+    monkeypatch.setattr("benchmarks.pace.sys", SimpleNamespace(platform=platform))
     with real_time() as pace:
         for moment in (pace.now() + 0.001, pace.now() - 1, pace.now()):
             await pace.until(moment)
