@@ -19,11 +19,15 @@ from benchmarks.peers import known, promises
 from benchmarks.plan import known_seconds
 from benchmarks.profiling import profiled
 from benchmarks.progress import progress
-from benchmarks.report import document, terminal
+from benchmarks.report import document, files, terminal
+from benchmarks.report.compare import compare, summary
 from benchmarks.running import Runner, ViolationError
 from benchmarks.workloads import WORKLOADS
 
-_COMMANDS: dict[str, str] = {}
+_COMMANDS: dict[str, str] = {
+    "page": "benchmarks.report.page",
+    "readme": "benchmarks.report.readme",
+}
 """By the first word, the module whose ``main`` does it."""
 _RESULTS = Path(__file__).parent / "results" / "full.json"
 
@@ -70,8 +74,7 @@ def _run(options: argparse.Namespace, base: dict[str, Any] | None) -> int:
             print("interrupted; what was measured until now:", file=sys.stderr)
             code = 130
         run = document.Run(stamped, _asked(options), runner.left_out, promises(), time.monotonic() - began)
-    _say(options, runner, document.document(run, runner.results), base, judge=judge)
-    return code
+    return _say(options, runner, document.document(run, runner.results), base, judge=judge) or code
 
 
 def _runner(options: argparse.Namespace, directory: Path, lanes: Mapping[str, Sequence[Lane]]) -> Runner:
@@ -100,10 +103,12 @@ def _runner(options: argparse.Namespace, directory: Path, lanes: Mapping[str, Se
 
 def _say(
     options: argparse.Namespace, runner: Runner, made: dict[str, Any], base: dict[str, Any] | None, *, judge: bool
-) -> None:
-    print(terminal.header(options.small))
+) -> int:
+    """Print the tables and write the files; 1 if one cannot be written."""
+    comparison = None if base is None else compare(base, made)
+    print(terminal.header(options.small, comparison is not None))
     for result in runner.results:
-        print(terminal.table(result, judge=judge))
+        print(terminal.table(result, judge=judge, comparison=comparison))
     every = [each for result in runner.results for each in result.checked.values()]
     if every:
         print(terminal.guarantees(every))
@@ -111,8 +116,10 @@ def _say(
         print(f"left out: {name}: {why}")
     if judge:
         print(terminal.summary(runner.results))
-    if options.json is not None:
-        document.save(options.json, made)
+    if comparison is not None:
+        print("\n".join(summary(comparison)))
+    default = bool(runner.results) and not options.small and options.profile is None
+    return files.write(files.chosen(options.json, options.html, default=default), made, comparison)
 
 
 def _asked(options: argparse.Namespace) -> dict[str, object]:

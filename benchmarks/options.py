@@ -53,9 +53,12 @@ def parser(names: Sequence[str]) -> argparse.ArgumentParser:
     much.add_argument("--gigabytes", type=float, help="of the large store and of what passes through (1)")
     much.add_argument("--messages", type=int, help="that wait in a queue (100,000)")
     much.add_argument("--items", type=int, help="in one table (1,000,000)")
-    says = made.add_argument_group("what it says")
-    says.add_argument("--json", type=Path, metavar="FILE", help="everything, each round's figures too (report.json)")
-    says.add_argument("--html", type=Path, metavar="FILE", help="the page with the plots (report.html)")
+    says = made.add_argument_group(
+        "what it says",
+        "beside the tables. Without --json and --html: report.json and report.html, unless --small or --profile",
+    )
+    says.add_argument("--json", type=Path, metavar="FILE", help="everything, each round's figures too")
+    says.add_argument("--html", type=Path, metavar="FILE", help="the page with the plots")
     says.add_argument("--compare", type=Path, metavar="BASE.json", help="each figure beside that of an earlier run")
     says.add_argument(
         "--profile", type=Path, metavar="DIR", help="one round of streamkit's lanes under cProfile, kept there"
