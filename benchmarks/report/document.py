@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from benchmarks.figures import Checked, Latencies, Timeline, higher_is_better
 from benchmarks.measure import Result, Row
 
 FORMAT = 1
-_MOST_POINTS = 400
-"""Of a curve or a timeline: more than a plot shows."""
+_MOST_POINTS = 200
+"""Of a curve or a timeline: as many as a plot shows."""
+_NUMBERS = re.compile(r"\[\n\s*([^\[\]{}\"]*?)\n\s*\]")
+"""A list of numbers alone, over several lines. Text has its line ends escaped, so that none of it looks like one."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def save(path: Path, made: Mapping[str, Any]) -> None:
         OSError: it cannot be written there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(made, indent=1) + "\n")
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(made, indent=1))
+    path.write_text(text + "\n")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -109,26 +113,26 @@ def _row(result: Result, row: Row) -> dict[str, Any]:
         "unit": row.unit,
         "higher_is_better": higher_is_better(row.unit),
         "durability": row.durability,
-        "median": row.median,
-        "rounds": row.values,
-        "ratio": result.ratio(row),
+        "median": _digits(row.median),
+        "rounds": [_digits(value) for value in row.values],
+        "ratio": None if (ratio := result.ratio(row)) is None else _digits(ratio),
         "target": None if judged is None else str(judged[0]),
         "met": None if judged is None else judged[1],
     }
 
 
 def _latencies(found: Latencies) -> dict[str, Any]:
-    """Seconds. ``curve`` is [share, seconds] ascending, denser where the tail is."""
+    """Seconds. ``curve`` is [share, seconds] ascending, at latencies that differ by about the same factor."""
     curve = found.curve()
     if len(curve) > _MOST_POINTS:
         step = len(curve) / _MOST_POINTS
         curve = [curve[min(len(curve) - 1, int(at * step))] for at in range(_MOST_POINTS)] + [curve[-1]]
     return {
         "count": found.count,
-        "min": found.least,
-        "max": found.largest,
-        "quantiles": [[share, seconds] for share, seconds in found.quantiles().items()],
-        "curve": curve,
+        "min": _digits(found.least),
+        "max": _digits(found.largest),
+        "quantiles": [[share, _digits(seconds)] for share, seconds in found.quantiles().items()],
+        "curve": [[round(share, 9), _digits(seconds)] for share, seconds in curve],
     }
 
 
@@ -137,7 +141,12 @@ def _timeline(found: Timeline) -> dict[str, Any]:
     if len(points) > _MOST_POINTS:
         step = len(points) / _MOST_POINTS
         points = [points[int(at * step)] for at in range(_MOST_POINTS)]
-    return {"unit": found.unit, "points": points}
+    return {"unit": found.unit, "points": [[_digits(at), _digits(value)] for at, value in points]}
+
+
+def _digits(value: float) -> float:
+    """With six: more than any of them is true to, and a file that is small enough to be kept."""
+    return float(f"{value:.6g}")
 
 
 def _checked(each: Checked) -> dict[str, Any]:

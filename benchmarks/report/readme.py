@@ -14,17 +14,17 @@ from typing import Any
 from benchmarks.report import document, plots
 from benchmarks.report.page import INSTALL
 from benchmarks.report.plots import Bar, Spread
-from benchmarks.report.story import HEADLINES, Told, is_ours, story
+from benchmarks.report.story import HEADLINES, Neighbour, Told, is_ours, story, weaker
 from benchmarks.report.svg import standalone
-from benchmarks.report.words import roughly, short
+from benchmarks.report.words import duration, roughly, short
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "full.json"
 PICTURE = "throughput.svg"
 BEGIN = "<!-- made by `python -m benchmarks readme` -->"
 END = "<!-- until here -->"
-_PICTURED = {"append": HEADLINES[0], "single puts": HEADLINES[1], "a queue's cycle": HEADLINES[4]}
-_TITLE = "Throughput beside peers, more is better"
+_PICTURED = {"append": HEADLINES[0], "single puts": HEADLINES[1], "queue cycles": HEADLINES[4]}
+_TITLE = "Throughput beside peers that sync before they answer, more is better"
 _CALLED = {
     "lmdb": "LMDB",
     "nats": "NATS",
@@ -44,81 +44,79 @@ def block(made: Mapping[str, Any], picture: str) -> str:
     Raises:
         ValueError: the run has none of the figures.
     """
-    told = story(made)
-    if not told:
-        raise ValueError("the results have none of the README's figures; python -m benchmarks makes all")
+    groups = _groups(made)
+    told = [each for each in story(made) if each.durability]
+    durability = told[0].durability
     lines = [
-        BEGIN,
-        f"![{_TITLE}: {_alternative(told)}]({picture})",
-        "",
-        "| one process, one core; synced before it answers | streamkit | beside it |",
+        f'{BEGIN}<img src="{escape(picture)}" alt="{_TITLE}: {escape(plots.of_panels(groups))}" width="100%">',
+        f"| {durability} | streamkit | in relation to others, run in turns with it |",
         "|---|---|---|",
-        *(f"| {each.what}{_how_durable(each)} | {' '.join(each.figure)} | {_beside(each)} |" for each in told),
+        *(
+            f"| {each.what}{'' if each.durability == durability else f' ({each.durability})'} "
+            f"| {' '.join(each.figure)} | {_beside(each)} |"
+            for each in told
+        ),
         "",
-        _stamp(made),
-        END,
+        f"{_stamp(made)} {END}",
     ]
     return "\n".join(lines)
 
 
-def _alternative(told: Sequence[Told]) -> str:
-    first = told[0]
-    return f"{first.what}, {' '.join(first.figure)}"
-
-
-def _how_durable(told: Told) -> str:
-    return "" if told.durability in ("", "synced before the answer") else f" ({told.durability})"
-
-
 def _beside(told: Told) -> str:
-    if not told.neighbours:
-        return ""
-    words = ", ".join(
-        f"{roughly(each.ratio)} {_CALLED.get(each.name, each.name)}{'' if each.synced else ' (not synced)'}"
-        for each in told.neighbours
-    )
-    return words if told.higher_is_better else f"takes {words}"
+    """Ratios, those of peers that do not sync after the others."""
+    kinds = sorted({each.weaker for each in told.neighbours})
+    parts = [(kind, [_ratio(each) for each in told.neighbours if each.weaker == kind]) for kind in kinds]
+    words = "; ".join(f"{kind}: {', '.join(ratios)}" if kind else ", ".join(ratios) for kind, ratios in parts)
+    return words if told.higher_is_better or not words else f"takes {words}"
+
+
+def _ratio(each: Neighbour) -> str:
+    return f"{roughly(each.ratio)} {_CALLED.get(each.name, each.name)}"
 
 
 def _stamp(made: Mapping[str, Any]) -> str:
     machine = made["machine"]
-    said = f"{str(machine.get('when', ''))[:10]}, {machine.get('processor', '')}, {machine.get('cores', '')} cores"
+    said = [f"{str(machine.get('when', ''))[:10]}, {machine.get('processor')}, {machine.get('cores')} cores"]
     if sync := machine.get("sync_4_kib_us"):
-        said += f", a disk that syncs 4 KiB in {sync:.0f} us"
+        said.append(f"4 KiB synced in {duration(sync / 1e6)}")
     if made["guarantees"]:
-        events = sum(each["events"] for each in made["guarantees"])
-        violations = sum(each["violations"] for each in made["guarantees"])
-        said += f"; order and exactly-once held against {short(events)} events, {violations} violations"
-    return f"{said}. [What each means, and all the others](docs/benchmarks.md)."
+        events, violations = (sum(each[what] for each in made["guarantees"]) for what in ("events", "violations"))
+        said.append(f"{short(events)} events held against their guarantees, {violations} violations")
+    return f"{'; '.join(said)}. [What was measured, and all else that was](docs/benchmarks.md)."
 
 
 def picture(made: Mapping[str, Any]) -> str:
     """The picture's file.
 
     Raises:
+        ValueError: the run has none of its figures.
         ImportError: matplotlib is not installed.
     """
     return standalone(plots.panels(_TITLE, _groups(made)).svg)
 
 
 def _groups(made: Mapping[str, Any]) -> dict[str, list[Bar]]:
-    by_title = {each["title"]: each["rows"] for each in made["workloads"]}
-    return {
+    by_title = {each["title"]: each["rows"] for each in made["workloads"] if each["rows"]}
+    found = {
         f"{name} ({rows[0]['unit']})": _bars(rows)
         for name, headline in _PICTURED.items()
         if (rows := by_title.get(headline.title))
     }
+    if not found:
+        raise ValueError("the results have none of the README's figures; python -m benchmarks makes all")
+    return found
 
 
 def _bars(rows: Sequence[Mapping[str, Any]]) -> list[Bar]:
+    """Streamkit's headline, and those that are compared with it and sync."""
     return [
         Bar(
-            _CALLED.get(row["row"], row["row"]) + (" (not synced)" if "not synced" in row["durability"] else ""),
+            _CALLED.get(row["row"], row["row"]),
             Spread(min(row["rounds"]), row["median"], max(row["rounds"])),
             is_ours(row, rows),
         )
         for row in rows
-        if row["unit"] == rows[0]["unit"] and (row is rows[0] or row["ratio"] is not None)
+        if row is rows[0] or (row["ratio"] is not None and row["peer"] and not weaker(row["durability"]))
     ]
 
 
