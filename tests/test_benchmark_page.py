@@ -278,7 +278,9 @@ def test_no_target_is_judged_of_a_run_that_is_no_answer_to_one(options: dict[str
 @drawn
 def test_a_page_of_nothing_is_a_page() -> None:
     empty = document.document(document.Run({}, {}, {}, {}, 0.0), [])
-    assert "Nothing." in Read(page.page(empty)).text
+    text = Read(page.page(empty)).text
+    assert "Nothing." in text
+    assert "events checked" not in text, "none is not a good result"
 
 
 @drawn
@@ -313,6 +315,18 @@ def test_bars_that_would_be_hairs_are_dots_on_a_logarithmic_axis() -> None:
     close = [plots.Bar(str(at), plots.Spread(at, at, at), ours=True) for at in (1.0, 200.0)]
     wide = [plots.Bar(str(at), plots.Spread(at, at, at), ours=True) for at in (1.0, 400.0)]
     assert [plots.bars("us", each).title for each in (close, wide)] == ["us", "us, on a logarithmic axis"]
+
+
+@drawn
+def test_what_is_written_in_a_plot_is_as_it_was_said() -> None:
+    bars = [plots.Bar("0.12345 #f0f1f0", plots.Spread(0.2641, 0.2641, 0.2641), ours=True)] * 2
+    text = plots.bars("0.98765", bars).svg
+    _, _, shown = text.partition("</desc>")
+    assert ">0.12345 #f0f1f0</text>" in shown
+    assert ">0.264</text>" in shown
+    assert "<title" in text
+    assert ">0.98765</title>" in text
+    assert re.search(r"\d\.\d{3}", re.sub(r">[^<]*<", "><", shown)) is None, "coordinates have two digits"
 
 
 # ---- which files a run leaves

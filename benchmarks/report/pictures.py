@@ -53,7 +53,7 @@ def _bars(title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
     for unit in dict.fromkeys(row["unit"] for row in rows):
         of_unit = [row for row in rows if row["unit"] == unit]
         if len(of_unit) > 1 and any(row["median"] for row in of_unit):
-            kind = unit if of_unit[0]["higher_is_better"] else f"{unit}, less is better"
+            kind = (unit or "ratio") + ("" if of_unit[0]["higher_is_better"] else ", less is better")
             yield bars(kind, [Bar(row["row"], _spread(row), is_ours(row, rows)) for row in of_unit], title)
 
 

@@ -41,9 +41,7 @@ def inline(svg: str, title: str, about: str) -> str:
     own = f"p{zlib.crc32(chr(0).join((title, about)).encode()):08x}-"
     body = re.sub(r' id="([^"]*)"', lambda found: f' id="{own}{found[1]}"' if found[1] in used else "", body)
     body = body.replace('xlink:href="#', f'href="#{own}').replace("url(#", f"url(#{own}")
-    body = re.sub(r"#[0-9a-f]{6}\b", lambda found: _variable(found[0]), body)
-    body = body.replace(f"'{FONT}'", "var(--sans)")
-    body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)
+    body = re.sub(r"<[^>]*>", lambda found: _tag(found[0]), body)
     body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><")
     (size,) = re.findall(r'viewBox="([^"]*)"', svg)
     named = f'<title id="{own}t">{escape(title)}</title><desc id="{own}d">{escape(about)}</desc>'
@@ -51,6 +49,12 @@ def inline(svg: str, title: str, about: str) -> str:
         f'<svg class="plot" viewBox="{size}" role="img" aria-labelledby="{own}t {own}d" '
         f'stroke-linejoin="round">{named}{body.strip()}'
     )
+
+
+def _tag(text: str) -> str:
+    """With the page's colours and font, and coordinates that are true to a hundredth of a pixel; text is no tag."""
+    text = re.sub(r"#[0-9a-f]{6}\b", lambda found: _variable(found[0]), text)
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", text.replace(f"'{FONT}'", "var(--sans)"))
 
 
 def _variable(found: str) -> str:
