@@ -248,9 +248,11 @@ def test_a_page_escapes_whatever_it_is_told() -> None:
 def test_the_same_document_makes_the_same_page_and_leaves_matplotlib_as_it_was() -> None:
     import matplotlib
 
-    before = dict(matplotlib.rcParams)
-    assert page.page(made()) == page.page(made())
-    assert dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context({"font.size": 7.0, "svg.fonttype": "path"}):
+        before = dict(matplotlib.rcParams)
+        text = page.page(made())
+        assert dict(matplotlib.rcParams) == before
+    assert page.page(made()) == text, "whatever matplotlib was told by others"
     pyplot = sys.modules.get("matplotlib.pyplot")  # It keeps figures until somebody closes them.
     assert pyplot is None or pyplot.get_fignums() == []
 
