@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         base = None if options.compare is None else document.load(options.compare)
     except ValueError as error:
         made.error(str(error))
+    json, _ = _where(options)
+    if base is not None and json is not None and json.resolve() == options.compare.resolve():
+        made.error(f"this run would write over {options.compare}; --json FILE puts its figures elsewhere")
     return _run(options, base)
 
 
@@ -118,8 +121,13 @@ def _say(
         print(terminal.summary(runner.results))
     if comparison is not None:
         print("\n".join(summary(comparison)))
-    default = bool(runner.results) and not options.small and options.profile is None
-    return files.write(files.chosen(options.json, options.html, default=default), made, comparison)
+    return files.write(_where(options, nothing=not runner.results), made, comparison)
+
+
+def _where(options: argparse.Namespace, *, nothing: bool = False) -> files.Chosen:
+    """The files of a run; one of which nothing came, or that means nothing, leaves those that were asked for."""
+    partial = nothing or options.small or options.profile is not None
+    return files.chosen(options.json, options.html, default=not partial)
 
 
 def _asked(options: argparse.Namespace) -> dict[str, object]:

@@ -531,6 +531,17 @@ def test_a_base_that_is_none_is_refused_before_anything_runs(
     assert said.out == ""
 
 
+def test_a_base_that_the_run_would_write_over_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    document.save(files.JSON, made())
+    for words in (["--rounds", "1"], ["--small", "--json", str(tmp_path / "report.json")]):
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, "--compare", "report.json"])
+        assert "this run would write over report.json; --json FILE" in capsys.readouterr().err
+
+
 def test_a_run_is_put_beside_an_earlier_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
