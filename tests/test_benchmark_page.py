@@ -21,7 +21,7 @@ from benchmarks.report.compare import Beside, beside, compare, summary
 from benchmarks.report.pictures import pictures
 from benchmarks.report.story import HEADLINES, story, weaker
 from benchmarks.report.svg import COLOURS
-from benchmarks.report.words import amount, duration, number, percentile_name, roughly, short, times
+from benchmarks.report.words import amount, duration, number, percentile_name, roughly, short, size, times
 from benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).parent.parent
@@ -163,6 +163,7 @@ def test_numbers_have_as_many_digits_as_people_read() -> None:
     assert [duration(seconds) for seconds in (2.5, 0.0123, 4.2e-5, 3e-9)] == ["2.5 s", "12.3 ms", "42 us", "3 ns"]
     assert [amount(4322, "us"), amount(190_000, "records/s")] == ["4.32 ms", "190 k records/s"]
     assert [times(2.345), times(1200), roughly(0.834), roughly(123)] == ["2.35 x", "1,200 x", "0.83 x", "120 x"]
+    assert [size(count) for count in (100, 1024, 102_400, 2**20)] == ["100", "1 Ki", "100 Ki", "1 Mi"]
     assert [percentile_name(share) for share in (0.0, 0.999, 1.0)] == ["min", "p99.9", "max"]
 
 
@@ -176,7 +177,7 @@ def test_numbers_have_as_many_digits_as_people_read() -> None:
         ("JetStream file, synced every 2 min", "not synced"),
         ("synced within 50 ms", "not synced"),
         ("in memory: gone with the server", "in memory"),
-        ("a limit: nothing is stored", "limits"),
+        ("a limit: nothing is stored", "limit"),
     ],
 )
 def test_who_promises_less_is_known_by_its_durability(durability: str, says: str) -> None:
@@ -301,6 +302,25 @@ def test_a_workload_has_the_plots_that_there_is_something_to_see_in() -> None:
     assert "p50 2.5 ms, p99 4.9" in latency.about
     second["charts"][0]["lines"]["put"] = second["charts"][0]["lines"]["put"][:1]
     assert pictures(second)[0].title == "ns/record, less is better", "one point is no line"
+
+
+def test_labels_of_an_axis_do_not_run_into_each_other() -> None:
+    assert plots.apart([1, 4, 16, 64, 256]) == [1, 4, 16, 64, 256]
+    assert plots.apart([0.01, 9.78, 90, 100]) == [0.01, 9.78, 100]
+    assert plots.apart([1, 1.2, 1.95, 2]) == [1, 1.2, 2]
+    assert plots.apart([3]) == [3]
+
+
+@drawn
+def test_a_table_has_the_columns_that_it_needs() -> None:
+    found = page.page(made())
+    first, second = (each.partition("</table>")[0] for each in found.split('<section class="card"')[1:3])
+    for head in ("ours/this", "target", "reached", "durability"):
+        assert f">{head}</th>" in first
+        assert (f">{head}</th>" in second) is (head == "durability")
+    for table in (first, second):
+        row = table.rpartition("<tr")[2]
+        assert row.count("<td") + row.count("<th") == table.count('scope="col"')
 
 
 @drawn
@@ -580,7 +600,7 @@ def test_a_headline_is_told_with_its_neighbours() -> None:
     (told,) = story(made())
     assert told.figure == ("100 k", "records/s")
     assert [(each.name, round(each.ratio, 2), each.weaker) for each in told.neighbours] == [
-        ("bare loop", 0.67, "limits"),
+        ("bare loop", 0.67, "limit"),
         ("lmdb", 2.0, ""),
         ("moto", 100.0, "in memory"),
     ]
@@ -607,7 +627,7 @@ def test_the_readme_says_what_the_results_say_until_either_is_edited(
     assert said.startswith("before\n\n")
     assert said.endswith("\n\nafter\n")
     assert (
-        "| append, 500 x 1 KiB a batch | 100 k records/s | 2 x LMDB; in memory: 100 x moto; limits: 0.67 x bare" in said
+        "| append, 500 x 1 KiB a batch | 100 k records/s | 2 x LMDB; in memory: 100 x moto; limit: 0.67 x bare" in said
     )
     assert 'src="results/throughput.svg"' in said
     assert "1.23 M events held against their guarantees, 0 violations" in said

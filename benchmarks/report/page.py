@@ -62,6 +62,18 @@ class Section:
     shares: Sequence[str]
     promises: Mapping[str, str]
 
+    @property
+    def has_ratios(self) -> bool:
+        return any(line.ratio for line in self.lines)
+
+    @property
+    def has_targets(self) -> bool:
+        return any(line.target for line in self.lines)
+
+    @property
+    def has_durability(self) -> bool:
+        return any(line.durability for line in self.lines)
+
 
 def lacks() -> str:
     """What is missing to make a page, in a sentence; or ""."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.report.svg import COLOURS, FONT, GRID, INK, SOFT, colour, inline
-from benchmarks.report.words import duration, percentile_name, short
+from benchmarks.report.words import duration, percentile_name, short, size
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 """So that no line is known by its colour alone."""
@@ -23,6 +23,7 @@ SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
 _WIDTH, _PANEL, _BAR = 400, 280, 34
 _LINEAR_UP_TO = 8.0
 _BARS_UP_TO = 300.0
+_APART = 0.1  # Of an axis.
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,18 @@ def chart(title: str, x: str, unit: str, lines: Mapping[str, Mapping[float, Spre
             lows, highs = [spread.low for spread in line.values()], [spread.high for spread in line.values()]
             axes.fill_between(list(line), lows, highs, color=colour(at), alpha=0.16, linewidth=0)
             axes.plot(list(line), middles, color=colour(at), marker=MARKERS[at], markersize=5, linewidth=1.8)
+        name = size if x.endswith("(B)") else short
         if _wide(places):
             axes.set_xscale("log")
         if len(places) <= 8:
-            _ticks(axes.xaxis, places, short)
+            _ticks(axes.xaxis, apart(places), name)
         else:
-            _formatted(axes.xaxis, short)
+            _formatted(axes.xaxis, name)
         _value_axis(axes, values, short)
         axes.set_xlabel(x)
         axes.set_ylabel(unit)
         about = "; ".join(
-            f"{label}: " + ", ".join(f"{short(spread.middle)} at {short(place)}" for place, spread in line.items())
+            f"{label}: " + ", ".join(f"{short(spread.middle)} at {name(place)}" for place, spread in line.items())
             for label, line in shown.items()
         )
         return _plot(figure, title, f"{unit} over {x}. {about}", list(shown)[:COLOURS])
@@ -219,6 +221,17 @@ def timelines(title: str, unit: str, lines: Mapping[str, Sequence[tuple[float, f
 
 def _wide(values: Sequence[float]) -> bool:
     return min(values) > 0 and max(values) / min(values) > _LINEAR_UP_TO
+
+
+def apart(places: Sequence[float]) -> list[float]:
+    """Those of ascending places whose labels do not run into each other: the last is among them."""
+    scale: Callable[[float], float] = math.log if _wide(places) else float
+    least = (scale(places[-1]) - scale(places[0])) * _APART
+    kept: list[float] = []
+    for place in reversed(places):
+        if not kept or scale(kept[-1]) - scale(place) >= least:
+            kept.append(place)
+    return kept[::-1]
 
 
 def _nines(share: float, count: int) -> float:

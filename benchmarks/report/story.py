@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.report.words import amount
 
 _WEAKER = {
-    "a limit": "limits",
+    "a limit": "limit",
     "in memory": "in memory",
     "not synced": "not synced",
     "synced every": "not synced",

@@ -22,6 +22,14 @@ def _three(value: float) -> str:
     return f"{value:.0f}" if 100 <= abs(value) < 1000 else f"{value:.3g}"
 
 
+def size(count: float) -> str:
+    """Of so many bytes: "100", "1 Ki", "100 Ki"."""
+    for factor, letters in ((2.0**30, " Gi"), (2.0**20, " Mi"), (2.0**10, " Ki")):
+        if count >= factor:
+            return f"{_three(count / factor)}{letters}"
+    return _three(count)
+
+
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
