@@ -10,6 +10,8 @@ PASSES = 3
 """Rounds that each workload should get: a median of fewer is none."""
 UNKNOWN = 5.0
 """Seconds that a round takes of which nothing is known."""
+LEAST_TELLING = 0.5
+"""Share of the full counts: a round at less is mostly what counts do not change, and tells little of a full one."""
 
 
 def scale_for(remaining: float, expected: Sequence[float], slowdown: float) -> float:
@@ -43,6 +45,6 @@ def known_seconds(document: Mapping[str, object] | None) -> dict[str, float]:
     found: dict[str, float] = {}
     for workload in workloads if isinstance(workloads, list) else []:
         rounds = sorted(workload["seconds"])
-        if rounds:
+        if rounds and workload["scale"] >= LEAST_TELLING:
             found[workload["title"]] = rounds[len(rounds) // 2] / workload["scale"]
     return found
