@@ -184,6 +184,15 @@ def test_a_shard_is_read_when_its_parents_are_finished_or_expired() -> None:
     assert readable({}, STREAM) == expired({}, STREAM) == []
 
 
+def test_an_empty_shard_lets_nobody_pass() -> None:
+    # 0 became 1 and 2; 1 took no record, so it was finished when it was first seen, and became 3.
+    stream = stream_of((), (0,), (0,), (1,))
+    leases = {each.shard_id: each for each in (lease(0), lease(1, finished=True), lease(2), lease(3))}
+    assert [each.shard_id for each in readable(leases, stream)] == [shard_id_of(0)]
+    leases[shard_id_of(0)] = lease(0, finished=True)
+    assert [each.shard_id for each in readable(leases, stream)] == [shard_id_of(2), shard_id_of(3)]
+
+
 # ---- what to do
 
 

@@ -66,6 +66,22 @@ async def test_children_come_after_their_parents_are_checkpointed(make_stream: M
         assert (await anext(consumer.batches(max_records=3))).shard_id == SHARDS[4]
 
 
+async def test_a_key_keeps_its_order_through_a_shard_without_a_record(
+    make_stream: MakeStream, clock: ManualClock
+) -> None:
+    stream = await make_stream(shards=1)
+    await stream.put("first", partition_key="k", explicit_hash_key=0)
+    async with stream.consumer("billing") as consumer:
+        batch = await anext(consumer.batches())
+        await stream.split(SHARDS[0])
+        await stream.split(SHARDS[1])
+        await stream.put("second", partition_key="k", explicit_hash_key=0)
+        await clock.advance(5)  # It has looked around, and knows the new shards.
+        assert await has_nothing(consumer, clock), "a grandchild was read before the checkpoint of its grandparent"
+        await consumer.checkpoint(batch)
+        assert await read(consumer, 1) == ["second"]
+
+
 async def test_a_finished_shard_is_not_read_again(make_stream: MakeStream, engine: MemoryEngine) -> None:
     stream = await resharded(make_stream)
     last: dict[str, Batch[Any]] = {}
