@@ -1,7 +1,8 @@
-"""The processes that are killed: ``python -m benchmarks.guarantees.child SCENE DIRECTORY DIARY DURABILITY PLACE``.
+"""The processes that are killed: ``python -m benchmarks.guarantees.child SCENE DIRECTORY DIARY DURABILITY``.
 
-Each opens the store as the one before left it, goes on until somebody kills it, and says in its diary what it does. Of
-its own it prints ``opening`` and, when it has done something, ``working``.
+Each waits for its ``Place`` on standard input, as a line of JSON, then opens the store as the one before left it, goes
+on until somebody kills it, and says in its diary what it does. It prints ``opening`` and, when it has done something,
+``working``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -78,10 +79,7 @@ async def queues(kit: Kit, diary: Diary, place: Place) -> None:
         await together(
             *(send_groups(fifo, partial(diary.tell, "fifo"), names[at::2], place.groups, None) for at in range(2)),
             *(send_numbers(queue, tell, numbers, None) for _ in range(2)),
-            *(
-                receive(queue, tell, rng, 0.05, timeout=TIMEOUT, done=lambda: False)
-                for rng in islice(rngs, 8)
-            ),
+            *(receive(queue, tell, rng, 0.05, timeout=TIMEOUT, done=lambda: False) for rng in islice(rngs, 8)),
         )
 
 
@@ -99,10 +97,11 @@ async def live(scene: str, directory: str, diary: Path, durability: Durability, 
         await {"streams": streams, "queues": queues}[scene](kit, _Announcing(diary), place)
 
 
-def main(scene: str, directory: str, diary: str, durability: str, place: str) -> Any:
-    """Run it."""
-    told = msgspec.json.decode(place, type=Place)
-    return asyncio.run(live(scene, directory, Path(diary), cast(Durability, durability), told))
+def main(scene: str, directory: str, diary: str, durability: str) -> None:
+    """Run it; nothing happens if whoever started it never says where to begin."""
+    if line := sys.stdin.readline():
+        place = msgspec.json.decode(line, type=Place)
+        asyncio.run(live(scene, directory, Path(diary), cast(Durability, durability), place))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ async def exactly_once(setting: Setting) -> Mapping[str, Checked]:
         async with beside(reshard(stream, Random(f"{drawn}-reshard"), 0.2)):
             await together(
                 *(
-                    put_batches(stream, tell, [f"{task}/{at}" for at in range(16)], Random(f"{drawn}-{task}"), {}, batches)
+                    put_batches(
+                        stream, tell, [f"{task}/{at}" for at in range(16)], Random(f"{drawn}-{task}"), {}, batches
+                    )
                     for task in range(_TASKS)
                 )
             )

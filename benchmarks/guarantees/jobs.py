@@ -65,18 +65,23 @@ def start_workers(
     Of the first one's calls a share fails. With ``batches`` the second takes up to ten messages a call.
     """
 
+    def begin(group: str, message: Message[int]) -> None:
+        # When it was received is told of the first time alone; of another nothing is known that it is hidden for.
+        first = message.first_received if message.receive_count == 1 else None
+        tell("begin", group, message.value, 0.0 if first is None else first.timestamp() * 1000, time.time() * 1000)
+
     async def handle(message: Message[int]) -> None:
         group = str(message.group_id)
-        tell("begin", group, message.value)
+        begin(group, message)
         await asyncio.sleep(rng.choice((0, 0, 0, 0.002)))
         if rng.random() < fails:
-            tell("failed", group, message.value)
+            tell("failed", group)
             raise RuntimeError("on purpose")
         tell("handled", group, message.value)
 
     async def handle_batch(messages: list[Message[int]]) -> None:
         for message in messages:
-            tell("begin", str(message.group_id), message.value)
+            begin(str(message.group_id), message)
             if rng.random() < 0.1:
                 await asyncio.sleep(0)
             tell("handled", str(message.group_id), message.value)

@@ -6,8 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -34,7 +33,10 @@ _LINE_SECONDS = 60.0
 
 
 class Victims:
-    """Processes of one scene, each of which goes on in the store where the one before was killed."""
+    """Processes of one scene, each of which goes on in the store where the one before was killed.
+
+    The next one is started while one lives, so that it has imported everything when its turn comes.
+    """
 
     def __init__(self, setting: Setting, scene: str, rng: Random) -> None:
         self._setting = setting
@@ -43,38 +45,53 @@ class Victims:
         self._diary = setting.directory / "diary"
         self._said = setting.directory / "stderr"
         self._offset = 0
+        self._next: asyncio.subprocess.Process | None = None
 
-    async def live(self, place: Place) -> list[list[Any]]:
-        """Run one, kill it at a moment that is drawn, and return what it told before.
+    async def __aenter__(self) -> Victims:
+        self._next = await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._next is not None:
+            await _kill(self._next)
+
+    async def live(self, place: Place, *, last: bool) -> list[list[Any]]:
+        """Have one go on from there, kill it at a moment that is drawn, and return what it told before.
 
         Raises:
             WrongResultError: it ended by itself.
         """
         # Of those after the first some die while they open the store, which is then half repaired.
         early = place.life > 0 and self._rng.random() < 0.25
-        seconds = self._rng.uniform(0, 0.05) if early else self._rng.uniform(0.01, 0.1 if self._setting.small else 0.4)
-        with self._said.open("wb") as said:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "benchmarks.guarantees.child", self._scene),
-                *(str(self._setting.directory / "data"), str(self._diary), self._setting.durability),
-                msgspec.json.encode(place).decode(),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=said,
-            )
-            try:
-                assert process.stdout is not None
-                async with asyncio.timeout(_LINE_SECONDS):
-                    for _ in range(1 if early else 2):
-                        await process.stdout.readline()
-                await asyncio.sleep(seconds)
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                ended = await process.wait()
+        seconds = self._rng.uniform(0, 0.05) if early else self._rng.uniform(0.02, 0.1 if self._setting.small else 0.6)
+        process, self._next = self._next, None
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(msgspec.json.encode(place) + b"\n")
+            if not last:
+                self._next = await self._start()
+            async with asyncio.timeout(_LINE_SECONDS):
+                for _ in range(1 if early else 2):
+                    await process.stdout.readline()
+            await asyncio.sleep(seconds)
+        finally:
+            ended = await _kill(process)
         words = self._said.read_text(errors="replace").strip()[-2000:]
         verify(ended == -signal.SIGKILL, f"the process that was to be killed ended by itself with {ended}: {words}")
         return self._told()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        with self._said.open("ab") as said:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "benchmarks.guarantees.child", self._scene),
+                *(str(self._setting.directory / "data"), str(self._diary), self._setting.durability),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=said,
+            )
 
     def _told(self) -> list[list[Any]]:
         if not self._diary.exists():
@@ -88,6 +105,13 @@ class Victims:
         return told
 
 
+async def _kill(process: asyncio.subprocess.Process) -> int:
+    """How it ended, by this or before."""
+    if process.returncode is None:
+        process.kill()
+    return await process.wait()
+
+
 def kills(setting: Setting) -> int:
     """How often in a round."""
     return setting.sized(KILLS, 2)
@@ -97,11 +121,12 @@ async def streams(setting: Setting) -> Mapping[str, Checked]:
     """Puts, checkpoints, lease steals, reshards and a mapping's commits, cut short at any moment."""
     drawn = seed()
     rng = Random(drawn)
-    watch, counters = StreamWatch(drawn, "kill -9"), Findings()
-    victims = Victims(setting, "streams", rng)
-    for life in range(kills(setting)):
-        for _, word, *words in await victims.live(Place(life, drawn)):
-            watch.tell(word, *words)
+    watch, counters = StreamWatch(drawn, "kill -9, shards taken by force", "reshards"), Findings()
+    async with Victims(setting, "streams", rng) as victims:
+        for life in range(kills(setting)):
+            told = await victims.live(Place(life, drawn), last=life == kills(setting) - 1)
+            for _, word, *words in told:
+                watch.tell(word, *words)
     async with open_store(setting) as kit:
         stream = kit.stream(NAME, type=bytes)
         service = kit.start(mapping(stream, kit.table(TABLE)))
@@ -117,13 +142,13 @@ async def queues(setting: Setting) -> Mapping[str, Checked]:
     """Sends, receives and deletes of a FIFO queue and of a standard one, cut short at any moment."""
     drawn = seed()
     rng = Random(drawn)
-    groups, single = GroupWatch(drawn, "kill -9"), QueueWatch(drawn, "kill -9")
+    groups, single = GroupWatch(drawn, "kill -9", TIMEOUT), QueueWatch(drawn, "kill -9")
     tells: dict[str, Callable[..., None]] = {"fifo": groups.tell, "queue": single.tell}
-    victims = Victims(setting, "queues", rng)
-    for life in range(kills(setting)):
-        for whose, word, *words in await victims.live(Place(life, drawn, groups.following, single.following)):
-            tells[whose](word, *words)
-        groups.died()
+    async with Victims(setting, "queues", rng) as victims:
+        for life in range(kills(setting)):
+            place = Place(life, drawn, groups.following, single.following)
+            for whose, word, *words in await victims.live(place, last=life == kills(setting) - 1):
+                tells[whose](word, *words)
     async with open_store(setting) as kit:
         fifo, queue = kit.queue("jobs.fifo", type=int), kit.queue("jobs", type=int)
         empty, last_ms = False, now_ms()
@@ -139,15 +164,8 @@ async def queues(setting: Setting) -> Mapping[str, Checked]:
             await together(
                 drained(fifo, handled),
                 watched(),
-                *(
-                    receive(queue, single.tell, Random(at), 0, timeout=TIMEOUT, done=lambda: empty)
-                    for at in range(8)
-                ),
+                *(receive(queue, single.tell, Random(at), 0, timeout=TIMEOUT, done=lambda: empty) for at in range(8)),
             )
     groups.order.end()
     single.visibility.end()
     return {**groups.rows(), **single.rows()}
-
-
-__all__: Sequence[str] = ["KILLS", "Victims", "kills", "queues", "streams"]
-del Path

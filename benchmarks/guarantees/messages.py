@@ -12,36 +12,42 @@ _TOLERANCE_MS = 5.0
 
 
 class GroupOrder:
-    """The deliveries of a FIFO queue: 0, 1, 2, ... of each group; one at a time, and again only until it is deleted."""
+    """The deliveries of a FIFO queue: 0, 1, 2, ... of each group; one at a time, and again only until it is handled.
 
-    def __init__(self, findings: Findings) -> None:
+    A message is hidden for ``timeout_ms``, whatever becomes of its handler's process, unless its handler fails.
+    """
+
+    def __init__(self, findings: Findings, timeout_ms: float) -> None:
         self.repeats = 0
         """Deliveries of a message that had failed, or whose handler died."""
         self._findings = findings
+        self._timeout_ms = timeout_ms
         self._acked: dict[str, int] = {}
         self._following: dict[str, int] = {}
-        self._in_hand: dict[str, int] = {}
-        self._handled: dict[str, int] = {}
+        self._unhandled: dict[str, int] = {}
+        self._hidden_to: dict[str, float] = {}
 
     def acked(self, group: str, place: int) -> None:
         """It was sent."""
         self._acked[group] = place + 1
 
-    def died(self) -> None:
-        """The process of all handlers died: what they had handled last need not be deleted."""
-        self._in_hand.clear()
-        self._handled.clear()
-
-    def begin(self, group: str, place: int) -> None:
-        """A handler is called with it."""
+    def begin(self, group: str, place: int, received_ms: float, now_ms: float) -> None:
+        """A handler is called with it. ``received_ms``: when it was received; 0: nobody knows."""
         self._findings.events += 1
         following = self._following.get(group, 0)
-        if (other := self._in_hand.get(group)) is not None:
+        early_ms = self._hidden_to.get(group, 0.0) - now_ms
+        unhandled = self._unhandled.get(group, place)
+        if unhandled != place:
             self._findings.wrong(
-                f"message {place} of {group} came while {other} was in flight, and was to wait until that is deleted"
+                f"message {place} of {group} came while {unhandled} was in flight, and was to wait for its deletion"
             )
-        elif place == following - 1 and self._handled.get(group) != place:
+        elif place == following - 1:
             self.repeats += 1
+            if early_ms > _TOLERANCE_MS:
+                self._findings.wrong(
+                    f"message {place} of {group} came again {early_ms:.0f} ms before its visibility timeout had run "
+                    "out, which it was to wait for"
+                )
         elif place < following:
             self._findings.wrong(
                 f"message {place} of {group} came back after it was deleted, and {following} was to come next"
@@ -49,14 +55,17 @@ class GroupOrder:
         elif place > following:
             self._findings.wrong(f"message {place} of {group} came, and {following} was to come next")
         self._following[group] = max(following, place + 1)
-        self._in_hand[group] = place
+        self._unhandled[group] = place
+        self._hidden_to[group] = received_ms + self._timeout_ms
 
-    def end_of(self, group: str, place: int, *, handled: bool) -> None:
-        """The handler returned, or raised."""
-        if self._in_hand.get(group) == place:
-            del self._in_hand[group]
-        if handled:
-            self._handled[group] = place
+    def handled(self, group: str, place: int) -> None:
+        """The handler returned, and the message is about to be deleted."""
+        if self._unhandled.get(group) == place:
+            del self._unhandled[group]
+
+    def failed(self, group: str) -> None:
+        """The handler raised, and the message is about to be shown again."""
+        self._hidden_to[group] = 0.0
 
     def end(self) -> None:
         """That was all, and the queue is empty."""
@@ -101,7 +110,7 @@ class Visibility:
                     f"message {place} came to two receivers: the second {hidden_to - now_ms:.0f} ms before the "
                     "first's visibility timeout had run out, which it was to wait for"
                 )
-        # The timeout began when the receive was answered at the earliest, but of that only the receiver's call is known.
+        # The timeout began when the receive was answered; what is known is when it was called.
         self._hidden_to[place] = asked_ms + timeout_ms
 
     def deleting(self, place: int) -> None:

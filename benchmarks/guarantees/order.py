@@ -153,7 +153,7 @@ class Lineage:
                 self._findings.events += 1
                 if (done := before.get(parent, 0)) != ends[parent]:
                     self._findings.wrong(
-                        f"{self._reader} was handed {shard.shard_id} when its parent {parent} was done to {done or 'none'}, "
+                        f"{self._reader} was handed {shard.shard_id} when its parent {parent} was done to {done}, "
                         f"and was to finish that first, to {ends[parent]}"
                     )
 
@@ -219,7 +219,8 @@ class Acknowledged:
             self._findings.wrong(f"record {place} of {key} is behind {latest}, and was put before that")
         elif (told := self._acked.get((key, place), (shard_id, number))) != (shard_id, number):
             self._findings.wrong(
-                f"record {place} of {key} is number {number} of {shard_id}, and was acknowledged as {told[1]} of {told[0]}"
+                f"record {place} of {key} is number {number} of {shard_id}, "
+                f"and was acknowledged as {told[1]} of {told[0]}"
             )
         self._found[key, place] = shard_id, number
         self._latest[key] = max(self._latest.get(key, -1), place)

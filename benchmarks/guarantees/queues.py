@@ -20,6 +20,7 @@ from streamkit import Queue
 SENDERS = 8
 RECEIVERS = 16
 _FAILS = 0.05
+_TIMEOUT = 60.0
 
 
 async def drained(queue: Queue[int], moved: Callable[[], int]) -> None:
@@ -34,11 +35,11 @@ async def drained(queue: Queue[int], moved: Callable[[], int]) -> None:
 async def groups(setting: Setting) -> Mapping[str, Checked]:
     """A FIFO queue whose many groups are sent to and worked on at once; some calls of the handler fail."""
     drawn = seed()
-    watch = GroupWatch(drawn, f"load: {SENDERS} senders, 16 handlers")
+    watch = GroupWatch(drawn, f"load: {SENDERS} senders, 16 handlers", _TIMEOUT)
     names = [f"group-{at}" for at in range(setting.sized(200, 16))]
     batches = setting.sized(10, 1)
     async with open_store(setting) as kit:
-        queue = await kit.create_queue("jobs.fifo", type=int, fifo=True, visibility_timeout=60)
+        queue = await kit.create_queue("jobs.fifo", type=int, fifo=True, visibility_timeout=_TIMEOUT)
         with quiet():
             handled = start_workers(kit, queue, watch.tell, Random(drawn), _FAILS, batches=True)
             await together(
@@ -73,7 +74,7 @@ async def one_at_a_time(setting: Setting) -> Mapping[str, Checked]:
         await together(
             *(send_numbers(queue, tell, numbers, batches) for _ in range(SENDERS)),
             *(
-                receive(queue, tell, Random(f"{drawn}-{at}"), 0.05, timeout=60, done=done)
+                receive(queue, tell, Random(f"{drawn}-{at}"), 0.05, timeout=_TIMEOUT, done=done)
                 for at in range(RECEIVERS)
             ),
         )

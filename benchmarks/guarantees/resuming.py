@@ -1,4 +1,4 @@
-"""Consumers that die, or lose their shards to others: what each of them is to begin with, and what may come again. Pure.
+"""Consumers that die, or lose their shards to others: where each of them is to begin, and what may come again. Pure.
 
 A checkpoint is asked for, and then kept (the answer came), refused, or never answered, because the process died.
 """
@@ -53,7 +53,7 @@ class Resuming:
         self._findings.events += last - first + 1
         shard = self._shards.setdefault(shard_id, _Shard(first, first - 1, first - 1))
         tenure = self._tenures.get((holder, shard_id))
-        # One that follows its own records may have lost the shard and have it again: then it begins behind the checkpoint.
+        # Who follows its own records may have lost the shard and have it again: then it begins behind the checkpoint.
         again = tenure is not None and first == shard.kept + 1
         if tenure is None or again or first != tenure.latest + 1:
             self._begin(holder, shard_id, first)
@@ -74,7 +74,8 @@ class Resuming:
                     its.done = asked
                 return
         self._findings.wrong(
-            f"{holder} began {shard_id} with number {first}, and was to begin with {shard.kept + 1}, behind its checkpoint"
+            f"{holder} began {shard_id} with number {first}, "
+            f"and was to begin with {shard.kept + 1}, behind its checkpoint"
         )
 
     def asked(self, holder: str, shard_id: str, number: int) -> None:

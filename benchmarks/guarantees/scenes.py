@@ -110,7 +110,7 @@ async def work(
     leasing: Leasing = _LEASING,
     until: float = float("inf"),
 ) -> None:
-    """A worker of the consumer ``all``: it is handed a batch, handles it, writes a checkpoint. Until the loop's time."""
+    """A worker of the consumer ``all``: is handed a batch, handles it, writes a checkpoint. Until the loop's time."""
     loop = asyncio.get_running_loop()
     async with stream.consumer("all", leasing=leasing) as consumer:
         batches = consumer.batches(max_records=100)
@@ -138,7 +138,7 @@ async def crew(stream: Stream[bytes], tell: Tell, rng: Random, life: int, size: 
     async def one(slot: int) -> None:
         for turn in count(1):
             leaves = loop.time() + rng.uniform(0.03, 0.2)
-            # Every other one is cancelled wherever it is, also with records in hand; the rest leave between two batches.
+            # Every other one is cancelled wherever it is, also with records in hand; the rest leave between batches.
             cancelled_at = leaves + rng.choice((0, 0.05))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(cancelled_at):

@@ -101,7 +101,7 @@ async def _per_key(setting: Setting, under: str, *, hot: bool) -> Mapping[str, C
     drawn = seed()
     findings, alone = Findings(), Findings()
     acknowledged = Acknowledged(findings)
-    each, batches = setting.sized(120, 4), setting.sized(40, 2)
+    each, batches = setting.sized(100, 4), setting.sized(40, 2)
     counts: dict[str, int] = {}
 
     def tell(word: str, keys: Sequence[str], places: Sequence[int], *where: Sequence[object]) -> None:
@@ -113,7 +113,7 @@ async def _per_key(setting: Setting, under: str, *, hot: bool) -> Mapping[str, C
             for key, place in zip(keys, places, strict=True):
                 acknowledged.asked(key, place)
 
-    total = 64 * each + 8 * 50 * batches + (40 * each if hot else 0)
+    total = 64 * each + 8 * 50 * batches + (30 * each if hot else 0)
 
     async def one_by_one(stream: Stream[bytes]) -> None:
         order = KeyOrder(findings, "a consumer")
@@ -154,7 +154,7 @@ async def _per_key(setting: Setting, under: str, *, hot: bool) -> Mapping[str, C
             chosen = keys + keys[:1] * 15 if hot else keys
             puts.append(put_batches(stream, tell, chosen, Random(f"{drawn}-{task}"), {}, batches))
         if hot:
-            puts.append(put_at_once(stream, tell, "the hot key", range(40 * each)))
+            puts.append(put_at_once(stream, tell, "the hot key", range(30 * each)))
         await together(*puts, one_by_one(stream), in_parallel(stream))
         _, there = await everything(stream)
     for record in there:
@@ -229,7 +229,7 @@ async def across_reshards(setting: Setting) -> Mapping[str, Checked]:
 async def across_steals(setting: Setting) -> Mapping[str, Checked]:
     """Workers of one consumer come, go, and take each other's shards, while the stream is put to."""
     drawn = seed()
-    watch = StreamWatch(drawn, "load, shards taken by force")
+    watch = StreamWatch(drawn, "load, shards taken by force", "lease steals")
     batches = setting.sized(60, 3)
     async with open_store(setting) as kit:
         stream = await kit.create_stream(NAME, shards=16, type=bytes)
@@ -245,4 +245,4 @@ async def across_steals(setting: Setting) -> Mapping[str, Checked]:
             await asyncio.sleep(0.1 if setting.small else 0.6)
         await finish(stream, watch.tell)
         watch.end(*await everything(stream))
-    return {"steals": watch.rows()["order per shard across lease steals"]}
+    return watch.rows()

@@ -33,12 +33,14 @@ def runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 class StreamWatch:
     """The puts of a stream, and what the workers of one consumer were handed and have checkpointed."""
 
-    def __init__(self, seed: int, under: str) -> None:
+    def __init__(self, seed: int, under: str, across: str) -> None:
+        """``across``: what each key keeps its order across, in words."""
         self.shards, self.keys, self.steals, self.acks = Findings(), Findings(), Findings(), Findings()
         self.acknowledged = Acknowledged(self.acks)
         self.resuming = Resuming(self.steals)
         self._seed = seed
         self._under = under
+        self._across = across
         self._lineage = Lineage(self.keys, "the consumer")
         self._firsts = KeyOrder(self.keys, "the consumer")
         self._reached: dict[str, int] = {}
@@ -103,8 +105,8 @@ class StreamWatch:
         told = {
             "acknowledged records, each once": self.acks,
             "order per shard": self.shards,
-            "order per key across reshards": self.keys,
-            "order per shard across lease steals": self.steals,
+            f"order per key across {self._across}": self.keys,
+            "only what has no checkpoint comes again": self.steals,
         }
         return {name: found.checked(name, self._under, self._seed) for name, found in told.items()}
 
@@ -112,9 +114,10 @@ class StreamWatch:
 class GroupWatch:
     """The sends to a FIFO queue, and the calls of its workers' handlers."""
 
-    def __init__(self, seed: int, under: str) -> None:
+    def __init__(self, seed: int, under: str, timeout: float) -> None:
+        """``timeout``: seconds for which a message is hidden."""
         self.findings = Findings()
-        self.order = GroupOrder(self.findings)
+        self.order = GroupOrder(self.findings, timeout * 1000)
         self.following: dict[str, int] = {}
         """By group, the place of the first message that was not acknowledged."""
         self._seed = seed
@@ -130,21 +133,17 @@ class GroupWatch:
             self.order.acked(group, place)
         self.following[group] = places[-1] + 1
 
-    def begin(self, group: str, place: int) -> None:
+    def begin(self, group: str, place: int, received_ms: float, now_ms: float) -> None:
         """A handler is called."""
-        self.order.begin(group, place)
+        self.order.begin(group, place, received_ms, now_ms)
 
     def handled(self, group: str, place: int) -> None:
         """It returned."""
-        self.order.end_of(group, place, handled=True)
+        self.order.handled(group, place)
 
-    def failed(self, group: str, place: int) -> None:
+    def failed(self, group: str) -> None:
         """It raised."""
-        self.order.end_of(group, place, handled=False)
-
-    def died(self) -> None:
-        """The process did."""
-        self.order.died()
+        self.order.failed(group)
 
     def rows(self) -> dict[str, Checked]:
         """As a lane returns them."""
@@ -192,9 +191,6 @@ class QueueWatch:
         """It was answered, and they are gone."""
         for place in places:
             self.visibility.deleted(place)
-
-    def died(self) -> None:
-        """The process did: what it had in hand is hidden until its timeout, as before."""
 
     def rows(self) -> dict[str, Checked]:
         """As a lane returns them."""

@@ -9,6 +9,7 @@ from benchmarks.workloads.latency import LATENCY
 from benchmarks.workloads.metrics import METRICS
 from benchmarks.workloads.mixed import MIXED
 from benchmarks.workloads.open_loop import OPEN_LOOP
+from benchmarks.workloads.ordering import ORDERING
 from benchmarks.workloads.patterns import PATTERNS
 from benchmarks.workloads.publishing import PUBLISHING
 from benchmarks.workloads.queue_scale import QUEUE_SCALE
@@ -42,4 +43,5 @@ WORKLOADS = (
     *ALARMS,
     *END_TO_END,
     *MIXED,
+    *ORDERING,
 )
