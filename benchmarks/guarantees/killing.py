@@ -166,6 +166,7 @@ async def queues(setting: Setting) -> Mapping[str, Checked]:
                 watched(),
                 *(receive(queue, single.tell, Random(at), 0, timeout=TIMEOUT, done=lambda: empty) for at in range(8)),
             )
-    groups.order.end()
-    single.visibility.end()
+    async with open_store(setting) as kit:
+        groups.order.end(await left(kit.queue("jobs.fifo")))
+        single.visibility.end(await left(kit.queue("jobs")))
     return {**groups.rows(), **single.rows()}

@@ -67,8 +67,9 @@ class GroupOrder:
         """The handler raised, and the message is about to be shown again."""
         self._hidden_to[group] = 0.0
 
-    def end(self) -> None:
-        """That was all, and the queue is empty."""
+    def end(self, left: int) -> None:
+        """That was all; so many messages are left in the queue."""
+        _empty(self._findings, left)
         for group, count in self._acked.items():
             if (there := self._following.get(group, 0)) < count:
                 self._findings.wrong(f"message {there} of {group} never came: {count} were acknowledged", count - there)
@@ -122,8 +123,9 @@ class Visibility:
         self._findings.events += 1
         self._deleted.add(place)
 
-    def end(self) -> None:
-        """That was all, and the queue is empty."""
+    def end(self, left: int) -> None:
+        """That was all; so many messages are left in the queue."""
+        _empty(self._findings, left)
         lost = self._acked - self._hidden_to.keys()
         if lost:
             self._findings.wrong(f"message {min(lost)} never came, though its send was acknowledged", len(lost))
@@ -131,3 +133,8 @@ class Visibility:
             self._findings.wrong(
                 f"message {min(undeleted)} is gone, and was to come back: nobody deleted it", len(undeleted)
             )
+
+
+def _empty(findings: Findings, left: int) -> None:
+    if left:
+        findings.wrong(f"{left} messages are left in the queue, and it was to be empty: each was deleted", left)

@@ -5,7 +5,7 @@ A record is known by its key and its place among the records of that key: 0, 1, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.guarantees.findings import Findings
 from streamkit.streams.store import ShardDescription
@@ -136,26 +136,30 @@ class Lineage:
 
     def done(self, shard_id: str, number: int) -> None:
         """A checkpoint of the shard is about to be written: everything up to that number is done."""
-        self._done[shard_id] = number
+        self._done[shard_id] = max(number, self._done.get(shard_id, 0))
 
     def end(self, shards: Sequence[ShardDescription]) -> None:
         """That was all, and this is what the stream has."""
-        ends = {
-            shard.shard_id: shard.latest_sequence_number
-            for shard in shards
-            if shard.latest_sequence_number > shard.starting_sequence_number
-        }
-        for shard in shards:
-            before = self._done_before.get(shard.shard_id)
-            for parent in shard.parent_shard_ids:
-                if before is None or parent not in ends:
-                    continue
+        by_id = {shard.shard_id: shard for shard in shards}
+        for shard_id, before in self._done_before.items():
+            for parent in _nearest(by_id, shard_id):
                 self._findings.events += 1
-                if (done := before.get(parent, 0)) != ends[parent]:
+                end, done = parent.latest_sequence_number, before.get(parent.shard_id, parent.starting_sequence_number)
+                if done != end:
                     self._findings.wrong(
-                        f"{self._reader} was handed {shard.shard_id} when its parent {parent} was done to {done}, "
-                        f"and was to finish that first, to {ends[parent]}"
+                        f"{self._reader} was handed {shard_id} when {parent.shard_id} above it was done up to number "
+                        f"{done}, and was to finish that first, up to {end}"
                     )
+
+
+def _nearest(shards: Mapping[str, ShardDescription], shard_id: str) -> Iterator[ShardDescription]:
+    """The shards above this one that have records, with none between that has."""
+    for parent_id in shards[shard_id].parent_shard_ids:
+        parent = shards[parent_id]
+        if parent.latest_sequence_number > parent.starting_sequence_number:
+            yield parent
+        else:
+            yield from _nearest(shards, parent_id)
 
 
 class OneAtATime:

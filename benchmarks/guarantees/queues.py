@@ -37,7 +37,7 @@ async def groups(setting: Setting) -> Mapping[str, Checked]:
     drawn = seed()
     watch = GroupWatch(drawn, f"load: {SENDERS} senders, 16 handlers", _TIMEOUT)
     names = [f"group-{at}" for at in range(setting.sized(200, 16))]
-    batches = setting.sized(10, 1)
+    batches = setting.sized(8, 1)
     async with open_store(setting) as kit:
         queue = await kit.create_queue("jobs.fifo", type=int, fifo=True, visibility_timeout=_TIMEOUT)
         with quiet():
@@ -46,7 +46,8 @@ async def groups(setting: Setting) -> Mapping[str, Checked]:
                 *(send_groups(queue, watch.tell, names[at::SENDERS], {}, batches) for at in range(SENDERS)),
             )
             await drained(queue, handled)
-    watch.order.end()
+    async with open_store(setting) as kit:
+        watch.order.end(await left(kit.queue("jobs.fifo")))
     return watch.rows()
 
 
@@ -78,5 +79,6 @@ async def one_at_a_time(setting: Setting) -> Mapping[str, Checked]:
                 for at in range(RECEIVERS)
             ),
         )
-    watch.visibility.end()
+    async with open_store(setting) as kit:
+        watch.visibility.end(await left(kit.queue("jobs")))
     return watch.rows()
