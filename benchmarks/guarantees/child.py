@@ -55,14 +55,16 @@ async def streams(kit: Kit, diary: Diary, place: Place) -> None:
         following[key] = max(following.get(key, 0), at + 1)
     kit.start(mapping(stream, table))
     rngs = (Random(f"{place.seed}-{place.life}-{at}") for at in count())
+    gate = asyncio.Event()
+    gate.set()
     await together(
         *(put_singly(stream, tell, key, range(following.get(key, 0), _ENDLESS)) for key in map(str, range(8))),
         *(
-            put_batches(stream, tell, [f"{task}/{at}" for at in range(8)], rng, following, _ENDLESS)
+            put_batches(stream, tell, [f"{task}/{at}" for at in range(8)], rng, following, _ENDLESS, gate)
             for task, rng in enumerate(islice(rngs, 4))
         ),
         crew(stream, tell, next(rngs), place.life),
-        reshard(stream, next(rngs), 0.1),
+        reshard(stream, next(rngs), 0.1, gate),
     )
 
 

@@ -160,7 +160,7 @@ async def queues(setting: Setting) -> Mapping[str, Checked]:
                 empty = await left(queue) == 0 or now_ms() - last_ms > 20_000
 
         with quiet():
-            handled = start_workers(kit, fifo, groups.tell, rng, 0.02, batches=False)
+            handled = start_workers(kit, fifo, groups.tell, rng, 0.02, batches=True)
             await together(
                 drained(fifo, handled),
                 watched(),

@@ -19,7 +19,7 @@ PATIENCE = 20.0
 """Seconds without a record after which a reader that still misses some is told that it got all there are."""
 _DIGITS = 12
 _FILLER = b"x" * 88
-_LEASING = Leasing(failover=0.06, handover=0.0, steal_at_once=2)
+_LEASING = Leasing(failover=0.03, handover=0.0, steal_at_once=4)
 """A shard that is wanted is taken at the next look, whatever its worker has in hand."""
 
 
@@ -72,10 +72,18 @@ async def put_at_once(stream: Stream[bytes], tell: Tell, key: str, places: range
 
 
 async def put_batches(
-    stream: Stream[bytes], tell: Tell, keys: Sequence[str], rng: Random, following: dict[str, int], batches: int
+    stream: Stream[bytes],
+    tell: Tell,
+    keys: Sequence[str],
+    rng: Random,
+    following: dict[str, int],
+    batches: int,
+    gate: asyncio.Event | None = None,
 ) -> None:
     """Batches of keys that are this task's alone, one batch after another, while others put theirs."""
     for _ in range(batches):
+        if gate is not None:
+            await gate.wait()
         chosen = rng.choices(keys, k=50)
         places = []
         for key in chosen:
@@ -133,11 +141,11 @@ async def crew(stream: Stream[bytes], tell: Tell, rng: Random, life: int, size: 
 
     async def handle() -> None:
         # Most are quick; some take until others want the shard.
-        await asyncio.sleep(rng.choice((0, 0, 0, 0.001, 0.03)))
+        await asyncio.sleep(rng.choice((0, 0, 0, 0.001, 0.03, 0.06)))
 
     async def one(slot: int) -> None:
         for turn in count(1):
-            leaves = loop.time() + rng.uniform(0.03, 0.2)
+            leaves = loop.time() + rng.uniform(0.03, 0.15)
             # Every other one is cancelled wherever it is, also with records in hand; the rest leave between batches.
             cancelled_at = leaves + rng.choice((0, 0.05))
             with contextlib.suppress(TimeoutError):
@@ -177,10 +185,18 @@ async def finish(stream: Stream[bytes], tell: Tell) -> None:
 # ---- the stream itself
 
 
-async def reshard(stream: Stream[bytes], rng: Random, pause: float) -> None:
-    """Split and merge for as long as nobody cancels this."""
+async def reshard(stream: Stream[bytes], rng: Random, pause: float, gate: asyncio.Event | None = None) -> None:
+    """Split and merge for as long as nobody cancels this.
+
+    At times the gate is closed to those who put, so that shards are there and gone without a record.
+    """
     while True:
-        await stream.update_shard_count(rng.choice((1, 2, 3, 4, 6, 8)))
+        if gate is not None and rng.random() < 0.5:
+            gate.clear()
+            await stream.update_shard_count(rng.choice((2, 4, 8)))
+        await stream.update_shard_count(rng.choice((1, 2, 3, 4, 6)))
+        if gate is not None:
+            gate.set()
         await asyncio.sleep(rng.uniform(0, pause))
 
 

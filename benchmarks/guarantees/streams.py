@@ -170,10 +170,10 @@ async def _per_key(setting: Setting, under: str, *, hot: bool) -> Mapping[str, C
 
 
 async def across_reshards(setting: Setting) -> Mapping[str, Checked]:
-    """Splits and merges while producers put and two consumers, one of two workers, read."""
+    """Splits and merges while producers put and two consumers, one of two workers, read; and a third, afterwards."""
     drawn = seed()
     findings = Findings()
-    batches = setting.sized(60, 4)
+    batches = setting.sized(50, 6)
     counts: dict[str, int] = {}
     total = 12 * 50 * batches
 
@@ -210,11 +210,13 @@ async def across_reshards(setting: Setting) -> Mapping[str, Checked]:
         lineage.end((await stream.describe()).shards)
 
     async def produce(stream: Stream[bytes]) -> None:
-        async with beside(reshard(stream, Random(f"{drawn}-reshard"), 0.02)):
+        gate = asyncio.Event()
+        gate.set()
+        async with beside(reshard(stream, Random(f"{drawn}-reshard"), 0.02, gate)):
             await together(
                 *(
                     put_batches(
-                        stream, tell, [f"{task}/{at}" for at in range(8)], Random(f"{drawn}-{task}"), {}, batches
+                        stream, tell, [f"{task}/{at}" for at in range(2)], Random(f"{drawn}-{task}"), {}, batches, gate
                     )
                     for task in range(12)
                 )
@@ -223,6 +225,7 @@ async def across_reshards(setting: Setting) -> Mapping[str, Checked]:
     async with open_store(setting) as kit:
         stream = await kit.create_stream(NAME, shards=SHARDS, type=bytes)
         await together(produce(stream), read(stream, "one-worker", 1), read(stream, "two-workers", 2))
+        await read(stream, "who-comes-late", 2)
     return {"reshards": findings.checked("order per key across reshards", "load", drawn)}
 
 
