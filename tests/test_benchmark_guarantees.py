@@ -241,7 +241,7 @@ class Story:
 
     def refused(self, holder: str, number: int) -> Story:
         self.resuming.asked(holder, "s", number)
-        self.resuming.refused(holder, "s")
+        self.resuming.refused(holder, "s", number)
         return self
 
     def end(self, latest: int) -> Findings:
@@ -277,6 +277,11 @@ def test_a_worker_that_lost_a_shard_and_has_it_again_begins_anew() -> None:
         (Story().read("a", 1, 2).read("a", 4, 5).kept("a", 5), 5, r"a began s with number 4, and was to begin with 1,"),
         (Story().read("a", 1, 4).kept("a", 4).read("b", 6, 7).kept("b", 7), 7, "b began s with number 6, and was.* 5,"),
         (Story().read("a", 1, 4).kept("a", 4).read("b", 3, 7).kept("b", 7), 7, "b began s with number 3, and was.* 5,"),
+        (
+            Story().read("a", 1, 4).refused("a", 4).read("a", 5, 6).kept("a", 6),
+            6,
+            "a began s with number 5, and was.* 1,",
+        ),
         (Story().read("a", 1, 4).read("a", 3, 5).kept("a", 5), 5, "a began s with number 3"),
         (Story().read("a", 1, 4).read("b", 1, 6).kept("b", 6).kept("a", 4), 6, "a could checkpoint s at 4.* refused"),
         (Story().read("a", 1, 4).read("b", 1, 6).kept("a", 4).kept("b", 6), 6, "b could checkpoint s at 6.* refused"),
@@ -288,6 +293,7 @@ def test_a_worker_that_lost_a_shard_and_has_it_again_begins_anew() -> None:
         "a gap",
         "a gap behind the checkpoint",
         "a repeat from before the checkpoint",
+        "more of a shard that was lost",
         "a repeat for the same worker",
         "a checkpoint goes back",
         "two checkpoint the same",
@@ -456,7 +462,7 @@ def test_a_stream_that_is_right_has_rows_without_violations_and_a_violation_is_i
                 watch.tell("asks", "w", "s", number)
                 watch.tell("kept", "w", "s", number)
         watch.tell("read", "v", "s", [3], ["ada"], [2])
-        watch.tell("refused", "v", "s")
+        watch.tell("refused", "v", "s", 3)
         watch.end([shard("s", 0, 3)], [("s", number, "ada", number - 1) for number in (1, 2, 3)])
         return {name: row.violations for name, row in watch.rows().items()}
 

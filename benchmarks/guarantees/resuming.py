@@ -20,6 +20,8 @@ class _Tenure:
     """What it began behind, or has checkpointed since."""
     latest: int
     """What it was handed last."""
+    over: bool = False
+    """It was told that it had lost the shard."""
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Resuming:
         tenure = self._tenures.get((holder, shard_id))
         # Who follows its own records may have lost the shard and have it again: then it begins behind the checkpoint.
         again = tenure is not None and first == shard.kept + 1
-        if tenure is None or again or first != tenure.latest + 1:
+        if tenure is None or tenure.over or again or first != tenure.latest + 1:
             self._begin(holder, shard_id, first)
             tenure = self._tenures[holder, shard_id] = _Tenure(first - 1, last)
         tenure.latest = last
@@ -95,11 +97,13 @@ class Resuming:
                 )
             shard.kept = tenure.done = number
 
-    def refused(self, holder: str, shard_id: str) -> None:
+    def refused(self, holder: str, shard_id: str, number: int) -> None:
         """It was not, because the holder had lost the shard; what it is handed later of it begins anew."""
         self._findings.events += 1
         self._open.pop((holder, shard_id), None)
-        self._tenures.pop((holder, shard_id), None)
+        tenure = self._tenures[holder, shard_id]
+        # One from before it lost the shard is refused as well when it has it again, and was handed less until now.
+        tenure.over = tenure.over or number <= tenure.latest
 
     def end(self, shards: Sequence[ShardDescription]) -> None:
         """That was all, and this is what the stream has: all of it was to be read, and checkpointed."""

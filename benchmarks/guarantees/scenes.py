@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from itertools import count
 from random import Random
@@ -19,6 +20,8 @@ PATIENCE = 20.0
 """Seconds without a record after which a reader that still misses some is told that it got all there are."""
 _DIGITS = 12
 _FILLER = b"x" * 88
+_IN_HAND = 6
+"""Batches of a worker."""
 _LEASING = Leasing(failover=0.03, handover=0.0, steal_at_once=4)
 """A shard that is wanted is taken at the next look, whatever its worker has in hand."""
 
@@ -118,22 +121,44 @@ async def work(
     leasing: Leasing = _LEASING,
     until: float = float("inf"),
 ) -> None:
-    """A worker of the consumer ``all``: is handed a batch, handles it, writes a checkpoint. Until the loop's time."""
+    """A worker of the consumer ``all``, until that time of the loop: handles batches and writes checkpoints.
+
+    Several batches are in hand at once, those of a shard one after the other.
+    """
     loop = asyncio.get_running_loop()
-    async with stream.consumer("all", leasing=leasing) as consumer:
-        batches = consumer.batches(max_records=100)
-        while loop.time() < until and (batch := await patiently(anext(batches))) is not None:
-            numbers = [record.sequence_number for record in batch]
-            places = [place_of(record.data) for record in batch]
-            tell("read", holder, batch.shard_id, numbers, [record.partition_key for record in batch], places)
-            await handle()
-            tell("asks", holder, batch.shard_id, numbers[-1])
+
+    async def settle(consumer: Consumer[bytes], batch: Batch[bytes], before: asyncio.Task[None] | None) -> None:
+        shard_id, number, lost = batch.shard_id, batch.last_sequence_number, losses[batch.shard_id]
+        if before is not None:
+            await asyncio.wait([before])
+        await handle()
+        # What was in hand of a shard when it was lost is dropped, and what a later batch has checkpointed is done.
+        if lost == losses[shard_id] and number > kept[shard_id]:
+            tell("asks", holder, shard_id, number)
             try:
                 await consumer.checkpoint(batch)
             except LeaseLostError:
-                tell("refused", holder, batch.shard_id)
+                losses[shard_id] += 1
+                tell("refused", holder, shard_id, number)
             else:
-                tell("kept", holder, batch.shard_id, numbers[-1])
+                kept[shard_id] = number
+                tell("kept", holder, shard_id, number)
+        in_hand.release()
+
+    losses, kept = Counter[str](), Counter[str]()
+    in_hand = asyncio.Semaphore(_IN_HAND)
+    latest: dict[str, asyncio.Task[None]] = {}
+    async with stream.consumer("all", leasing=leasing) as consumer, asyncio.TaskGroup() as tasks:
+        batches = consumer.batches(max_records=50)
+        while loop.time() < until:
+            await in_hand.acquire()
+            if (batch := await patiently(anext(batches))) is None:
+                return
+            numbers = [record.sequence_number for record in batch]
+            places = [place_of(record.data) for record in batch]
+            tell("read", holder, batch.shard_id, numbers, [record.partition_key for record in batch], places)
+            settling = settle(consumer, batch, latest.get(batch.shard_id))
+            latest[batch.shard_id] = tasks.create_task(settling)
 
 
 async def crew(stream: Stream[bytes], tell: Tell, rng: Random, life: int, size: int = 3) -> None:

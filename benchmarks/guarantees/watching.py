@@ -81,9 +81,9 @@ class StreamWatch:
         """It was written."""
         self.resuming.kept(holder, shard_id, number)
 
-    def refused(self, holder: str, shard_id: str) -> None:
+    def refused(self, holder: str, shard_id: str, number: int) -> None:
         """It was not, because the worker had lost the shard."""
-        self.resuming.refused(holder, shard_id)
+        self.resuming.refused(holder, shard_id, number)
 
     def end(self, shards: Sequence[ShardDescription], there: Sequence[tuple[str, int, str, int]]) -> None:
         """This is what the stream has: its shards, and (shard, number, key, place) of each record."""
