@@ -5,6 +5,7 @@ Follows "CreateQueue" and "SetQueueAttributes" (Amazon SQS API Reference).
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, TypedDict
 
 from msgspec.structs import replace
@@ -16,6 +17,8 @@ from streamkit.queues.message import QueueAttributes, RedriveAllowPolicy, Redriv
 MAX_VISIBILITY_MS = 43_200_000
 DEFAULT_RETENTION_SECONDS = 4 * 86_400.0
 _LONGEST_SECONDS = 1e9
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,80}")
+_FIFO_NAME = re.compile(r"[a-zA-Z0-9_-]{1,75}\.fifo")
 _OF_FIFO_QUEUES = ("content_based_deduplication", "deduplication_scope", "fifo_throughput_limit")
 _SECONDS = {
     "visibility_timeout": "visibility_timeout_ms",
@@ -134,6 +137,17 @@ def check_redrive(name: str, attributes: QueueAttributes, target: QueueAttribute
             f"queue {dead_letters!r} does not allow {name!r} to use it as dead-letter queue: "
             "change its redrive_allow_policy"
         )
+
+
+def check_name(name: object, *, fifo: bool) -> None:
+    """A queue's name.
+
+    Raises:
+        ValidationError: no queue of this kind may have it.
+    """
+    if not isinstance(name, str) or not (_FIFO_NAME if fifo else _NAME).fullmatch(name):
+        rule = "and '.fifo' at the end, 80 in all" if fifo else "80 at most; '.fifo' is for fifo=True"
+        raise ValidationError(f"queue name {name!r} is not valid: use letters, digits, '_' or '-', {rule}")
 
 
 def check_timeout(timeout_ms: int) -> None:

@@ -63,7 +63,7 @@ class QueueReceives:
         self._loads = loads
         self._receipts = receipts
         self._append = append
-        self.gathering = Gathering(log, self._take_all)
+        self.gathering = Gathering(log, self._take_all, at_once=lambda taken: taken is None)
         self._eager: dict[int, tuple[int, Timer]] = {}
         # By queue and attempt id: receives that are not answered yet, and that nobody made again meanwhile.
         self._unanswered: dict[tuple[int, str], MessagesReceived] = {}
@@ -137,8 +137,8 @@ class QueueReceives:
         if wanted.error is not None:
             raise wanted.error
 
-    def _take_all(self, queue: QueueState, several: Sequence[_Wanted]) -> tuple[list[None], int]:
-        """Take for several receives, one after the other."""
+    def _take_all(self, queue: QueueState, several: Sequence[_Wanted]) -> tuple[list[MessagesReceived | None], int]:
+        """Take for several receives, one after the other: what each took."""
         now_ms = self._clock.now_ms()
         logged = ReceivedTogether(lambda change: self._log_received(queue, change))
         try:
@@ -150,7 +150,7 @@ class QueueReceives:
         self._loads.refill(queue)
         if logged.group:
             self._after(queue, now_ms)
-        return [None] * len(several), logged.group
+        return [wanted.change for wanted in several], logged.group
 
     def _take_for(self, queue: QueueState, wanted: _Wanted, now_ms: int, logged: ReceivedTogether) -> None:
         # What is on disk has to be waited for, and each receive does that for itself.

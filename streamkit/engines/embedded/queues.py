@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -28,6 +27,7 @@ from streamkit.engines.embedded.queue_sends import QueueSends
 from streamkit.engines.embedded.queue_waits import QueueWaits
 from streamkit.errors import (
     AlreadyExistsError,
+    DirectoryInUseError,
     MessageNotInflightError,
     NotFoundError,
     StreamKitError,
@@ -35,7 +35,7 @@ from streamkit.errors import (
 )
 from streamkit.limits import Limits
 from streamkit.queues import content
-from streamkit.queues.attributes import check_attributes, check_redrive, check_timeout, check_wait
+from streamkit.queues.attributes import check_attributes, check_name, check_redrive, check_timeout, check_wait
 from streamkit.queues.deliveries import check_extension, delivered, deliveries
 from streamkit.queues.looking import is_receivable
 from streamkit.queues.message import QueueAttributes, ReceivedMessage
@@ -44,8 +44,6 @@ from streamkit.queues.store import QueueDescription, SendEntry, SendResult, Visi
 from streamkit.queues.stored import StoredMessage
 from streamkit.queues.visibility import QueueState
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,80}")
-_FIFO_NAME = re.compile(r"[a-zA-Z0-9_-]{1,75}\.fifo")
 _MESSAGES_AT_A_LOOK = 1000
 
 
@@ -83,10 +81,7 @@ class EmbeddedQueues:
 
     async def create_queue(self, name: str, attributes: QueueAttributes) -> QueueDescription:
         """See QueueStore."""
-        pattern = _FIFO_NAME if attributes.fifo else _NAME
-        if not isinstance(name, str) or not pattern.fullmatch(name):
-            rule = "and '.fifo' at the end, 80 in all" if attributes.fifo else "80 at most; '.fifo' is for fifo=True"
-            raise ValidationError(f"queue name {name!r} is not valid: use letters, digits, '_' or '-', {rule}")
+        check_name(name, fifo=attributes.fifo)
         if name in self._by_name:
             raise AlreadyExistsError("queue", name)
         self._check_attributes(name, attributes)
@@ -366,6 +361,9 @@ class EmbeddedQueues:
         try:
             self._log.prepare()
             self._log.check()
+        except DirectoryInUseError:
+            # INVARIANT: test_another_event_loop_of_the_owner_is_refused
+            raise
         except StreamKitError:
             return
         self._receives.check_there(queue)

@@ -165,30 +165,42 @@ async def test_another_event_loop_of_the_owner_is_refused(tmp_path: Path) -> Non
         assert await kit.streams() == ["orders"]
 
         queue, queues = await kit.create_queue("jobs", type=bytes), kit.engine.queues
+        await kit.create_queue("others", type=bytes)
         await queue.send(b"1")
         calls: list[Callable[[], Coroutine[Any, Any, object]]] = [
             lambda: queues.receive_messages("jobs", 1),
             lambda: queues.delete_messages("jobs", ["none"]),
             lambda: queues.purge_queue("jobs"),
+            lambda: queues.peek_messages("jobs", 1),
+            lambda: queues.describe_queues(["jobs"]),
+            lambda: queues.move_messages("jobs", ["none"], "others"),
         ]
         for call in calls:
             # What the owner has begun meanwhile is the owner's to do.
             sending = asyncio.ensure_future(queues.send_messages("jobs", [SendEntry(b"2")]))
             await asyncio.sleep(0)
-            refusals: list[str] = []
-            thread = threading.Thread(target=_refused, args=(call, refusals), daemon=True)
-            thread.start()
-            thread.join(5)
-            assert ["another event loop of this process" in refusal for refusal in refusals] == [True]
+            assert _is_refused(call)
             assert (await sending)[0].error is None
-        assert (await queue.describe()).visible == 4
+        assert (await queue.describe()).visible == 1 + len(calls)
+        # Who only looks on is refused also while there is nothing to do before.
+        for look in calls[-3:]:
+            assert _is_refused(look)
 
 
-def _refused(call: Callable[[], Coroutine[Any, Any, object]], refusals: list[str]) -> None:
-    try:
-        asyncio.run(call())
-    except DirectoryInUseError as error:
-        refusals.append(str(error))
+def _is_refused(call: Callable[[], Coroutine[Any, Any, object]]) -> bool:
+    """Whether another thread with an event loop of its own is told that this is not its engine."""
+    refusals: list[str] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(call())
+        except DirectoryInUseError as error:
+            refusals.append(str(error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(5)
+    return ["another event loop of this process" in refusal for refusal in refusals] == [True]
 
 
 def test_a_lock_file_that_cannot_be_written_still_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

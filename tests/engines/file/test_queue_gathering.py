@@ -176,6 +176,35 @@ async def test_a_commit_that_hangs_makes_nobody_miss_a_timeout(clock: ManualCloc
     await engine.aclose()
 
 
+@pytest.mark.parametrize("fifo", [False, True])
+async def test_a_receive_that_finds_nothing_does_not_wait_for_the_commit_of_others(
+    fifo: bool, clock: ManualClock, tmp_path: Path
+) -> None:
+    held = Held("streamkit-journal")
+    engine = await open_file(tmp_path / "data", clock, files=FaultyFiles(before=held))
+    name = "q.fifo" if fifo else "q"
+    await engine.queues.create_queue(name, QueueAttributes(fifo=fifo))
+    entry = SendEntry(b"x", group_id="g", deduplication_id="x") if fifo else SendEntry(b"x")
+    await engine.queues.send_messages(name, [entry])
+    engine._journal._sync_seconds = 1.0
+    held.holding = True
+    finding = asyncio.create_task(engine.queues.receive_messages(name, 1))
+    at_once = asyncio.create_task(engine.queues.receive_messages(name, 1))
+    waiting = asyncio.create_task(engine.queues.receive_messages(name, 1, None, 20_000))
+    assert await held.reached(finding)
+    async with asyncio.timeout(10):
+        assert await at_once == []
+    # Who waits is there already for what comes meanwhile, and has its deadline.
+    await clock.advance(20)
+    async with asyncio.timeout(10):
+        assert await waiting == []
+    assert not finding.done()
+    held.let_all_through()
+    (got,) = (await together(finding))[0]
+    assert got.body == b"x"
+    await engine.aclose()
+
+
 async def test_a_disk_that_is_full_while_a_commit_waits_for_room_refuses_at_once(
     clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
