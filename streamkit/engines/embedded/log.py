@@ -21,7 +21,11 @@ class Log(Protocol):
 
     @property
     def gathers(self) -> bool:
-        """Whether a commit waits for what else comes; if not, ``soon`` and ``answer`` are not called."""
+        """Whether a commit waits for what else comes; if not, ``soon`` and ``answer`` are not called, and nothing that
+        they were given waits.
+
+        Ask at each call: who comes alone does not wait for others.
+        """
 
     @property
     def room(self) -> asyncio.Event | None:

@@ -45,13 +45,14 @@ class Gathering(Generic[Entry, Result]):
         self._calls: dict[QueueState, tuple[list[Entry], list[Waiter[Result]]]] = {}
 
     async def call(self, queue: QueueState, entries: Sequence[Entry]) -> list[Result]:
-        """Stage these with what else comes, and return their results once they are durable."""
+        """Stage these with what else comes, and return their results once they are durable.
+
+        Whoever calls has asked ``Log.check_owner``.
+        """
         if not self._log.gathers:
             results, group = self._stage(queue, list(entries))
             await self._log.durable(group)
             return results
-        # INVARIANT: test_another_event_loop_of_the_owner_is_refused
-        self._log.check_owner()
         waiter: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         is_first = not self._calls
         calls = self._calls.get(queue)

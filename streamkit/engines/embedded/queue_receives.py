@@ -108,7 +108,7 @@ class QueueReceives:
             self.check_there(queue)
             now_ms = self._clock.now_ms()
         answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
-        group = self._append(change, lambda: self._tell(queue, change))
+        group = self._log_received(queue, change)
         self._after(queue, now_ms)
         if attempt_id is not None and not change.again:
             self._unanswered[queue.queue_id, attempt_id] = change
@@ -127,6 +127,8 @@ class QueueReceives:
 
     async def _with_others(self, queue: QueueState, wanted: _Wanted) -> None:
         """Take what the others of this commit leave. With nothing left, whoever asked has to look for itself."""
+        # INVARIANT: test_another_event_loop_of_the_owner_is_refused
+        self._log.check_owner()
         try:
             await self.gathering.call(queue, [wanted])
         except asyncio.CancelledError:
@@ -167,7 +169,8 @@ class QueueReceives:
             wanted.answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
 
     def _log_received(self, queue: QueueState, change: MessagesReceived) -> int:
-        return self._append(change, (lambda: self._tell(queue, change)) if change.moved else None)
+        shows = change.moved or change.timeout_ms == 0
+        return self._append(change, (lambda: self._tell(queue, change)) if shows else None)
 
     def _after(self, queue: QueueState, now_ms: int) -> None:
         self.arm(queue)

@@ -218,6 +218,8 @@ class EmbeddedQueues:
         """See QueueStore."""
         queue = self._queue(name)
         self._check_count(receipt_handles)
+        # INVARIANT: test_another_event_loop_of_the_owner_is_refused
+        self._log.check_owner()
         return await self._deleting.call(queue, receipt_handles)
 
     def _delete(self, queue: QueueState, receipt_handles: Sequence[str]) -> tuple[list[StreamKitError | None], int]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import types
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from streamkit.engines.embedded.changes import WRITTEN_IS_ENOUGH, Change
 from streamkit.engines.embedded.log import Answer, give
 from streamkit.engines.file.segment import Position
+
+_COMMITS_ALONE = 8
+"""After so many in a row for which one call waited, the next one is taken to be alone, too."""
 
 _log = logging.getLogger("streamkit.engine")
 
@@ -58,6 +62,40 @@ class CommitGroup:
         yield from self.waiters
         yield from (waiter for waiter, _ in self.answers)
         yield from self.cuts
+
+
+class Company:
+    """Whether calls come alone, one after the other. Then none waits for what else may come in its turn of the loop.
+
+    A call that is alone commits by itself and lets others have one turn, in which whoever comes gathers again.
+    """
+
+    __slots__ = ("_commits", "_is_turning")
+
+    def __init__(self) -> None:
+        self._commits = 0
+        self._is_turning = False
+
+    def is_alone(self) -> bool:
+        """Whether nobody else is to be expected in this turn. Ask where somebody comes."""
+        if self._is_turning:
+            self._commits = 0
+        return self._commits >= _COMMITS_ALONE
+
+    def committed(self, group: CommitGroup) -> None:
+        """Take note of who waited for a group."""
+        if group.waiters or group.answers:
+            self._commits = self._commits + 1 if len(group.waiters) + len(group.answers) == 1 else 0
+
+    @types.coroutine
+    def turn(self) -> Generator[None, None, None]:
+        """Let others have a turn of the loop: who never waits would starve them."""
+        # As asyncio.sleep(0), but known here for as long as it takes.
+        self._is_turning = True
+        try:
+            yield
+        finally:
+            self._is_turning = False
 
 
 def fail(waiters: Iterable[asyncio.Future[Any]], error: Callable[[], Exception]) -> None:

@@ -41,12 +41,16 @@ MOST_UNSYNCED = 65535
 """Stands for all of them."""
 
 _segment = Struct("<4sIQQQI")
+_checked = Struct("<4sBBHIIQ")
+_sums = Struct("<II")
 _frame = Struct("<4sBBHIIQII")
 _MAGIC_SEGMENT = b"SKJL"
 _MAGIC_FRAME = b"SKFR"
 FRAME_HEADER_SIZE = _frame.size
-_CHECKED = FRAME_HEADER_SIZE - 8
+_CHECKED = _checked.size
 SEAL_SIZE = FRAME_HEADER_SIZE
+OVERHEAD = FRAME_HEADER_SIZE + 8 + SEAL_SIZE
+"""What a frame needs beside its payload at most: with padding, and the seal that may follow."""
 TERMINATOR = bytes(FRAME_HEADER_SIZE)
 """Written behind every frame but a seal, for which there is room: what the segment held before ends there."""
 
@@ -111,12 +115,13 @@ def frame_parts(
 
     HOT: `python -m benchmarks --only append`.
     """
-    unsynced = min(unsynced, MOST_UNSYNCED)
-    checked = _frame.pack(_MAGIC_FRAME, FORMAT, kind, unsynced, segment, len(payload), number, 0, 0)[:_CHECKED]
-    header_checksum = google_crc32c.extend(store_id & 0xFFFFFFFF, checked)
-    payload_checksum = google_crc32c.extend(header_checksum, payload)
-    sums = header_checksum.to_bytes(4, "little") + payload_checksum.to_bytes(4, "little")
-    return checked + sums, payload, bytes(-len(payload) % 8) + behind
+    if unsynced > MOST_UNSYNCED:
+        unsynced = MOST_UNSYNCED
+    size = len(payload)
+    checked = _checked.pack(_MAGIC_FRAME, FORMAT, kind, unsynced, segment, size, number)
+    header_sum = google_crc32c.extend(store_id & 0xFFFFFFFF, checked)
+    sums = _sums.pack(header_sum, google_crc32c.extend(header_sum, payload))
+    return checked + sums, payload, bytes(-size % 8) + behind
 
 
 class Tail(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
 """The journal: is it on disk? One frame, one write and one sync per commit group.
 
 A group of receives alone is written and not synced: the next sync, within 100 ms, takes it along (docs/adr/0018).
-What is appended while a commit is in flight is the next group: no timer, no lingering. A commit runs on the event loop
-while the disk is fast, else, and if it is large, in a thread that the loop lends the GIL (docs/adr/0003).
+What is appended while a commit is in flight is the next group: no timer, no lingering. Who comes alone, call by call,
+does not wait for a turn of the loop in which others might come. A commit runs on the event loop while the disk is fast,
+else, and if it is large, in a thread that the loop lends the GIL (docs/adr/0003).
 HOT: `python -m benchmarks --only append`, `--only puts`, `--only queue`, `--only table`.
 """
 
@@ -12,7 +13,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import msgspec
 
@@ -21,13 +21,12 @@ from streamkit.engines.embedded.changes import Change, plain
 from streamkit.engines.embedded.log import Answer, give
 from streamkit.engines.file import frame as framing
 from streamkit.engines.file import offload
-from streamkit.engines.file.commit_group import CommitGroup, fail
+from streamkit.engines.file.commit_group import CommitGroup, Company, fail
 from streamkit.engines.file.files import Files
 from streamkit.engines.file.segment import NextSegment, NoRoomError, Position, Segment, close_quietly, retire_segments
 from streamkit.errors import ClosedError, DiskFullError, JournalFailedError
 from streamkit.limits import MIB
 
-_FRAME_OVERHEAD = framing.FRAME_HEADER_SIZE + 8 + framing.SEAL_SIZE  # With padding, and the seal that may follow.
 _SLOW_SYNC_SECONDS = 0.0005
 _INLINE_BYTES = MIB
 _INTERVAL_SECONDS = 0.05
@@ -37,8 +36,6 @@ _encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 
 class Journal:
     """Implements ``Log`` on the segments of one directory. Belongs to one event loop."""
-
-    gathers = True
 
     def __init__(
         self,
@@ -54,7 +51,7 @@ class Journal:
         bytes_since_cut: int = 0,
     ) -> None:
         self.group = next_number
-        self.durable_group = next_number - 1
+        self.durable_group = self._synced_group = next_number - 1
         self.bytes_since_cut = bytes_since_cut
         """Of the journal, and what its items take in memory beside them: small ones take several times as much."""
         self.on_growth: Callable[[], None] = lambda: None
@@ -71,21 +68,24 @@ class Journal:
         self._gathering = CommitGroup()
         self._waiting: list[CommitGroup] = []
         self._preparing: list[Callable[[], None]] = []
-        self._in_flight = False
-        self._scheduled = False
+        self._in_flight = self._sync_wanted = self._closed = False
+        self._scheduled: asyncio.Handle | None = None
+        self._company = Company()
         self._parked: asyncio.TimerHandle | None = None
         """Set while a group waits for room that its segment, and the disk, did not have."""
         self._failure: BaseException | None = None
-        self._closed = False
-        self._synced_group = next_number - 1
         self._sync_timer: asyncio.TimerHandle | None = None
         self._sync_waiters: list[asyncio.Future[None]] = []
-        self._sync_wanted = False
         self._sync_seconds = sync_seconds
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="streamkit-journal")
         self._next = NextSegment(files, directory, store_id, self._executor)
 
     # ---- the log
+
+    @property
+    def gathers(self) -> bool:
+        """See Log."""
+        return self._scheduled is not None or self._in_flight or not self._company.is_alone()
 
     def check(self) -> None:
         """See Log. Refuses early when the disk is full, while nothing has changed yet."""
@@ -112,20 +112,24 @@ class Journal:
         """See Log."""
         if group <= self.durable_group:
             return
-        if self._failure is not None:
+        if self._scheduled is not None and self._company.is_alone():
+            self._scheduled.cancel()
+            self._commit()
+        if group <= self.durable_group:
+            await self._company.turn()
+        elif self._failure is not None:
             raise self._failed()
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._group_of(group).waiters.append(waiter)
-        await waiter
+        else:
+            self._group_of(group).waiters.append(waiter := self._loop.create_future())
+            await waiter
         if not self.room.is_set():
             await self.room.wait()
 
     def soon(self, prepare: Callable[[], None]) -> None:
         """See Log."""
         self._preparing.append(prepare)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._commit)
+        if self._scheduled is None:
+            self._scheduled = self._loop.call_soon(self._commit)
 
     def prepare(self) -> None:
         """See Log."""
@@ -163,15 +167,14 @@ class Journal:
             raise self._failed()
         if self._synced_group >= self.durable_group:
             return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._sync_waiters.append(waiter)
+        self._sync_waiters.append(waiter := self._loop.create_future())
         self._want_sync()
         await waiter
 
     async def drop_before(self, position: Position) -> None:
         """Let go of the segments that end before a position: all of it is settled."""
-        retire = partial(retire_segments, self._files, self._directory, position.segment)
-        await offload.whole(offload.start(self._executor, retire, background=True))
+        where, before = (self._files, self._directory), position.segment
+        await offload.whole(offload.start(self._executor, lambda: retire_segments(*where, before), background=True))
 
     def refuse(self) -> None:
         """Take nothing more: the engine closes."""
@@ -214,14 +217,13 @@ class Journal:
         self.group += 1
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._in_flight and self._failure is None:
-            self._scheduled = True
-            self._loop.call_soon(self._commit)
+        if self._scheduled is None and not self._in_flight and self._failure is None:
+            self._scheduled = self._loop.call_soon(self._commit)
 
     def _commit(self) -> None:
         # It still counts as scheduled: what this appends is committed now, or with what is under way.
         self.prepare()
-        self._scheduled = False
+        self._scheduled = None
         if self._in_flight or self._failure is not None:
             return None
         if self._sync_wanted:
@@ -238,7 +240,7 @@ class Journal:
             payload = _encode(self._waiting[0].changes)
         except Exception as error:
             return self._fail(error)
-        size = len(payload) + _FRAME_OVERHEAD
+        size = len(payload) + framing.OVERHEAD
         synced = self._durability == "fsync" and self._waiting[0].synced
         self._in_flight = True
         if self._segment.end + size > self._segment.size:
@@ -302,11 +304,10 @@ class Journal:
         close_quietly(self._files, full)
 
     def _frame(self, kind: int, segment: Segment, payload: bytes) -> tuple[bytes, bytes, bytes]:
+        what = (kind, segment.number, self.durable_group + 1, payload)
         unsynced = self.durable_group - self._synced_group
-        number = self.durable_group + 1
         behind = b"" if kind == framing.SEAL else framing.TERMINATOR
-        place = (kind, segment.number, number)
-        return framing.frame_parts(*place, payload, store_id=self._store_id, unsynced=unsynced, behind=behind)
+        return framing.frame_parts(*what, store_id=self._store_id, unsynced=unsynced, behind=behind)
 
     def _write(self, segment: Segment, payload: bytes, synced: bool) -> int:
         parts = self._frame(framing.DATA if self._durability == "fsync" else framing.WRITTEN, segment, payload)
@@ -321,7 +322,7 @@ class Journal:
             self._synced_group = self.durable_group + 1
         elif self._durability != "fsync":
             self._sync_seconds = 0.0
-        segment.end += (size := sum(map(len, parts)) - len(framing.TERMINATOR))
+        segment.end += (size := len(parts[0]) + len(payload) + len(parts[2]) - len(framing.TERMINATOR))
         return size
 
     def _finish(self, work: asyncio.Future[int]) -> None:
@@ -337,6 +338,7 @@ class Journal:
 
     def _committed(self, size: int) -> None:
         group = self._waiting.pop(0)
+        self._company.committed(group)
         self.durable_group += 1
         self.bytes_since_cut += size
         self._in_flight = False

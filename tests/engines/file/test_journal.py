@@ -299,6 +299,114 @@ async def test_a_callback_that_fails_keeps_nobody_waiting(tmp_path: Path, caplog
     assert "a callback of a durable change failed" in caplog.text
 
 
+# ---- who comes alone
+
+
+async def come_alone(journal: Journal, files: FaultyFiles) -> None:
+    """Let so many commits pass, one after the other, that the journal takes the next caller to be alone."""
+    while journal.gathers:
+        await commit(journal, 0)
+    files.calls.clear()
+
+
+def commits_of(files: FaultyFiles) -> int:
+    """How many there were since: the next segment, which is made beside them, has another name yet."""
+    return sum(call.operation == "sync" and call.path.endswith(".log") for call in files.calls)
+
+
+@pytest.mark.parametrize("sync_seconds", [FAST, SLOW])
+async def test_who_comes_alone_is_on_disk_before_the_loop_turns(sync_seconds: float, tmp_path: Path) -> None:
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files, sync_seconds=sync_seconds) as journal:
+        await come_alone(journal, files)
+        for number in range(1, 4):
+            journal._sync_seconds = sync_seconds
+            waiting = journal.durable(journal.append(change(number)))
+            waiting.send(None)
+            # On a slow disk a thread is at it, and the loop does not wait for it.
+            assert journal._in_flight == (sync_seconds == SLOW)
+            assert (journal.durable_group == journal.group - 1) == (sync_seconds == FAST)
+            waiting.close()
+            await turns(lambda: journal.durable_group == journal.group - 1)
+        assert commits_of(files) == 3
+    assert (await stored(tmp_path))[-3:] == [1, 2, 3]
+
+
+async def test_who_comes_alone_again_and_again_starves_nobody(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files) as journal:
+        await come_alone(journal, files)
+        passed = 0
+
+        async def other() -> None:
+            nonlocal passed
+            while True:
+                await asyncio.sleep(0)
+                passed += 1
+
+        task = asyncio.create_task(other())
+        for number in range(50):
+            await commit(journal, number)
+        task.cancel()
+        assert passed >= 49
+        assert commits_of(files) == 50
+
+
+@pytest.mark.parametrize("sync_seconds", [FAST, SLOW])
+async def test_who_is_alone_no_more_gathers_again(sync_seconds: float, tmp_path: Path) -> None:
+    """Of those who come in one turn, one alone has a commit for itself, and only the first time."""
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files, sync_seconds=sync_seconds) as journal:
+        await come_alone(journal, files)
+
+        async def several(first: int) -> None:
+            for number in range(first, first + 5):
+                await commit(journal, number)
+
+        await asyncio.gather(*(several(first) for first in range(10, 90, 10)))
+        assert commits_of(files) <= 5 + 1
+        assert journal.gathers
+    assert sorted((await stored(tmp_path))[-40:]) == [n for first in range(10, 90, 10) for n in range(first, first + 5)]
+
+
+async def test_what_was_left_for_the_next_turn_is_not_committed_twice(tmp_path: Path) -> None:
+    """Nor does anybody wait for what came in the turn that a lone caller leaves to others."""
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files) as journal:
+        await come_alone(journal, files)
+        alone = asyncio.create_task(commit(journal, 1))
+        journal.soon(lambda: None)
+        late = asyncio.create_task(commit(journal, 2))
+        assert list(await asyncio.gather(alone, late)) == [1, 2]
+        assert await commit(journal, 3) == 3
+        assert commits_of(files) == 3
+    assert (await stored(tmp_path))[-3:] == [1, 2, 3]
+
+
+async def test_who_comes_alone_hears_of_a_failure(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files) as journal:
+        await come_alone(journal, files)
+        files.fail[len(files.calls)] = errno.EIO
+        for _ in range(2):
+            with pytest.raises(JournalFailedError):
+                await soon(journal.durable(journal.append(change(1))))
+
+
+async def test_a_lone_caller_who_is_cancelled_leaves_others_alone(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files) as journal:
+        await come_alone(journal, files)
+        cancelled = asyncio.create_task(commit(journal, 1))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert not journal.gathers
+        await commit(journal, 2)
+    assert (await stored(tmp_path))[-2:] == [1, 2]
+
+
 # ---- failures
 
 

@@ -13,19 +13,29 @@ import pytest
 from msgspec.structs import replace
 
 from streamkit.engines.embedded.changes import MessagesDeleted, MessagesReceived, MessagesSent
-from streamkit.engines.file import segment
+from streamkit.engines.file import commit_group, segment
 from streamkit.engines.file.engine import FileEngine
 from streamkit.errors import DiskFullError, JournalFailedError, MessageNotInflightError
 from streamkit.functions.effects import Effects
 from streamkit.limits import Limits
 from streamkit.queues.message import QueueAttributes, ReceivedMessage, RedrivePolicy
 from streamkit.queues.store import SendEntry, VisibilityEntry
+from streamkit.testing.cancellation import cancel_at_every_step
 from streamkit.testing.clock import ManualClock
 from streamkit.testing.contract import contents
 from streamkit.testing.faults import Call, FaultyFiles
 from tests.engines.file.queueing import MANY, backlog
 from tests.engines.file.terms import Held, after_crash, close_broken, kept, open_file, turns
 from tests.queues.windows import small_windows as few_in_memory
+
+MANY_COMMITS = 1_000_000
+"""With so many before anybody is taken to be alone, calls are always gathered."""
+
+
+@pytest.fixture(params=[0, 1, MANY_COMMITS], ids=["each by itself", "now and then", "gathered"])
+def alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After how many commits for one call the next one is taken to be alone; with 0 all are, whoever else comes."""
+    monkeypatch.setattr(commit_group, "_COMMITS_ALONE", request.param)
 
 
 def changes_of(engine: FileEngine, monkeypatch: pytest.MonkeyPatch) -> list[object]:
@@ -67,6 +77,46 @@ async def test_what_comes_before_a_commit_is_one_change_of_each_kind(
     )
     assert deleted == [[None, None]] * 8
     assert [type(change) for change in seen] == [MessagesSent, MessagesReceived, MessagesDeleted]
+    await engine.aclose()
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+@pytest.mark.parametrize("sync_seconds", [0.0, 1.0])
+async def test_a_lone_client_that_is_cancelled_anywhere_loses_nothing(
+    fifo: bool, sync_seconds: float, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that sends, receives and deletes, with nobody beside it, on a fast disk and on a slow one."""
+    monkeypatch.setattr(commit_group, "_COMMITS_ALONE", 0)
+    engine = await open_file(tmp_path / "data", clock)
+    queues, name, number = engine.queues, "q.fifo" if fifo else "q", 0
+    await queues.create_queue(name, QueueAttributes(fifo=fifo))
+    answered: dict[str, object] = {}
+
+    async def client() -> None:
+        nonlocal number
+        number += 1
+        engine._journal._sync_seconds = sync_seconds
+        entry = SendEntry(b"%d" % number, group_id="g", deduplication_id=f"{number}") if fifo else SendEntry(b"x")
+        answered.clear()
+        (answered["sent"],) = await queues.send_messages(name, [entry])
+        answered["received"] = got = await queues.receive_messages(name, 10, 60_000)
+        answered["deleted"] = await queues.delete_messages(name, [message.receipt_handle for message in got])
+
+    async def check() -> None:
+        await engine._journal.synced()
+        (seen,) = await queues.describe_queues([name])
+        total = seen.visible + seen.not_visible
+        # What was not received is there for everybody; what was is hidden until it is deleted, at the latest in time.
+        if "deleted" in answered:
+            assert total == 0
+        elif "received" in answered:
+            assert (seen.visible, seen.not_visible) in ((0, 1), (0, 0))
+        else:
+            assert seen.not_visible == 0
+            assert total == 1 if "sent" in answered else total <= 1
+        await queues.purge_queue(name)
+
+    assert await cancel_at_every_step(client, check) >= 3
     await engine.aclose()
 
 
@@ -254,6 +304,7 @@ async def test_pages_that_come_while_receives_are_gathered_are_looked_into(
         return stage(queue, several)
 
     monkeypatch.setattr(gathering, "_stage", settled)
+    monkeypatch.setattr(commit_group, "_COMMITS_ALONE", MANY_COMMITS)
     async with asyncio.timeout(10):
         first = await asyncio.gather(*(engine.queues.receive_messages("jobs", 5, None, 20_000) for _ in range(4)))
     assert sorted(message.body for messages in first for message in messages) == MANY[:20]
@@ -297,6 +348,7 @@ async def test_what_is_gathered_when_the_engine_closes_is_stored(clock: ManualCl
     await again.aclose()
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("fifo", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_crash_finds_what_calls_together_left(
@@ -341,6 +393,7 @@ async def test_a_crash_finds_what_calls_together_left(
     await engine.aclose()
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("fifo", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 async def test_cancelled_calls_hide_nothing_and_lose_nothing(
