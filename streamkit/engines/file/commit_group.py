@@ -67,7 +67,8 @@ class CommitGroup:
 class Company:
     """Whether calls come alone, one after the other. Then none waits for what else may come in its turn of the loop.
 
-    A call that is alone commits by itself and lets others have one turn, in which whoever comes gathers again.
+    A call that is alone commits by itself and lets others have one turn, in which whoever comes gathers again. It waits
+    for those, so that from there on all go in step.
     """
 
     __slots__ = ("_commits", "_is_turning")
@@ -82,9 +83,12 @@ class Company:
             self._commits = 0
         return self._commits >= _COMMITS_ALONE
 
-    def committed(self, group: CommitGroup) -> None:
-        """Take note of who waited for a group."""
-        if group.waiters or group.answers:
+    def committed(self, group: CommitGroup, *, is_fast: bool) -> None:
+        """Take note of who waited for a group, and whether the next one will not take long either."""
+        if not is_fast:
+            # While one is in flight others come, and it is they who would have to wait for one commit more.
+            self._commits = 0
+        elif group.waiters or group.answers:
             self._commits = self._commits + 1 if len(group.waiters) + len(group.answers) == 1 else 0
 
     @types.coroutine
@@ -94,6 +98,9 @@ class Company:
         self._is_turning = True
         try:
             yield
+            if not self._commits:
+                # INVARIANT: test_who_is_alone_no_more_goes_in_step_with_those_who_came
+                yield
         finally:
             self._is_turning = False
 

@@ -338,7 +338,7 @@ class Journal:
 
     def _committed(self, size: int) -> None:
         group = self._waiting.pop(0)
-        self._company.committed(group)
+        self._company.committed(group, is_fast=self._sync_seconds < _SLOW_SYNC_SECONDS)
         self.durable_group += 1
         self.bytes_since_cut += size
         self._in_flight = False

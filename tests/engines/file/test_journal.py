@@ -314,22 +314,31 @@ def commits_of(files: FaultyFiles) -> int:
     return sum(call.operation == "sync" and call.path.endswith(".log") for call in files.calls)
 
 
-@pytest.mark.parametrize("sync_seconds", [FAST, SLOW])
-async def test_who_comes_alone_is_on_disk_before_the_loop_turns(sync_seconds: float, tmp_path: Path) -> None:
+async def test_who_comes_alone_is_on_disk_before_the_loop_turns(tmp_path: Path) -> None:
     files = FaultyFiles()
-    async with a_journal(tmp_path, files, sync_seconds=sync_seconds) as journal:
+    async with a_journal(tmp_path, files) as journal:
         await come_alone(journal, files)
         for number in range(1, 4):
-            journal._sync_seconds = sync_seconds
             waiting = journal.durable(journal.append(change(number)))
             waiting.send(None)
-            # On a slow disk a thread is at it, and the loop does not wait for it.
-            assert journal._in_flight == (sync_seconds == SLOW)
-            assert (journal.durable_group == journal.group - 1) == (sync_seconds == FAST)
+            assert journal.durable_group == journal.group - 1
+            assert commits_of(files) == number
             waiting.close()
-            await turns(lambda: journal.durable_group == journal.group - 1)
-        assert commits_of(files) == 3
     assert (await stored(tmp_path))[-3:] == [1, 2, 3]
+
+
+async def test_on_a_slow_disk_nobody_is_alone(tmp_path: Path) -> None:
+    """Who came a moment later would have to wait for two commits."""
+    files = FaultyFiles()
+    async with a_journal(tmp_path, files) as journal:
+        for number in range(20):
+            journal._sync_seconds = SLOW
+            await commit(journal, number)
+            assert journal.gathers
+        waiting = [asyncio.create_task(commit(journal, number)) for number in range(20, 28)]
+        files.calls.clear()
+        await asyncio.gather(*waiting)
+        assert commits_of(files) == 1
 
 
 async def test_who_comes_alone_again_and_again_starves_nobody(tmp_path: Path) -> None:
@@ -352,21 +361,23 @@ async def test_who_comes_alone_again_and_again_starves_nobody(tmp_path: Path) ->
         assert commits_of(files) == 50
 
 
-@pytest.mark.parametrize("sync_seconds", [FAST, SLOW])
-async def test_who_is_alone_no_more_gathers_again(sync_seconds: float, tmp_path: Path) -> None:
+async def test_who_is_alone_no_more_goes_in_step_with_those_who_came(tmp_path: Path) -> None:
     """Of those who come in one turn, one alone has a commit for itself, and only the first time."""
     files = FaultyFiles()
-    async with a_journal(tmp_path, files, sync_seconds=sync_seconds) as journal:
+    commits: set[tuple[int, int]] = set()
+    async with a_journal(tmp_path, files) as journal:
         await come_alone(journal, files)
 
-        async def several(first: int) -> None:
-            for number in range(first, first + 5):
-                await commit(journal, number)
+        async def several() -> None:
+            for step in range(5):
+                group = journal.append(change(step))
+                await journal.durable(group)
+                commits.add((step, group))
 
-        await asyncio.gather(*(several(first) for first in range(10, 90, 10)))
-        assert commits_of(files) <= 5 + 1
+        await asyncio.gather(*(several() for _ in range(8)))
+        assert commits_of(files) == len(commits) == 1 + 5
         assert journal.gathers
-    assert sorted((await stored(tmp_path))[-40:]) == [n for first in range(10, 90, 10) for n in range(first, first + 5)]
+    assert sorted((await stored(tmp_path))[-40:]) == sorted(list(range(5)) * 8)
 
 
 async def test_what_was_left_for_the_next_turn_is_not_committed_twice(tmp_path: Path) -> None:
