@@ -35,13 +35,13 @@ class Gathering(Generic[Entry, Result]):
     Cancellation: of a call whose task is cancelled nothing is staged, or all of it.
     """
 
-    def __init__(self, log: Log, stage: Stage[Entry, Result], at_once: Callable[[Result], bool] | None = None) -> None:
+    def __init__(self, log: Log, stage: Stage[Entry, Result], *, none_at_once: bool = False) -> None:
         self.after: Sequence[Gathering[Any, Any]] = ()
         """What calls of other kinds gathered is staged before."""
         self._log = log
         self._stage = stage
-        self._at_once = at_once
-        """Which results nothing was changed for: whoever gets no others does not wait for what others changed."""
+        self._none_at_once = none_at_once
+        """Whether nothing was changed for whose only result is None: then it does not wait for what others changed."""
         self._calls: dict[QueueState, tuple[list[Entry], list[Waiter[Result]]]] = {}
 
     async def call(self, queue: QueueState, entries: Sequence[Entry]) -> list[Result]:
@@ -88,13 +88,12 @@ class Gathering(Generic[Entry, Result]):
         except Exception as error:
             _refuse(waiters, error)
         else:
-            answers: list[Answer] = []
-            for (future, _), part in zip(waiters, _parts(results, waiters), strict=True):
-                if self._at_once is not None and all(map(self._at_once, part)):
-                    # INVARIANT: test_a_receive_that_finds_nothing_does_not_wait_for_the_commit_of_others
-                    give([(future, part)])
-                else:
-                    answers.append((future, part))
+            answers: list[Answer] = [
+                (waiter, part) for (waiter, _), part in zip(waiters, _parts(results, waiters), strict=True)
+            ]
+            if self._none_at_once and None in results:
+                # INVARIANT: test_a_receive_that_finds_nothing_does_not_wait_for_the_commit_of_others
+                give([answer for answer in answers if answer[1] == [None]])
             self._log.answer(group, answers)
 
 

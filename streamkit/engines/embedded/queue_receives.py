@@ -63,7 +63,7 @@ class QueueReceives:
         self._loads = loads
         self._receipts = receipts
         self._append = append
-        self.gathering = Gathering(log, self._take_all, at_once=lambda taken: taken is None)
+        self.gathering = Gathering(log, self._take_all, none_at_once=True)
         self._eager: dict[int, tuple[int, Timer]] = {}
         # By queue and attempt id: receives that are not answered yet, and that nobody made again meanwhile.
         self._unanswered: dict[tuple[int, str], MessagesReceived] = {}
