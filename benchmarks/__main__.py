@@ -25,6 +25,7 @@ from benchmarks.running import Runner, ViolationError
 from benchmarks.workloads import WORKLOADS
 
 _COMMANDS: dict[str, str] = {
+    "gate": "benchmarks.gate.main",
     "page": "benchmarks.report.page",
     "readme": "benchmarks.report.readme",
 }

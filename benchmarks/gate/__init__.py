@@ -1,0 +1,1 @@
+"""``python -m benchmarks gate``: is this change slower than what it is based on?"""
