@@ -58,7 +58,7 @@ class Watch:
 @contextmanager
 def _watched(lane: Lane) -> Iterator[Watch]:
     """The lane reads this clock; the library goes on with the system's."""
-    names: dict[str, Any] = lane.run.__globals__  # type: ignore[attr-defined]
+    names: dict[str, Any] = lane.run.__globals__
     before, names["time"] = names["time"], Watch()
     try:
         yield names["time"]

@@ -102,7 +102,7 @@ class Judged:
 
 
 WALL_LIMIT = 0.5
-"""As ``LIMIT``, of the time on the wall. It has in it whatever else the machine does, and is only to find what waits."""
+"""As ``LIMIT``, of the time on the wall: whatever else the machine does is in it, and it is only to find what waits."""
 
 
 def judge(cpu: Sequence[float], wall: Sequence[float]) -> Judged:
@@ -119,8 +119,11 @@ def following(judged: Sequence[Judged]) -> int | None:
     open_ = [at for at, each in enumerate(judged) if not each.done]
     if not open_:
         return None
-    return min(open_, key=lambda at: (min(judged[at].cpu.pairs, LEAST), -_slowest(judged[at])))
+    return min(open_, key=lambda at: (min(judged[at].cpu.pairs, LEAST), -_slow(judged[at])))
 
 
-def _slowest(judged: Judged) -> float:
+def _slow(judged: Judged) -> float:
+    """How slow it looks, beside what is allowed; nothing is said of one that has not its least."""
+    if judged.cpu.pairs < LEAST:
+        return 0.0
     return max(judged.cpu.ratio / (1 + LIMIT), judged.wall.ratio / (1 + WALL_LIMIT))

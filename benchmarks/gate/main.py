@@ -17,7 +17,7 @@ from benchmarks.gate import report
 from benchmarks.gate.base import Base, Git, NoBaseError, changed, find, trees
 from benchmarks.gate.decision import LEAST
 from benchmarks.gate.paths import HOT_PATHS
-from benchmarks.gate.running import Tested, measure, run
+from benchmarks.gate.running import Compared, measure, run
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "STREAMKIT_GATE_BASE"
@@ -100,24 +100,24 @@ def _gate(options: argparse.Namespace, git: Git) -> int:
     names = _names(options, git, base)
     if not names:
         return 0
-    tested = [Tested(name) for name in names]
+    compared = [Compared(name) for name in names]
     with trees(git, base) as both, tempfile.TemporaryDirectory(prefix="streamkit-gate-", dir=_where(options)) as data:
-        progress = _Progress(len(tested))
+        progress = _Progress(len(compared))
         try:
             enough = run(
-                tested,
+                compared,
                 lambda name, number: measure(both, Path(data), name, number),
                 options.minutes * 60,
                 progress.says,
             )
         except KeyboardInterrupt:
-            print(report.table(tested))
+            print(report.table(compared))
             raise
-    print(report.table(tested))
-    print(report.summary(tested, enough))
+    print(report.table(compared))
+    print(report.summary(compared, enough))
     if options.json is not None:
-        options.json.write_text(json.dumps(report.document(tested, about), indent=1) + "\n")
-    return int(any(each.refused for each in tested))
+        options.json.write_text(json.dumps(report.document(compared, about), indent=1) + "\n")
+    return int(any(each.refused for each in compared))
 
 
 def _alone(git: Git) -> str:
@@ -160,16 +160,16 @@ class _Progress:
         self._began = self._said = time.monotonic()
         self._live = sys.stderr.isatty()
 
-    def says(self, tested: Tested) -> None:
+    def says(self, compared: Compared) -> None:
         """A pair of this path was measured."""
         self._pairs += 1
         now = time.monotonic()
         if not self._live and now - self._said < self._EVERY:
             return
         self._said = now
-        ratio: Any = f"{tested.judged.cpu.ratio:.2f} x" if tested.pairs else "no figures"
+        ratio: Any = f"{compared.judged.cpu.ratio:.2f} x" if compared.pairs else "no figures"
         line = (
             f"{now - self._began:4.0f} s: {self._pairs} pairs of {self._paths} paths, at least {self._paths * LEAST}; "
-            f"{tested.name} {ratio} after {len(tested.pairs)}"
+            f"{compared.name} {ratio} after {len(compared.pairs)}"
         )
         print(f"\r{line:<100}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)

@@ -67,7 +67,9 @@ _COMMIT = (
     *_rooms("", "codecs", "clock"),
     *_rooms("metrics/", "metric", "rows", "window", "buckets"),
     *_rooms("engines/embedded/", "log", "changes", "stores"),
-    *_rooms("engines/file/", "engine", "journal", "frame", "segment", "commit_group", "files", "lock", "offload"),
+    *_rooms(
+        "engines/file/", "engine", "journal", "frame", "segment", "commit_group", "files", "lock", "offload", "settle"
+    ),
 )
 _STREAMS = (*_COMMIT, *_rooms("", "streams/*"), *_rooms("engines/embedded/", "stream*", "retention"))
 _READING = (*_STREAMS, *_rooms("engines/file/", "block", "cold"))

@@ -9,16 +9,16 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.gate.decision import LEAST, LIMIT, WALL_LIMIT, Verdict
-from benchmarks.gate.running import Tested
+from benchmarks.gate.running import Compared
 from benchmarks.report.terminal import duration
 
 _WIDTHS = (14, 9, 9, 7, 14, 7, 6)
 _HEADS = ("hot path", "base", "change", "ratio", "19 of 20", "wall", "pairs")
 
 
-def table(tested: Sequence[Tested]) -> str:
+def table(compared: Sequence[Compared]) -> str:
     """A line for each path: CPU time of an operation, their ratio and where it lies, the ratio on the wall."""
-    return "\n".join([_line(_HEADS) + "  verdict", *(_line(_cells(each)) + "  " + verdict(each) for each in tested)])
+    return "\n".join([_line(_HEADS) + "  verdict", *(_line(_cells(each)) + "  " + verdict(each) for each in compared)])
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -28,14 +28,14 @@ def _line(cells: Sequence[str]) -> str:
     )
 
 
-def _cells(tested: Tested) -> Sequence[str]:
-    if not tested.pairs:
-        return (tested.name, "", "", "", "", "", "0")
-    judged = tested.judged
+def _cells(compared: Compared) -> Sequence[str]:
+    if not compared.pairs:
+        return (compared.name, "", "", "", "", "", "0")
+    judged = compared.judged
     return (
-        tested.name,
-        duration(statistics.median(pair.base for pair in tested.pairs)),
-        duration(statistics.median(pair.change for pair in tested.pairs)),
+        compared.name,
+        duration(statistics.median(pair.base for pair in compared.pairs)),
+        duration(statistics.median(pair.change for pair in compared.pairs)),
         f"{judged.cpu.ratio:.3f}",
         f"{judged.cpu.low:.3f}-{judged.cpu.high:.3f}" if judged.cpu.low > 0 else "",
         f"{judged.wall.ratio:.2f}",
@@ -43,11 +43,11 @@ def _cells(tested: Tested) -> Sequence[str]:
     )
 
 
-def verdict(tested: Tested) -> str:
+def verdict(compared: Compared) -> str:
     """In words."""
-    if tested.failed is not None:
-        return _failed(tested)
-    judged = tested.judged
+    if compared.failed is not None:
+        return _failed(compared)
+    judged = compared.judged
     if judged.outcome == "slower":
         which = "SLOWER" if judged.cpu.outcome == "slower" else "SLOWER on the wall: something waits"
         found = judged.cpu if judged.cpu.outcome == "slower" else judged.wall
@@ -61,28 +61,28 @@ def verdict(tested: Tested) -> str:
     return "undecided: too noisy to tell; it is not refused for that"
 
 
-def _failed(tested: Tested) -> str:
-    assert tested.failed is not None
-    if tested.failed.side == "change":
-        return f"{'WRONG' if tested.failed.wrong else 'FAILED'} with the change: {tested.failed}"
-    if tested.failed.wrong:
-        return f"not compared: the base is wrong where the change may be right: {tested.failed}"
-    return f"not compared: the base cannot run this benchmark: {tested.failed}"
+def _failed(compared: Compared) -> str:
+    assert compared.failed is not None
+    if compared.failed.side == "change":
+        return f"{'WRONG' if compared.failed.wrong else 'FAILED'} with the change: {compared.failed}"
+    if compared.failed.wrong:
+        return f"not compared: the base is wrong where the change may be right: {compared.failed}"
+    return f"not compared: the base cannot run this benchmark: {compared.failed}"
 
 
-def summary(tested: Sequence[Tested], enough: bool) -> str:
+def summary(compared: Sequence[Compared], enough: bool) -> str:
     """The last sentence, and what is to be warned of before it."""
     lines = []
     if not enough:
         lines.append("The time was used up before all was decided; --minutes gives more, --only asks for less.")
-    refused = [each.name for each in tested if each.refused]
+    refused = [each.name for each in compared if each.refused]
     if refused:
         lines.append(
             f"REFUSED because of {', '.join(refused)}: slower by more than {LIMIT:.0%} of CPU time or "
             f"{WALL_LIMIT:.0%} on the wall, and certainly slower, or wrong."
         )
     else:
-        left = [each.name for each in tested if each.failed is not None or each.judged.outcome == "undecided"]
+        left = [each.name for each in compared if each.failed is not None or each.judged.outcome == "undecided"]
         lines.append(
             f"No hot path is slower by more than {LIMIT:.0%}" + (f"; not known of {', '.join(left)}" if left else "")
         )
@@ -90,7 +90,7 @@ def summary(tested: Sequence[Tested], enough: bool) -> str:
     return "\n".join(lines)
 
 
-def document(tested: Sequence[Tested], about: Mapping[str, Any]) -> dict[str, Any]:
+def document(compared: Sequence[Compared], about: Mapping[str, Any]) -> dict[str, Any]:
     """Everything, each pair too."""
     return {
         **about,
@@ -104,7 +104,7 @@ def document(tested: Sequence[Tested], about: Mapping[str, Any]) -> dict[str, An
                 "wall": _told(each.judged.wall),
                 "pairs": [asdict(pair) for pair in each.pairs],
             }
-            for each in tested
+            for each in compared
         },
     }
 

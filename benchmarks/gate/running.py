@@ -143,7 +143,7 @@ class _Side:
 
 
 @dataclass
-class Tested:
+class Compared:
     """A hot path so far."""
 
     name: str
@@ -164,10 +164,10 @@ class Tested:
 
 
 def run(
-    tested: Sequence[Tested],
+    compared: Sequence[Compared],
     pair: Callable[[str, int], Pair],
     seconds: float,
-    say: Callable[[Tested], None],
+    say: Callable[[Compared], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Fill in pairs until all are decided, or the time is up. It is safe to stop it.
@@ -177,7 +177,7 @@ def run(
     """
     began, longest = clock(), 0.0
     while True:
-        open_ = [each for each in tested if each.failed is None]
+        open_ = [each for each in compared if each.failed is None]
         chosen = following([each.judged for each in open_])
         if chosen is None:
             return True
