@@ -198,10 +198,10 @@ def test_each_path_gets_its_least_in_turn_then_what_looks_slowest_is_next() -> N
 
 
 def test_a_pair_is_the_median_of_neighbouring_turns() -> None:
-    base = [(1.0, 10.0), (100.0, 1000.0), (1.0, 10.0)]
-    change = [(2.0, 10.0), (200.0, 4000.0), (1.0, 40.0)]
+    base = [(1.0, 10.0), (100.0, 1000.0), (2.0, 20.0)]
+    change = [(4.0, 10.0), (200.0, 4000.0), (4.0, 80.0)]
     found = pair_of(base, change)
-    assert (found.base, found.change) == (1.0, 2.0)
+    assert (found.base, found.change) == (2.0, 4.0)
     assert (found.cpu, found.wall) == pytest.approx((math.log(2), math.log(4)))
 
 
@@ -459,7 +459,12 @@ def test_on_main_what_is_not_committed_is_compared_with_head(repository: Reposit
     assert found.commit == head
 
 
-def test_what_is_asked_for_is_where_it_was_left(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_of_another_repository_may_call_it(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", "/no/such/place")
+    assert find(Git(repository.root), None) is None
+
+
+def test_what_is_asked_for_is_where_it_was_left(repository: Repository) -> None:
     second = repository.commit("second")
     repository.git("tag", "v1")
     repository.commit("third")
@@ -603,13 +608,12 @@ def test_one_commit_has_nothing_to_be_compared_with(
 
 
 def test_no_repository_and_no_such_base_are_said_in_a_sentence(
-    repository: Repository, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code, said = ran(repository, capsys, "--base", "nowhere")
     assert (code, said.count("\n")) == (2, 1)
     assert "there is no commit 'nowhere' here" in said
     (tmp_path / "empty").mkdir()
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     assert gate.main([], tmp_path / "empty") == 2
     assert "not a git repository" in capsys.readouterr().err
 

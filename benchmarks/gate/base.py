@@ -16,6 +16,8 @@ BACK = 10
 """Commits of main that are judged together where nothing says with how many it grew: see ``find``."""
 MAINS = ("origin/HEAD", "origin/main", "main")
 _PACKAGES = ("streamkit", "benchmarks")
+_OF_A_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+"""Which repository a caller is about, a hook perhaps; it need not be this one."""
 
 
 class NoBaseError(Exception):
@@ -44,8 +46,7 @@ class Git:
         return self._run(*words).returncode == 0
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        # Of whoever calls this, a hook perhaps, and not of this working tree.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        kept = {name: value for name, value in os.environ.items() if name not in _OF_A_CALLER}
         try:
             return subprocess.run(
                 ["git", "-c", f"core.hooksPath={os.devnull}", *words],

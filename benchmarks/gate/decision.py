@@ -60,7 +60,7 @@ def decide(pairs: Sequence[float], limit: float = LIMIT) -> Verdict:
     outcome: Outcome = "undecided"
     if estimate > math.log1p(limit) and certainly > 0:
         outcome = "slower"
-    elif len(pairs) >= LEAST and high < math.log1p(limit):
+    elif high < math.log1p(limit):
         outcome = "fine"
     return Verdict(outcome, len(pairs), math.exp(estimate), math.exp(low), math.exp(high))
 
