@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import sys
 import tempfile
 import time
@@ -61,7 +62,7 @@ def _run(options: argparse.Namespace, base: dict[str, Any] | None) -> int:
     code = 0
     with tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=options.dir) as directory:
         began = time.monotonic()
-        stamped = machine(Path(directory))
+        stamped = machine(Path(directory), _packages() if peers else ())
         print("\n".join(f"{name:>15} {value}" for name, value in stamped.items()), flush=True)
         for name, why in missing.items():
             print(f"peer {name} is left out: {why}")
@@ -133,6 +134,12 @@ def _where(options: argparse.Namespace, *, nothing: bool = False) -> files.Chose
 
 def _asked(options: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in vars(options).items() if isinstance(value, str | int | float | list)}
+
+
+def _packages() -> list[str]:
+    """The distributions that the peers' modules come from."""
+    carriers = importlib.metadata.packages_distributions()
+    return sorted({name for peer in known() for module in peer.modules for name in carriers.get(module, ())})
 
 
 def _missing() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import machine as machines
+from benchmarks.__main__ import _packages as packages_of_peers
 from benchmarks.__main__ import main
 from benchmarks.figures import Checked, Figure, Figures, Latencies, Timeline, WrongResultError, higher_is_better
 from benchmarks.measure import ON_DISK, SYNCED, Chart, Lane, Result, Setting, Workload, told
@@ -381,3 +383,8 @@ def test_what_acknowledgements_mean_is_what_was_asked_for() -> None:
     assert told(ours, Setting(Path(), Path(), durability="interval")) == "synced within 50 ms"
     assert told(ours, Setting(Path(), Path(), engine="memory")).startswith("in memory")
     assert told(Lane(ours.run, "WAL"), Setting(Path(), Path(), engine="memory")) == "WAL"
+
+
+def test_the_versions_of_peers_are_stamped() -> None:
+    found = dict.fromkeys(packages_of_peers())
+    assert all(metadata.version(name) for name in found)
