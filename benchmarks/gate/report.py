@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.gate.decision import LEAST, LIMIT, WALL_LIMIT, Verdict
 from benchmarks.gate.running import Compared
-from benchmarks.report.terminal import duration
+from benchmarks.report.words import duration
 
 _WIDTHS = (14, 9, 9, 7, 14, 7, 6)
 _HEADS = ("hot path", "base", "change", "ratio", "19 of 20", "wall", "pairs")
