@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.figures import Checked, WrongResultError
 from benchmarks.measure import Lane, Play, Result, Setting, Workload, play, play_round, violation
-from benchmarks.plan import PASSES, UNKNOWN, scale_for, slowdown
+from benchmarks.plan import PASSES, UNKNOWN, at_scale, scale_for, slowdown
 from benchmarks.progress import Progress
 
 MOST_ROUNDS = 7
@@ -94,7 +94,7 @@ class Runner:
             self.results.append(result)
             kept[workload.title] = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self.base, prefix="kept-")))
             self._round(result, 1, progress, kept)
-            took.append((expected[at] * result.scale, result.seconds[-1]))
+            took.append((at_scale(expected[at], result.scale), result.seconds[-1]))
 
     def _round(self, result: Result, number: int, progress: Progress, kept: Mapping[str, Path]) -> None:
         title = result.workload.title

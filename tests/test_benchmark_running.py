@@ -18,7 +18,7 @@ from benchmarks.__main__ import _packages as packages_of_peers
 from benchmarks.__main__ import main
 from benchmarks.figures import Checked, Figure, Figures, Latencies, Timeline, WrongResultError, higher_is_better
 from benchmarks.measure import ON_DISK, SYNCED, Chart, Lane, Result, Setting, Workload, told
-from benchmarks.plan import PASSES, SCALES, known_seconds, scale_for, slowdown
+from benchmarks.plan import PASSES, SCALES, at_scale, known_seconds, scale_for, slowdown
 from benchmarks.report import document, terminal
 from benchmarks.running import Runner, ViolationError
 from benchmarks.store import open_store, open_used
@@ -70,7 +70,7 @@ def test_what_is_good_news(unit: str, higher: bool) -> None:
 def test_a_fast_machine_does_all_and_a_slow_one_a_share() -> None:
     assert scale_for(300.0, [10.0] * 10, 1.0) == 1.0
     assert scale_for(299.0, [10.0] * 10, 1.0) == 0.5
-    assert scale_for(300.0, [10.0] * 10, 2.0) == 0.5
+    assert scale_for(300.0, [10.0] * 10, 2.0) == 0.2, "half of the counts take two thirds of the time"
     assert scale_for(-5.0, [10.0], 1.0) == SCALES[-1]
 
 
@@ -78,8 +78,8 @@ def test_a_fast_machine_does_all_and_a_slow_one_a_share() -> None:
 def test_a_scale_fits_if_one_does(remaining: float, expected: list[float], slower: float) -> None:
     scale = scale_for(remaining, expected, slower)
     needed = sum(expected) * slower * PASSES
-    assert needed * scale <= remaining or scale == SCALES[-1]
-    assert scale == 1.0 or needed * SCALES[SCALES.index(scale) - 1] > remaining, "more would have fitted"
+    assert at_scale(needed, scale) <= remaining or scale == SCALES[-1]
+    assert scale == 1.0 or at_scale(needed, SCALES[SCALES.index(scale) - 1]) > remaining, "more would have fitted"
 
 
 def test_few_rounds_say_little_of_a_machine() -> None:
@@ -91,7 +91,9 @@ def test_few_rounds_say_little_of_a_machine() -> None:
 def test_a_document_tells_what_a_round_takes_at_full_counts() -> None:
     workloads = [{"title": "a", "scale": 0.5, "seconds": [3.0, 1.0, 2.0]}, {"title": "b", "scale": 1.0, "seconds": []}]
     workloads.append({"title": "c", "scale": 0.2, "seconds": [1.0]})
-    assert known_seconds({"workloads": workloads}) == {"a": 4.0}, "a fifth of the counts tells nothing of all of them"
+    assert known_seconds({"workloads": workloads}) == pytest.approx({"a": 3.0, "c": 3.0})
+    assert at_scale(3.0, 0.2) == pytest.approx(1.0)
+    assert at_scale(3.0, 1.0) == 3.0
     assert known_seconds(None) == {}
 
 
