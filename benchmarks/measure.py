@@ -103,6 +103,8 @@ class Target:
     at_most: float | None = None
     ratio: bool = True
     """Of the headline to this row; else the row's own value."""
+    all_counts: bool = False
+    """It is about much of something: what a share of the counts reaches is no answer to it."""
 
     def met(self, value: float) -> bool:
         """Whether the value, or the ratio, is good enough."""
@@ -212,7 +214,7 @@ class Result:
     def judged(self, row: Row) -> tuple[Target, bool] | None:
         """The row's target, and whether it is met."""
         for target in self.workload.targets:
-            if target.row == row.name:
+            if target.row == row.name and (self.scale == 1.0 or not target.all_counts):
                 value = self.ratio(row) if target.ratio else row.median
                 if value is not None:
                     return target, target.met(value)

@@ -215,6 +215,13 @@ def test_targets(target: Target, met: bool, tmp_path: Path) -> None:
     assert terminal.summary([result]).startswith(f"{int(met)} of 1 targets met")
 
 
+def test_a_target_about_much_is_judged_only_where_there_was_much(tmp_path: Path) -> None:
+    result = sitting(Target("theirs", at_most=9.0, ratio=False, all_counts=True), [100.0], [25.0], tmp_path)
+    assert terminal.summary([result]).startswith("0 of 1 targets met")
+    result.scale = 0.5
+    assert terminal.summary([result]) == "0 of 0 targets met"
+
+
 def test_a_target_of_a_peer_that_did_not_run_is_not_judged(tmp_path: Path) -> None:
     result = sitting(Target("redis", at_least=15.0), [100.0], [25.0], tmp_path)
     assert terminal.summary([result]) == "0 of 0 targets met"

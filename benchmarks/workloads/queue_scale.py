@@ -183,9 +183,9 @@ QUEUE_SCALE = (
         "--messages of 1024 B that wait in a queue",
         [Lane(_backlog, SYNCED, engines=ON_DISK)],
         (
-            *(Target(row, at_most=150.0, ratio=False) for row in (_MEMORY, _REOPENED)),
+            *(Target(row, at_most=150.0, ratio=False, all_counts=True) for row in (_MEMORY, _REOPENED)),
             *(Target(f"{call}, backlog / empty queue", at_most=1.2, ratio=False) for call in _CALLS),
-            Target("reopening", at_most=10.0, ratio=False),
+            Target("reopening", at_most=10.0, ratio=False, all_counts=True),
         ),
     ),
     Workload(

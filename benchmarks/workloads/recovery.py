@@ -116,7 +116,7 @@ RECOVERY = (
             Lane(_without_history, "kill -9 after the last answer", engines=ON_DISK),
             Lane(_settled, "closed", engines=ON_DISK),
         ],
-        (Target(_LARGE, at_most=1000.0, ratio=False),),
+        (Target(_LARGE, at_most=1000.0, ratio=False, all_counts=True),),
         ["the tail alone", "the history alone"],
     ),
 )

@@ -169,7 +169,9 @@ SCALE = (
         "memory",
         "resident memory of a process while --gigabytes pass through it, put and consumed",
         [_passing("kept", None), _passing(_SHORT, _RETENTION)],
-        tuple(Target(f"{named}: last / second", at_most=1.1, ratio=False) for named in ("kept", _SHORT)),
+        tuple(
+            Target(f"{named}: last / second", at_most=1.1, ratio=False, all_counts=True) for named in ("kept", _SHORT)
+        ),
         charts=[
             Chart(
                 "Cost of a record, put and consumed, by what the store has taken before, ns",
