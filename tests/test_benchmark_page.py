@@ -626,9 +626,7 @@ def test_the_readme_says_what_the_results_say_until_either_is_edited(
     said = text.read_text()
     assert said.startswith("before\n\n")
     assert said.endswith("\n\nafter\n")
-    assert (
-        "| append, 500 x 1 KiB a batch | 100 k records/s | 2 x LMDB; in memory: 100 x moto; limit: 0.67 x bare" in said
-    )
+    assert "| append, 500 x 1 KiB a batch | 100 k records/s | 2 x LMDB |" in said, "others are on the page"
     assert 'src="results/throughput.svg"' in said
     assert "1.23 M events held against their guarantees, 0 violations" in said
     assert readme.main([*asked, "--check"]) == 0

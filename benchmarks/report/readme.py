@@ -31,6 +31,11 @@ _CALLED = {
     "redis": "Redis",
     "rocksdb": "RocksDB",
     "sqlite": "SQLite",
+    "ministack": "MiniStack",
+    "nats, default sync": "NATS as it comes",
+    "litequeue": "litequeue as it comes",
+    "bare sync at that pace, p50": "the disk's own sync takes",
+    "by hand, at least once": "a loop by hand that may count a record twice",
 }
 
 
@@ -49,7 +54,7 @@ def block(made: Mapping[str, Any], picture: str) -> str:
     durability = told[0].durability
     lines = [
         f'{BEGIN}<img src="{escape(picture)}" alt="{_TITLE}: {escape(plots.of_panels(groups))}" width="100%">',
-        f"| {durability} | streamkit | in relation to others, run in turns with it |",
+        f"| {durability} | streamkit | how many times as fast as others, run in turns with it |",
         "|---|---|---|",
         *(
             f"| {each.what}{'' if each.durability == durability else f' ({each.durability})'} "
@@ -63,11 +68,14 @@ def block(made: Mapping[str, Any], picture: str) -> str:
 
 
 def _beside(told: Told) -> str:
-    """Ratios, those of peers that do not sync after the others."""
-    kinds = sorted({each.weaker for each in told.neighbours})
-    parts = [(kind, [_ratio(each) for each in told.neighbours if each.weaker == kind]) for kind in kinds]
-    words = "; ".join(f"{kind}: {', '.join(ratios)}" if kind else ", ".join(ratios) for kind, ratios in parts)
-    return words if told.higher_is_better or not words else f"takes {words}"
+    """How many times as fast, or as long: those that sync as it does first, then those that do not. Stand-ins that keep
+    all in memory, and limits, are on the page."""
+    synced, unsynced = (
+        ", ".join(_ratio(each) for each in told.neighbours if each.weaker == kind) for kind in ("", "not synced")
+    )
+    parts = [synced, f"of those that do not sync: {unsynced}" if unsynced else ""]
+    words = "; ".join(part for part in parts if part)
+    return words if told.higher_is_better else words.replace(" x ", " x as long as ")
 
 
 def _ratio(each: Neighbour) -> str:
