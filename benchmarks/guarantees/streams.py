@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 
 from benchmarks.figures import Checked
@@ -96,6 +97,50 @@ async def hot_key(setting: Setting) -> Mapping[str, Checked]:
     return await _per_key(setting, "load, hot keys", hot=True)
 
 
+@dataclass
+class _KeyReaders:
+    """A consumer that takes one record after the other, and one whose handler has eight calls at once."""
+
+    total: int
+    """Records that come."""
+    counts: Mapping[str, int]
+    """Acknowledged records by key; filled meanwhile."""
+    findings: Findings
+    alone: Findings
+    drawn: int
+
+    async def one_by_one(self, stream: Stream[bytes]) -> None:
+        order = KeyOrder(self.findings, "a consumer")
+
+        def see(batch: Batch[bytes]) -> None:
+            for record in batch:
+                order.see(record.partition_key, place_of(record.data))
+
+        async with stream.consumer("one-by-one") as consumer:
+            await consume(consumer, see, lambda: order.seen >= self.total)
+        order.end(self.counts)
+
+    async def in_parallel(self, stream: Stream[bytes]) -> None:
+        order, calls = KeyOrder(self.findings, "a parallel handler"), OneAtATime(self.alone)
+        came, rng = asyncio.Event(), Random(f"{self.drawn}-handler")
+
+        async def handle(batch: Batch[bytes]) -> None:
+            keys = {record.partition_key for record in batch}
+            calls.begin(keys)
+            for record in batch:
+                order.see(record.partition_key, place_of(record.data))
+            await asyncio.sleep(rng.choice((0, 0, 0.001)))
+            calls.end(keys)
+            came.set()
+
+        async with stream.consumer("in-parallel") as consumer, beside(consumer.run(handle, concurrency=8)):
+            while order.seen < self.total:
+                came.clear()
+                if await patiently(came.wait()) is None:
+                    break
+        order.end(self.counts)
+
+
 async def _per_key(setting: Setting, under: str, *, hot: bool) -> Mapping[str, Checked]:
     """Keys with a task each, and tasks that put batches of keys of their own; one by one and in a parallel handler."""
     drawn = seed()
@@ -115,37 +160,7 @@ async def _per_key(setting: Setting, under: str, *, hot: bool) -> Mapping[str, C
 
     total = 64 * each + 8 * 50 * batches + (30 * each if hot else 0)
 
-    async def one_by_one(stream: Stream[bytes]) -> None:
-        order = KeyOrder(findings, "a consumer")
-
-        def see(batch: Batch[bytes]) -> None:
-            for record in batch:
-                order.see(record.partition_key, place_of(record.data))
-
-        async with stream.consumer("one-by-one") as consumer:
-            await consume(consumer, see, lambda: order.seen >= total)
-        order.end(counts)
-
-    async def in_parallel(stream: Stream[bytes]) -> None:
-        order, calls = KeyOrder(findings, "a parallel handler"), OneAtATime(alone)
-        came, rng = asyncio.Event(), Random(f"{drawn}-handler")
-
-        async def handle(batch: Batch[bytes]) -> None:
-            keys = {record.partition_key for record in batch}
-            calls.begin(keys)
-            for record in batch:
-                order.see(record.partition_key, place_of(record.data))
-            await asyncio.sleep(rng.choice((0, 0, 0.001)))
-            calls.end(keys)
-            came.set()
-
-        async with stream.consumer("in-parallel") as consumer, beside(consumer.run(handle, concurrency=8)):
-            while order.seen < total:
-                came.clear()
-                if await patiently(came.wait()) is None:
-                    break
-        order.end(counts)
-
+    readers = _KeyReaders(total, counts, findings, alone, drawn)
     async with open_store(setting) as kit:
         stream = await kit.create_stream(NAME, shards=SHARDS, type=bytes)
         puts = [put_singly(stream, tell, f"key-{at}", range(each)) for at in range(64)]
@@ -155,7 +170,7 @@ async def _per_key(setting: Setting, under: str, *, hot: bool) -> Mapping[str, C
             puts.append(put_batches(stream, tell, chosen, Random(f"{drawn}-{task}"), {}, batches))
         if hot:
             puts.append(put_at_once(stream, tell, "the hot key", range(30 * each)))
-        await together(*puts, one_by_one(stream), in_parallel(stream))
+        await together(*puts, readers.one_by_one(stream), readers.in_parallel(stream))
         _, there = await everything(stream)
     for record in there:
         acknowledged.see(*record)
