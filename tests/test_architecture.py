@@ -20,7 +20,7 @@ import streamkit
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "streamkit"
 
-GROUND = ("errors", "limits", "clock", "backoff", "service", "words")
+GROUND = ("errors", "limits", "clock", "backoff", "service", "words", "showing")
 PORTS = ("streams.store", "queues.store", "tables.store", "functions.effects", "functions.sink")
 PURE = (
     *("streams.record", "streams.keyspace", "streams.shard", "streams.state", "streams.reshard", "streams.throughput"),
@@ -78,7 +78,10 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "google_crc32c": ("engines.file",),
     "rich": ("demo", "cli"),
     "sqlite3": ("engines.file",),
-    "pyarrow": ("functions.parquet",),
+    "pyarrow": ("functions.parquet", "showing.arrow"),
+    "pandas": ("showing.arrow",),
+    "polars": ("showing.arrow",),
+    "IPython": ("showing.progress",),
     "pickle": (),
     "marshal": (),
     "shelve": (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar, Unpack
 
 import msgspec
@@ -17,6 +18,7 @@ from streamkit.queues.attributes import attributes_of as attributes_of_options
 from streamkit.queues.content import AttributeValue, attributes_of
 from streamkit.queues.handling import Handler
 from streamkit.queues.message import Message
+from streamkit.queues.messages import Messages
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue_metrics import QueueMetrics, queue_metric
 from streamkit.queues.selection import Where
@@ -56,6 +58,22 @@ class Queue(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Queue({self.name!r}, {self.codec!r})"
+
+    def _repr_html_(self) -> str:
+        from streamkit.metrics.picture import level, total, traffic
+        from streamkit.showing.html import card
+        from streamkit.showing.words import type_name
+
+        facts: dict[str, object] = {"values": type_name(self.codec.type)}
+        for word in ("Sent", "Received", "Deleted"):
+            facts[word.lower()] = total(self._metrics, partial(self.metric, f"NumberOfMessages{word}"))
+        depth = self.metric("ApproximateNumberOfMessagesVisible")
+        now_ms = self._clock.now_ms()
+        picture = level(self._metrics, now_ms, depth, "Maximum", "visible messages") or traffic(
+            self._metrics, now_ms, lambda: self.metric("NumberOfMessagesSent"), "messages"
+        )
+        hint = "`await queue.describe()` says how much waits, `await queue.peek()` shows what comes next"
+        return card("Queue", self.name, facts, picture, hint=hint)
 
     # ---- sending
 
@@ -160,14 +178,15 @@ class Queue(Generic[T]):
         self._counters.received(len(received))
         return [Message(message, self.codec) for message in received]
 
-    async def peek(self, limit: int = 10) -> list[Message[T]]:
-        """The next visible messages, neither hidden nor counted; they have no receipt handle.
+    async def peek(self, limit: int = 10) -> Messages[T]:
+        """The next visible messages, neither hidden nor counted; they have no receipt handle. A table, too.
 
         Raises:
             ValidationError: ``limit`` is not a whole number, 1 or more.
         """
         _check_whole("limit", limit)
-        return [Message(message, self.codec) for message in await self._store.peek_messages(self.name, limit)]
+        found = await self._store.peek_messages(self.name, limit)
+        return Messages([Message(message, self.codec) for message in found], self.name)
 
     # ---- settling
 

@@ -127,6 +127,18 @@ class Consumer(Generic[T]):
     def __repr__(self) -> str:
         return f"Consumer({self.name!r} of stream {self.stream!r})"
 
+    def _repr_html_(self) -> str:
+        from streamkit.metrics.picture import level
+        from streamkit.showing.html import badge, card
+
+        state = (
+            badge("reading", "good") if self._open else badge("not entered" if self._open is None else "left", "quiet")
+        )
+        behind = self._metrics.latest(self.metric(_BEHIND_RECORDS))
+        facts = {"stream": self.stream, "": state, "records behind": None if behind is None else round(behind)}
+        picture = level(self._metrics, self._clock.now_ms(), self.metric(_BEHIND_RECORDS), "Maximum", "records behind")
+        return card("Consumer", self.name, facts, picture, hint="`await consumer.lag()` says how far it is behind, now")
+
     async def __aenter__(self) -> Consumer[T]:
         if self._open is not None:
             raise ClosedError(repr(self))

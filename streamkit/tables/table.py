@@ -69,6 +69,15 @@ class Table:
     def __repr__(self) -> str:
         return f"Table({self.name!r}, key={'/'.join(self.schema.key_names)})"
 
+    def _repr_html_(self) -> str:
+        from streamkit.metrics.picture import total, traffic
+        from streamkit.showing.html import card
+
+        facts = {"key": ", ".join(self.schema.key_names), "items written": total(self._metrics, lambda: self._written)}
+        picture = traffic(self._metrics, self._clock.now_ms(), lambda: self._written, "items")
+        hint = "`await table.scan_page()` shows its first items, `await table.describe()` its indexes"
+        return card("Table", self.name, facts, picture, hint=hint)
+
     async def describe(self) -> TableDescription:
         """Its key, indexes and other attributes, and which indexes are still being built (DescribeTable)."""
         (description,) = await self._store.describe_tables([self.name])
