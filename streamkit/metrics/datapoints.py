@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from streamkit.metrics.math_query import MetricDataResult
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import HIGH_RESOLUTION_PERIODS_MS, MINUTE_MS, SECONDS_KEPT_MS
 from streamkit.metrics.window import Datapoint
@@ -89,6 +90,38 @@ class Datapoints(Listing[Datapoint]):
             return super()._repr_html_()  # A point is no picture.
         facts = {"statistic": ", ".join(self.statistics), "period": f"{self.period_ms / 1000:g} s", "points": len(self)}
         return card(self.kind, self.name, facts, self._picture())
+
+
+class MetricData(Listing[MetricDataResult]):
+    """What queries gave: a series of points for each.
+
+    As a table its columns are ``id``, ``label``, ``start`` (UTC) and ``value``, a row for each point.
+    """
+
+    kind = "Metric data"
+    noun = "series"
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Each column's values, by its name; an instant is in milliseconds since the epoch."""
+        points = [(each, at, value) for each in self for at, value in sorted(each.series.points.items())]
+        return {
+            "id": [each.id for each, _, _ in points],
+            "label": [each.label for each, _, _ in points],
+            "start": [at for _, at, _ in points],
+            "value": [value for _, _, value in points],
+        }
+
+    def column_types(self) -> Mapping[str, ColumnType]:
+        """Of those columns that all have."""
+        return {"id": "text", "label": "text", "start": "instant"}
+
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import card, quiet
+        from streamkit.showing.svg import Line, plot
+
+        lines = [Line(each.label or each.id, sorted(each.series.points.items())) for each in self]
+        gap = max((3 * each.series.period_ms for each in self), default=None)
+        return card(self.kind, "", {"series": len(self)}, plot(lines, gap=gap) or quiet("no points in this span"))
 
 
 def named(unit: str) -> str:

@@ -12,10 +12,10 @@ from datetime import datetime
 from streamkit.clock import Clock, to_datetime
 from streamkit.errors import ValidationError
 from streamkit.metrics.buckets import samples_of
-from streamkit.metrics.datapoints import Datapoints, fitting_period_ms
+from streamkit.metrics.datapoints import Datapoints, MetricData, fitting_period_ms
 from streamkit.metrics.datum import MetricDatum, StorageResolution
 from streamkit.metrics.gauges import Reading
-from streamkit.metrics.math_query import MetricDataResult, MetricQueries, MetricQuery
+from streamkit.metrics.math_query import MetricQueries, MetricQuery
 from streamkit.metrics.math_series import Series, TimeRange
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import SECOND_MS, SECONDS_KEPT_MS, check_range
@@ -197,8 +197,8 @@ class KitMetrics(Serving):
         """
         return Sampler(self.raw, self._clock, every)
 
-    async def get_data(self, queries: Iterable[MetricQuery], start: datetime, end: datetime) -> list[MetricDataResult]:
-        """What metrics have, and expressions make of them. Mirrors GetMetricData.
+    async def get_data(self, queries: Iterable[MetricQuery], start: datetime, end: datetime) -> MetricData:
+        """What metrics have, and expressions make of them; a notebook shows it as a plot. Mirrors GetMetricData.
 
         Returns:
             One result of each query with ``return_data``, in their order, several if it is an array; the points of
@@ -221,7 +221,7 @@ class KitMetrics(Serving):
             values = {each: samples.value(statistic) for each, samples in found}
             points = {each: value for each, value in values.items() if value is not None}
             series[query.id] = Series(query.period_ms, points)
-        return asked.evaluate(series, span)
+        return MetricData(asked.evaluate(series, span))
 
     async def list_metrics(
         self, namespace: str | None = None, name: str | None = None, dimensions: Mapping[str, str | None] | None = None

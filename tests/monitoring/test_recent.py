@@ -11,6 +11,7 @@ import streamkit
 from streamkit import Kit, Metric, ValidationError
 from streamkit.clock import to_datetime
 from streamkit.metrics.datapoints import MOST_POINTS, Datapoints, fitting_period_ms
+from streamkit.metrics.math_query import MetricQuery
 from streamkit.metrics.periods import DAY_MS, HOUR_MS, resolution_of
 from streamkit.metrics.window import Metrics
 from streamkit.monitoring.face import KitMetrics
@@ -97,3 +98,23 @@ def test_how_often_a_sampler_cannot_look(every: float, clock: ManualClock) -> No
     kit_metrics = KitMetrics(Metrics(), clock)
     with pytest.raises(ValidationError, match=r"gauges are read each 0\.1 to 86,400 seconds"):
         kit_metrics.sampler(every)
+
+
+async def test_what_queries_give_is_a_plot_and_a_table(kit: Kit, clock: ManualClock) -> None:
+    for value in (3, 9, 4):
+        kit.metrics.put(DEPTH, value)
+        await clock.advance(60)
+    now = to_datetime(clock.now_ms())
+    found = await kit.metrics.get_data(
+        [
+            MetricQuery(id="depth", metric=DEPTH, statistic="Maximum", period=60),
+            MetricQuery(id="twice", expression="depth * 2", label="<twice>"),
+        ],
+        now - timedelta(minutes=5),
+        now,
+    )
+    assert [each.id for each in found] == ["depth", "twice"]
+    assert found._repr_html_().count("<polyline") == 2
+    assert "&lt;twice&gt;" in found._repr_html_()
+    assert found.to_polars().filter(id="twice")["value"].to_list() == [6, 18, 8]
+    assert "no points" in found[:0]._repr_html_()
