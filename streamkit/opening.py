@@ -20,13 +20,13 @@ from streamkit.service import end_of
 class Opening:
     """What ``open`` returns: ``async with`` it, or ``await`` it and close the kit yourself."""
 
-    def __init__(self, url: str, opening: Callable[[], Awaitable[Kit]]) -> None:
+    def __init__(self, url: object, opening: Callable[[], Awaitable[Kit]]) -> None:
         self._url = url
         self._opening = opening
         self._kit: Kit | None = None
 
     def __repr__(self) -> str:
-        return f"open({self._url!r}) has not begun: `kit = await streamkit.open(...)`, or `async with` it"
+        return f"open({str(self._url)!r}) has not begun: `kit = await streamkit.open(...)`, or `async with` it"
 
     def __await__(self) -> Generator[Any, None, Kit]:
         return self._opening().__await__()
@@ -87,7 +87,7 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
                 await task.result().close()
             raise
 
-    return Opening(os.fspath(url), opening)
+    return Opening(url, opening)
 
 
 async def kit_on(engine: Engine, clock: Clock) -> Kit:
