@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,15 @@ import streamkit
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.ipynb"))
-# What ipykernel itself says of its sockets.
-_NOT_OURS = "Kernel is running over TCP"
+# What a kernel says when it ends goes nowhere, not even what is printed: so it writes it down.
+LISTEN = """
+import logging, sys, warnings
+logging.getLogger().addHandler(logging.FileHandler("said.txt"))
+logging.captureWarnings(True)
+warnings.simplefilter("always", ResourceWarning)
+sys.unraisablehook = lambda what: logging.error("unraisable", exc_info=(what.exc_type, what.exc_value, None))
+del logging, sys, warnings
+"""
 
 
 @dataclass
@@ -26,7 +35,7 @@ class Ran:
 
     cells: Sequence[Any]
     said: str
-    """By the kernel, while it ran and when it ended."""
+    """Logged, warned of or raised where nobody catches it, while the kernel ran and when it ended."""
 
     def text(self, cell: int) -> str:
         """What a cell shows, where there is no HTML."""
@@ -39,15 +48,13 @@ class Ran:
 
 async def executed(notebook: Any, directory: Path, **settings: Any) -> Ran:
     """Run all its cells in this directory, as nbclient's ``shutdown_kernel`` and others say."""
-    said = directory / "kernel.txt"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(LISTEN))
     client = NotebookClient(
         notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(directory)}}, **settings
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default::ResourceWarning"}
-    with said.open("wb") as out:
-        await client.async_execute(stdout=out, stderr=out, env=environment)
-    lines = [line for line in said.read_text().splitlines() if line.strip() and _NOT_OURS not in line]
-    return Ran([cell for cell in notebook.cells if cell.cell_type == "code"], "\n".join(lines))
+    await client.async_execute(env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    said = await asyncio.to_thread((directory / "said.txt").read_text)
+    return Ran([cell for cell in notebook.cells[1:] if cell.cell_type == "code"], said)
 
 
 def cells(*sources: str) -> Any:
@@ -139,6 +146,26 @@ async def test_services_go_on_from_cell_to_cell_until_the_kit_closes(tmp_path: P
     assert "open" in ran.html(8)
     assert ran.said == ""
     assert await what_is_there(tmp_path / "data") == list(range(50))
+
+
+async def test_what_is_said_at_the_end_is_heard(tmp_path: Path) -> None:
+    """Or the silence of the others would mean nothing."""
+    code = """
+import asyncio, logging
+class Left:
+    def __del__(self):
+        raise LookupError("at the very end")
+left = Left()
+logging.getLogger("streamkit").warning("in between")
+async def forgotten():
+    await asyncio.Event().wait()
+task = asyncio.create_task(forgotten())
+asyncio.get_running_loop().call_exception_handler({"message": "nobody caught it"})
+"""
+    said = (await executed(cells(code), tmp_path)).said
+    assert "in between" in said
+    assert "nobody caught it" in said
+    assert "at the very end" in said or "Task was destroyed" in said
 
 
 @pytest.mark.parametrize("shutdown", ["graceful", "immediate"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamkit.metrics.math_query import MetricDataResult
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.periods import HIGH_RESOLUTION_PERIODS_MS, MINUTE_MS, SECONDS_KEPT_MS
+from streamkit.metrics.periods import HIGH_RESOLUTION_PERIODS_MS, MINUTE_MS
 from streamkit.metrics.window import Datapoint
 from streamkit.showing.listing import Listing
 
@@ -131,9 +131,9 @@ def named(unit: str) -> str:
 
 def fitting_period_ms(span_ms: int) -> int:
     """The shortest period of which a span has no more than ``MOST_POINTS``, and for which data that old is kept."""
-    if span_ms <= SECONDS_KEPT_MS:
-        for period_ms in sorted(HIGH_RESOLUTION_PERIODS_MS):
-            if span_ms <= MOST_POINTS * period_ms:
-                return period_ms
+    # The longest of these fits two hours, and seconds are kept for three.
+    for period_ms in sorted(HIGH_RESOLUTION_PERIODS_MS):
+        if span_ms <= MOST_POINTS * period_ms:
+            return period_ms
     minutes = next((each for each in _MINUTES if span_ms <= MOST_POINTS * each * MINUTE_MS), _MINUTES[-1])
     return minutes * MINUTE_MS
