@@ -220,7 +220,7 @@ class Message(Generic[T]):
         }
         rows = [(escaped(name), values[0]) for name, values in columns.items()]
         rows += [(escaped(name), each.string_value or each.binary_value) for name, each in self.attributes.items()]
-        return card("Message", self.message_id, facts, table(["field", "value"], rows))
+        return card("Message", self.message_id, facts, table(["field", "value"], rows, separators=False))
 
     def __repr__(self) -> str:
         return f"Message({self.message_id}, receive_count={self.receive_count}, {len(self.body)} bytes)"

@@ -121,10 +121,12 @@ def card(kind: str, name: str, facts: Mapping[str, Cell] | None = None, *parts: 
     told = "".join(
         f"<span>{_label(label)}{_cell(fact)[1]}</span>" for label, fact in (facts or {}).items() if fact is not None
     )
-    lines = [
-        f'<div class="sk-head"><span class="sk-kind">{escaped(kind)}</span>'
-        f'<span class="sk-name">{escaped(one_line(name))}</span></div>'
-    ]
+    head = "".join(
+        f'<span class="{look}">{escaped(one_line(text))}</span>'
+        for look, text in (("sk-kind", kind), ("sk-name", name))
+        if text
+    )
+    lines = [f'<div class="sk-head">{head}</div>']
     if told:
         lines.append(f'<div class="sk-facts">{told}</div>')
     lines += [part if isinstance(part, Html) else escaped(part) for part in parts if part]

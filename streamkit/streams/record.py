@@ -88,9 +88,8 @@ class Record(msgspec.Struct, Generic[T], eq=False, gc=False, weakref=False):
             "bytes": len(self.data),
         }
         key = columns.pop("partition_key")
-        return card(
-            "Record", key, facts, table(["field", "value"], [(escaped(name), value) for name, value in columns.items()])
-        )
+        rows = [(escaped(name), value) for name, value in columns.items()]
+        return card("Record", key, facts, table(["field", "value"], rows, separators=False))
 
     def __repr__(self) -> str:
         number = f"{self.sequence_number}"
