@@ -56,6 +56,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engines.memory": (*ENGINE, "engines.embedded"),
     "engines.file": (*ENGINE, "engines.embedded"),
     "engines.registry": (*GROUND, "engines"),
+    "recording": (*GROUND, "codecs", "streams"),
     "supervisor": SERVICES,
     "starting": (*SERVICES, "engines", "supervisor"),
     "creating": (*SERVICES, "engines"),
@@ -73,7 +74,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "msgspec": tuple(MAY_IMPORT),
-    "anyio": ("service", "alarms", "queues", "streams", "functions", "supervisor", "kit", "testing", "demo", "cli"),
+    "anyio": (
+        "service",
+        "alarms",
+        "queues",
+        "streams",
+        "functions",
+        "recording",
+        "supervisor",
+        "kit",
+        "testing",
+        "demo",
+        "cli",
+    ),
     "prometheus_client": ("metrics.prometheus",),
     "google_crc32c": ("engines.file",),
     "rich": ("demo", "cli"),
