@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import streamkit.testing
 from streamkit import Batch, EventSourceMapping, Message, RedrivePolicy, Retry, Stop, each
 from streamkit.errors import ClosedError, ServiceFailedError, ValidationError
+from streamkit.recording import replay
 from streamkit.testing import NotDrainedError, TrialKit
 
 EXACT = Retry(first=2.0, factor=2.0, jitter=False)
@@ -318,6 +321,27 @@ async def test_a_service_of_ones_own_that_waits_for_ever_is_not_in_the_way(kit: 
     kit.start(jobs.worker(lambda value: None))
     await jobs.send(1, delay=1)
     await kit.drain(patience=2)
+
+
+async def test_a_replay_at_its_pace_is_read_on_before_it_returns(kit: TrialKit, tmp_path: Path) -> None:
+    """What is due is put and consumed, though a thread reads the file meanwhile; what is not due is not waited for."""
+    lines = [{"key": "k", "value": n, "arrival_ms": 1_600_000_000_000 + 1000 * n} for n in range(2500)]
+    header, end = {"streamkit_recording": 1, "stream": "orders"}, {"end": len(lines)}
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (header, *lines, end)))
+    orders, table = await kit.create_stream("orders"), await kit.create_table("out", partition_key="id")
+    handled: list[int] = []
+
+    async def handle(batch: Batch[int]) -> None:
+        handled.extend(batch.values)
+
+    kit.start(EventSourceMapping("m", source=orders, sink=table, function=handle))
+    replaying = asyncio.create_task(replay(tmp_path / "r.jsonl", orders, speed=1))
+    await kit.clock.advance(2000)
+    await kit.drain(within=0)
+    assert handled == list(range(2001))
+    await kit.clock.advance(499)
+    await kit.drain(within=0)
+    assert await replaying == len(handled) == 2500
 
 
 async def test_bad_bounds_and_a_closed_kit() -> None:
