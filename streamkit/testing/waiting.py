@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from streamkit.clock import SystemClock, wait_until
+from streamkit.clock import SystemClock
 from streamkit.functions.runtime import thread_or_limit
 from streamkit.supervisor import Supervisor
 from streamkit.testing.clock import ManualClock
@@ -24,7 +24,6 @@ from streamkit.testing.clock import ManualClock
 _LOOK_MS = 1
 _system = SystemClock()
 
-_ON_THE_CLOCK = {wait_until.__code__, ManualClock.sleep_until.__code__}
 _IN_A_THREAD = {anyio.to_thread.run_sync.__code__, asyncio.to_thread.__code__}
 _ASLEEP = asyncio.sleep.__code__
 _SERVICE = Supervisor._run.__code__
@@ -60,12 +59,13 @@ def _work_of(task: asyncio.Task[Any]) -> str | None:
     chain = list(_coroutines(task))
     codes = [each.cr_code for each in chain]
     ours = [at for at, code in enumerate(codes) if code.co_filename.startswith(_OURS)]
-    if not ours or codes[-1] in _ON_THE_CLOCK or at_rest.__code__ in codes:
+    if not ours or at_rest.__code__ in codes:
         return None
     if thread_or_limit.__code__ in codes:
         return "a function in a thread"
     if codes[ours[-1]] is _SERVICE:
         return None  # A service of somebody's own: what it waits for in its loop may never come.
+    # Who waits for a manual clock, or for an engine, waits within streamkit, and nothing is beneath that.
     for each in chain[ours[-1] + 1 :]:
         if each.cr_code in _IN_A_THREAD:
             work = inspect.getcoroutinelocals(each).get("func")

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import streamkit
+from streamkit import Limits
 from streamkit.codecs import Codec
 from streamkit.errors import NotFoundError, RecordingError, StorageError, ValidationError
 from streamkit.recording import lines, record, replay
@@ -172,6 +174,21 @@ async def test_at_the_original_pace_on_the_clock(tmp_path: Path, clock: ManualCl
         await clock.advance(0.001)
         assert await replaying == 4
         assert [one.arrival_ms - began_ms for one in await target.tail()] == [0, 1000, 1000, 60_000]
+
+
+async def test_a_record_that_is_refused_is_told_before_the_wait_for_the_next(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    lines = [{"key": "k", "value": "x" * size, "arrival_ms": at_ms} for size, at_ms in ((10, 0), (2000, 0), (10, 9000))]
+    header, end = {"streamkit_recording": 1, "stream": "s"}, {"end": 3}
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (header, *lines, end)))
+    limits = replace(Limits.relaxed(), record_bytes=1000)
+    async with streamkit.open("memory:", clock=clock, limits=limits) as kit:
+        target = await kit.create_stream("target")
+        async with asyncio.timeout(10):
+            with pytest.raises(ValidationError, match=r"1,?000"):
+                await replay(tmp_path / "r.jsonl", target, speed=1)
+        assert len(await target.tail()) == 1
 
 
 async def test_a_replay_that_was_cut_short_can_be_repeated(tmp_path: Path) -> None:

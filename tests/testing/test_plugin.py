@@ -164,7 +164,7 @@ def test_in_each_mode(mode: str, tmp_path: Path) -> None:
         "FAILED": {"test_fails_a_failed_service", "test_fails_by_itself"},
         "ERROR": {"test_wrong_plain", *left_open},
     }, output
-    assert output.count("1 services failed during the test: expect it with") == 3  # In full, in the summary, beside.
+    assert output.count("a service failed during the test: expect it with") == 3  # In full, in the summary, beside.
     assert output.count("  failing of Kit(") == 2
     assert "ValueError: so it is" in output
     assert "assert 1 == 2" in output

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import streamkit.testing
-from streamkit import Batch, EventSourceMapping, Metric, Retry, StorageError
+from streamkit import Batch, EventSourceMapping, Metric, Retry, Stop, StorageError
 from streamkit.engines.base import Durability
 from streamkit.errors import ClosedError, DirectoryInUseError, DiskFullError, JournalFailedError, ValidationError
 from streamkit.testing import ManualClock, TrialKit
@@ -68,6 +68,15 @@ async def test_what_was_acknowledged_survives_a_crash_and_nothing_else_happens(p
             finally:
                 ended.append("cancelled")
 
+        class Asked:
+            name = "asked"
+
+            async def run(self, stop: Stop) -> None:
+                with stop.interruptible():
+                    await asyncio.Event().wait()
+                ended.append("asked to stop")
+
+        kit.start(Asked())
         kit.start(jobs.worker(work))
         await started.wait()
         late = asyncio.create_task(orders.put(2, partition_key="k"))
