@@ -12,7 +12,7 @@ A record's bytes are one of ``value`` (they are JSON: it stands there as it was 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -107,9 +107,10 @@ def first_line(stream: StreamDescription, codec: Codec[Any], recorded: str) -> b
     return _encode(Header(VERSION, stream.name, kind, recorded, tuple(shards))) + b"\n"
 
 
-def record_lines(records: Sequence[Record[Any]], ranges: dict[str, HashKeyRange]) -> bytes:
+def record_lines(records: Sequence[Record[Any]], ranges: Mapping[str, HashKeyRange]) -> Iterator[bytes]:
     """Records as lines, given the hash keys of their shards."""
-    return b"".join([_encode(_line_of(record, ranges.get(record.shard_id))) + b"\n" for record in records])
+    for record in records:
+        yield _encode(_line_of(record, ranges.get(record.shard_id))) + b"\n"
 
 
 def last_line(records: int) -> bytes:

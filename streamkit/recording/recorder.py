@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from io import BufferedWriter
 from typing import Any, Literal, TypeVar
@@ -16,6 +16,8 @@ import anyio.to_thread
 from streamkit.clock import to_datetime
 from streamkit.errors import StorageError
 from streamkit.recording.lines import first_line, last_line, record_lines
+from streamkit.streams.keyspace import HashKeyRange
+from streamkit.streams.record import Record
 from streamkit.streams.stream import Stream
 
 T = TypeVar("T")
@@ -23,6 +25,7 @@ T = TypeVar("T")
 Progress = Callable[[int, int], object]
 """Called with how many records are done, and how many there are (before the end an estimate), now and then."""
 
+_WRITE_RECORDS = 1000
 _WRITE_BYTES = 1 << 20
 
 
@@ -62,22 +65,24 @@ async def record(
         for shard in description.shards
     )
     records = 0
-    pending = [first_line(description, stream.codec, recorded)]
     part = f"{target}.part-{secrets.token_hex(4)}"
     file = await _in_thread(target, _create, part)
     try:
+        await _in_thread(target, file.write, first_line(description, stream.codec, recorded))
+        pending: list[Record[Any]] = []
         size = 0
         async for some in stream._look.in_order(description, start):
-            pending.append(record_lines(some, ranges))
-            size += len(pending[-1])
+            pending += some
+            size += sum([len(one.data) for one in some])
             records += len(some)
-            if size >= _WRITE_BYTES:
-                await _in_thread(target, file.writelines, pending)
+            if len(pending) >= _WRITE_RECORDS or size >= _WRITE_BYTES:
+                # Making lines takes longer than writing them, and the loop has others to serve.
+                await _in_thread(target, _write, file, pending, ranges)
                 pending, size = [], 0
             if progress is not None:
                 progress(records, max(records, expected))
-        pending.append(last_line(records))
-        await _in_thread(target, _finish, file, pending, part, target)
+        await _in_thread(target, _write, file, pending, ranges)
+        await _in_thread(target, _finish, file, last_line(records), part, target)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(_give_up, file, part)
@@ -98,8 +103,12 @@ def _create(part: str) -> BufferedWriter:
     return open(part, "xb")
 
 
-def _finish(file: BufferedWriter, pending: list[bytes], part: str, target: str) -> None:
-    file.writelines(pending)
+def _write(file: BufferedWriter, records: Sequence[Record[Any]], ranges: Mapping[str, HashKeyRange]) -> None:
+    file.writelines(record_lines(records, ranges))
+
+
+def _finish(file: BufferedWriter, end: bytes, part: str, target: str) -> None:
+    file.write(end)
     file.flush()
     os.fsync(file.fileno())
     file.close()

@@ -95,7 +95,7 @@ async def test_what_is_recorded_comes_back_to_the_byte_in_each_keys_order(tmp_pa
     ).map(lambda value: json.dumps(value, indent=1 if isinstance(value, list) else None).encode())
 )
 def test_a_line_has_the_bytes_whatever_they_are(data: bytes) -> None:
-    text = lines.record_lines([Record(StoredRecord(5, 1, "k", data), "shard", Codec(bytes))], {})
+    (text,) = lines.record_lines([Record(StoredRecord(5, 1, "k", data), "shard", Codec(bytes))], {})
     assert text.count(b"\n") == 1
     found = lines.parse("p", 2, text)
     assert isinstance(found, lines.Line)
