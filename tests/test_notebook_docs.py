@@ -33,7 +33,7 @@ asyncio.run(main())
 
 def test_its_code_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 10
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", RUNNER],
         input="\0".join(blocks),

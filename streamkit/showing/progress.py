@@ -118,6 +118,10 @@ class Progress:
         """One more is done, and this is in hand now: what ``backup`` and ``verify`` take as their ``progress``."""
         self.update(self.state.done + 1, note=note)
 
+    def tell(self, done: float, total: float) -> None:
+        """So much of so much is done: what ``record`` and ``replay`` take as their ``progress``."""
+        self.update(done, total=total)
+
     def over(self, things: Iterable[T]) -> Iterator[T]:
         """The things, counted as they are done."""
         for thing in things:
