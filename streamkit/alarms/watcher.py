@@ -42,10 +42,11 @@ class AlarmWatcher(StartedAlarm):
         from streamkit.metrics.picture import level
 
         alarm = self.alarm
-        if alarm.metric is None or alarm.statistic is None:
+        metric = alarm.metric
+        if metric is None or alarm.statistic is None:
             return ""
         now_ms, unit = self._clock.now_ms(), "" if alarm.unit in (None, "None") else str(alarm.unit).lower()
-        return level(self._metrics, now_ms, alarm.metric, alarm.statistic, unit, threshold=alarm.threshold)
+        return level(self._metrics, now_ms, lambda: metric, alarm.statistic, unit, threshold=alarm.threshold)
 
     async def evaluate_now(self) -> AlarmState:
         """Read the gauges of its metrics if they have some, evaluate the alarm, and have its actions called.

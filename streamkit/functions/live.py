@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -70,7 +71,7 @@ class LiveMapping:
             **{name.replace("_", " "): getattr(counts, name) for name in counts.__struct_fields__},
             "last result": self.last_processing_result,
         }
-        age = self.metric("IteratorAge")
+        age = partial(self.metric, "IteratorAge")
         picture = level(ports.metrics, ports.clock.now_ms(), age, "Maximum", "age of what was done last, ms")
         return card("Event source mapping", self.name, facts, picture)
 

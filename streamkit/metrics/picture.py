@@ -39,9 +39,19 @@ def traffic(metrics: Metrics, now_ms: int, named: Callable[[], Metric], what: st
 
 
 def level(
-    metrics: Metrics, now_ms: int, metric: Metric, statistic: str, unit: str, *, threshold: float | None = None
+    metrics: Metrics,
+    now_ms: int,
+    named: Callable[[], Metric],
+    statistic: str,
+    unit: str,
+    *,
+    threshold: float | None = None,
 ) -> Html:
-    """How high it stood in each period since somebody measured it; empty if nobody did."""
+    """How high it stood in each period since somebody measured it; empty if nobody did or it has no name."""
+    try:
+        metric = named()
+    except ValidationError:
+        return Html("")
     found, period_ms = recent(metrics, metric, statistic, now_ms)
     if len(found) < 2:
         return Html("")
@@ -59,6 +69,15 @@ def recent(metrics: Metrics, metric: Metric, statistic: str, now_ms: int) -> tup
     points = metrics.datapoints(metric, [statistic], (seconds[0][0], span[1]), period_ms, now_ms)
     unit = points[0].unit if points else "None"
     return [(each.start_ms, each.values[statistic]) for each in points if each.unit == unit and each.values], period_ms
+
+
+def latest(metrics: Metrics, named: Callable[[], Metric]) -> int | None:
+    """What was measured last; None: nothing was, or it has no name."""
+    try:
+        found = metrics.latest(named())
+    except ValidationError:
+        return None
+    return None if found is None else round(found)
 
 
 def total(metrics: Metrics, named: Callable[[], Metric]) -> int | None:

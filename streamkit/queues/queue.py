@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Generic, TypeVar, Unpack
 
 import msgspec
@@ -60,20 +59,12 @@ class Queue(Generic[T]):
         return f"Queue({self.name!r}, {self.codec!r})"
 
     def _repr_html_(self) -> str:
-        from streamkit.metrics.picture import level, total, traffic
         from streamkit.showing.html import card
         from streamkit.showing.words import type_name
 
-        facts: dict[str, object] = {"values": type_name(self.codec.type)}
-        for word in ("Sent", "Received", "Deleted"):
-            facts[word.lower()] = total(self._metrics, partial(self.metric, f"NumberOfMessages{word}"))
-        depth = self.metric("ApproximateNumberOfMessagesVisible")
-        now_ms = self._clock.now_ms()
-        picture = level(self._metrics, now_ms, depth, "Maximum", "visible messages") or traffic(
-            self._metrics, now_ms, lambda: self.metric("NumberOfMessagesSent"), "messages"
-        )
+        facts, picture = self._counters.shown()
         hint = "`await queue.describe()` says how much waits, `await queue.peek()` shows what comes next"
-        return card("Queue", self.name, facts, picture, hint=hint)
+        return card("Queue", self.name, {"values": type_name(self.codec.type), **facts}, picture, hint=hint)
 
     # ---- sending
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Container
+from functools import partial
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -128,15 +129,15 @@ class Consumer(Generic[T]):
         return f"Consumer({self.name!r} of stream {self.stream!r})"
 
     def _repr_html_(self) -> str:
-        from streamkit.metrics.picture import level
+        from streamkit.metrics.picture import latest, level
         from streamkit.showing.html import badge, card
 
         state = (
             badge("reading", "good") if self._open else badge("not entered" if self._open is None else "left", "quiet")
         )
-        behind = self._metrics.latest(self.metric(_BEHIND_RECORDS))
-        facts = {"stream": self.stream, "": state, "records behind": None if behind is None else round(behind)}
-        picture = level(self._metrics, self._clock.now_ms(), self.metric(_BEHIND_RECORDS), "Maximum", "records behind")
+        behind = partial(self.metric, _BEHIND_RECORDS)
+        facts = {"stream": self.stream, "": state, "records behind": latest(self._metrics, behind)}
+        picture = level(self._metrics, self._clock.now_ms(), behind, "Maximum", "records behind")
         return card("Consumer", self.name, facts, picture, hint="`await consumer.lag()` says how far it is behind, now")
 
     async def __aenter__(self) -> Consumer[T]:
