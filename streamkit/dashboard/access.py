@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ MARK = "x-streamkit"
 """A header of each request that changes something. No form can send it, and no script of another site without asking
 first, which nobody allows."""
 SHORTEST_TOKEN = 16
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _EVERYWHERE = ("", "0.0.0.0", "::")
 
@@ -153,14 +155,8 @@ def is_address(name: str) -> bool:
 
 def host_name(host: str) -> str | None:
     """Of a ``Host`` header, without the port and in lower case; None: it is malformed."""
-    try:
-        parts = urlsplit(f"//{host}")
-        parts.port  # noqa: B018 - raises if it is none
-    except ValueError:
-        return None
-    if parts.path or parts.query or parts.fragment or "@" in host or not parts.hostname:
-        return None
-    return parts.hostname.removesuffix(".")
+    found = _HOST.fullmatch(host.lower())
+    return None if found is None else found[1].strip("[]").removesuffix(".")
 
 
 def _netloc(origin: str) -> str:

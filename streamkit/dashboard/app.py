@@ -31,12 +31,14 @@ MAX_BODY_BYTES = 65_536
 MAX_TAILS = 16
 """Live tails at once: each reads a stream."""
 _SCRIPTS = ("page.js", "asking.js", "parts.js", "sections.js", "letters.js", "tail.js")
-_FILES = {
-    "": ("page.html", "text/html; charset=utf-8"),
-    "page.css": ("page.css", "text/css; charset=utf-8"),
-    **{name: (name, "text/javascript; charset=utf-8") for name in _SCRIPTS},
-    "icon.svg": ("icon.svg", "image/svg+xml"),
+_TYPES = {
+    "page.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+    **dict.fromkeys(_SCRIPTS, "text/javascript; charset=utf-8"),
 }
+# Small, and read when this is imported: no answer waits for a disk.
+_FILES = {name: files("streamkit.dashboard").joinpath("page", name).read_bytes() for name in _TYPES}
 _STATUSES: tuple[tuple[type[StreamKitError], int], ...] = (
     (NotFoundError, 404),
     (ReadOnlyError, 409),
@@ -82,7 +84,7 @@ class _Board:
     def routed(self) -> Application:
         """All of it."""
         read, change = ["GET"], ["POST"]
-        routes = [Route(f"/{path}", _file(*named), methods=read) for path, named in _FILES.items()]
+        routes = [Route(f"/{'' if name == 'page.html' else name}", _file(name), methods=read) for name in _FILES]
         routes += [
             Route("/api/overview", _answering(self._overview), methods=read),
             Route("/api/letters", _answering(self._page_of_letters), methods=read),
@@ -137,12 +139,9 @@ class _Board:
         self._tails += change
 
 
-def _file(name: str, media_type: str) -> Answering:
-    # Small, and read once: an answer waits for no disk.
-    content = files("streamkit.dashboard").joinpath("page", name).read_bytes()
-
+def _file(name: str) -> Answering:
     async def answer(request: Request) -> Response:
-        return Response(content, media_type=media_type)
+        return Response(_FILES[name], media_type=_TYPES[name])
 
     return answer
 

@@ -98,6 +98,7 @@ class Letters:
 
     async def page(self, queue: str, after: int) -> LetterPage:
         """The next letters after a number; neither hidden nor counted."""
+        self._kit.queue(queue)  # Or the kit is closed.
         found = await self._kit.engine.queues.peek_messages(queue, PAGE + 1, after)
         shown = found[:PAGE]
         more = str(shown[-1].number) if len(found) > PAGE else None

@@ -58,8 +58,10 @@ class Dashboard:
             allowed_hosts: Further names under which it is asked for, of a server before it perhaps.
 
         Raises:
-            ValidationError: a host or the token is not valid.
+            ValidationError: a host, the port or the token is not valid.
         """
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
+            raise ValidationError(f"port {port!r:.40} is none: choose 0 to 65,535, 0 for one that is free")
         if token is None and not is_loopback(host):
             token = secrets.token_urlsafe(24)
         self.host = host
