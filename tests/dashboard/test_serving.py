@@ -16,6 +16,7 @@ import streamkit
 from streamkit import Stop, ValidationError
 from streamkit.dashboard import Dashboard, serve
 from tests.dashboard.asking import MARK, dead_letters
+from tests.dashboard.browsing import chromium
 
 
 async def test_a_kit_serves_it_until_it_closes() -> None:
@@ -157,3 +158,11 @@ def test_there_is_nothing_else_in_it() -> None:
     assert set(room.__all__) <= set(dir(room))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         room.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_without_a_browser_ci_fails(monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="apt-get install chromium"):
+        chromium()
