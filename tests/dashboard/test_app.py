@@ -80,6 +80,13 @@ async def test_every_answer_is_protected(asking: httpx.AsyncClient) -> None:
 
 def test_the_policy_allows_nothing_that_comes_from_elsewhere() -> None:
     policy = dict(PROTECTION)[b"content-security-policy"].decode()
+    assert {name: value for name, value in PROTECTION if name != b"content-security-policy"} == {
+        b"x-content-type-options": b"nosniff",
+        b"referrer-policy": b"no-referrer",
+        b"cross-origin-opener-policy": b"same-origin",
+        b"cross-origin-resource-policy": b"same-origin",
+        b"x-frame-options": b"DENY",
+    }
     directives = dict(part.split(" ", 1) for part in policy.split("; "))
     assert directives == {
         "default-src": "'none'",
