@@ -41,12 +41,12 @@ def chromium() -> str:
 class Served:
     """A kit that lives in a thread, and its dashboard."""
 
-    def __init__(self, url: str = "memory:") -> None:
+    def __init__(self, url: str = "memory:", token: str | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="served kit")
         self._thread.start()
         self.kit: Kit = self.do(self._open(url))
-        self.board = Dashboard(self.kit, port=0)
+        self.board = Dashboard(self.kit, port=0, token=token)
         self.start()
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:

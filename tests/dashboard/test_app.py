@@ -338,13 +338,29 @@ async def test_who_looks_on_sees_all_and_changes_nothing(tmp_path: Path) -> None
     async with streamkit.open(tmp_path / "data") as owner:
         await dead_letters(owner, 2)
         await (await owner.create_stream("orders")).put({"n": 1}, partition_key="k")
+        # A day is not over before the test is.
+        alarm = Alarm(
+            "a",
+            metric=streamkit.Metric.of("n", "m"),
+            statistic="Sum",
+            period=86_400,
+            threshold=1,
+            comparison="GreaterThanThreshold",
+            treat_missing_data="notBreaching",
+        )
+        await owner.start(alarm).wait_for("OK")
+        owner.alarms.set_state("a", "ALARM", "because")
+        await owner.alarms.history()
         async with streamkit.open(f"{tmp_path}/data?mode=ro") as kit, client(dashboard(kit)) as asking:
             answer = (await asking.get("/api/overview")).json()
             assert answer["overview"]["owner"] == "looking on"
             assert answer["throughput"]["orders"]["period"] == 60
             page = (await asking.get("/api/letters", params={"queue": "dead"})).json()
             assert [letter["reason"] for letter in page["letters"]] == ["it broke", "it broke"]
-            assert (await asking.get("/api/alarms")).json() == {"items": [], "next_token": None}
+            assert [each["state"] for each in answer["overview"]["alarms"]] == ["ALARM"]
+            changes = (await asking.get("/api/alarms")).json()["items"]
+            assert [(each["alarm"], each["state"]) for each in changes] == [("a", "ALARM"), ("a", "OK")]
+            assert changes[0]["reason"] == "because"
             for path, body in (
                 ("/api/redrive", {"queue": "dead", "letters": chosen(page, 0)}),
                 ("/api/move", {"queue": "dead"}),

@@ -307,6 +307,28 @@ def test_behind_a_prefix_of_an_application(browser: Browser, served: Served) -> 
         served.do(server.shutdown())
 
 
+def test_with_a_token_the_whole_address_is_opened_once(browser: Browser) -> None:
+    served = Served(token="a-token-of-32-letters-or-so_.~12")
+    try:
+        served.do(dead_letters(served.kit, 1))
+        served.do(served.kit.create_stream("orders"))
+        with Watched(browser, served.board.url, expecting=("401",)) as page:
+            assert page.url == served.board.address
+            expect(page.locator("#tail-status")).to_contain_text("following orders")
+            page.locator(".letter").get_by_role("button", name="Redrive").click()
+            expect(page.locator("#said")).to_have_text("It is back in jobs.")
+            assert page.evaluate("document.cookie") == ""
+            page.reload()
+            page.wait_for_selector(".connection.live")
+            page.context.clear_cookies()
+            page.reload()
+            expect(page.locator("body")).to_contain_text("open the whole address that was printed")
+            page.goto(served.board.url)
+            page.wait_for_selector(".connection.live")
+    finally:
+        served.close()
+
+
 CONTRAST = """() => {
   const numbers = (c) => c.match(/[\\d.]+/g).map(Number);
   const linear = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
