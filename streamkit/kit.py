@@ -26,6 +26,7 @@ from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
 from streamkit.service import Service, end_of
+from streamkit.spans import Tracing
 from streamkit.starting import alarms_of, service_of
 from streamkit.streams.store import StreamAttributes, StreamMode, retention_ms_of
 from streamkit.streams.stream import Stream
@@ -47,14 +48,14 @@ _MOVE_TASKS = 10
 class Kit(Transactions):
     """One open engine and what runs on it. Made by ``streamkit.open``.
 
-    ``create_x`` does I/O and returns a handle; ``kit.x(name)`` only makes a handle. Values are JSON unless ``type=``
-    says otherwise; see ``streamkit.codecs``.
+    ``create_x`` does I/O and returns a handle; ``kit.x(name)`` only makes one. ``type=``: see ``streamkit.codecs``.
     """
 
     def __init__(self, engine: Engine, clock: Clock, schemas: dict[str, TableSchema]) -> None:
         self.engine = engine
         """The ports, for tools; programs use the handles."""
         self.clock = clock
+        self.tracing = Tracing()
         self._metrics = Metrics(max_series=engine.limits.metric_series, max_bytes=engine.limits.metric_bytes)
         self.metrics = metrics_of(engine, clock, self._metrics)
         self.metrics.run_service = lambda service: self.start(service)
@@ -130,10 +131,10 @@ class Kit(Transactions):
             ValidationError: an argument is not valid.
         """
         self._check_open()
-        codec: Codec[Any] = Codec(type)
+        Codec(type)  # Refused before anything is created.
         attributes = StreamAttributes(retention_ms=retention_ms_of(retention), mode=mode)
         await create_stream(self.engine, name, shards, attributes, exist_ok=exist_ok)
-        return Stream(name, codec, self.engine.streams, self.engine.tables, self.clock, self._metrics)
+        return self.stream(name, type=type)
 
     @overload
     def stream(self, name: str, *, type: type[T]) -> Stream[T]: ...
@@ -144,7 +145,9 @@ class Kit(Transactions):
     def stream(self, name: str, *, type: Any = None) -> Stream[Any]:
         """A handle to a stream."""
         self._check_open()
-        return Stream(name, Codec(type), self.engine.streams, self.engine.tables, self.clock, self._metrics)
+        return Stream(
+            name, Codec(type), self.engine.streams, self.engine.tables, self.clock, self._metrics, self.tracing
+        )
 
     async def delete_stream(self, name: str) -> None:
         """Delete a stream and its records."""
@@ -182,9 +185,9 @@ class Kit(Transactions):
             ValidationError: the name, an attribute or the type is not valid; nothing was created.
         """
         self._check_open()
-        codec: Codec[Any] = Codec(type)
+        Codec(type)  # Refused before anything is created.
         await create_queue(self.engine, name, options, exist_ok=exist_ok)
-        return Queue(name, codec, self.engine.queues, self.clock, self._metrics)
+        return self.queue(name, type=type)
 
     @overload
     def queue(self, name: str, *, type: type[T]) -> Queue[T]: ...
@@ -195,7 +198,7 @@ class Kit(Transactions):
     def queue(self, name: str, *, type: Any = None) -> Queue[Any]:
         """A handle to a queue."""
         self._check_open()
-        return Queue(name, Codec(type), self.engine.queues, self.clock, self._metrics)
+        return Queue(name, Codec(type), self.engine.queues, self.clock, self._metrics, self.tracing)
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue and its messages."""
@@ -249,8 +252,7 @@ class Kit(Transactions):
         return description
 
     def _keep(self, table: TableDescription) -> None:
-        keeper = keeper_for(table, self._running(), self.engine, self.clock, self._metrics)
-        if keeper is not None:
+        if (keeper := keeper_for(table, self._running(), self.engine, self.clock, self._metrics)) is not None:
             self.start(keeper)
 
     def table(self, name: str) -> Table:
@@ -263,7 +265,7 @@ class Kit(Transactions):
         schema = self._schemas.get(name)
         if schema is None:
             raise NotFoundError("table", name, "create it with kit.create_table")
-        return Table(schema, self.engine.tables, self.clock, self._metrics)
+        return Table(schema, self.engine.tables, self.clock, self._metrics, self.tracing)
 
     async def delete_table(self, name: str) -> None:
         """Delete a table and its items."""
@@ -308,7 +310,7 @@ class Kit(Transactions):
         called = StateActions.of(**actions)
         if isinstance(what, Alarm | CompositeAlarm):
             return self.alarms.start(what, called)
-        service = service_of(what, called, engine=self.engine, clock=self.clock, metrics=self._metrics)
+        service = service_of(what, called, self.engine, self.clock, self._metrics, self.tracing)
         self._supervisor.start(service)
         if isinstance(service, MoveTask):
             self._move_tasks.append(service)
@@ -387,10 +389,8 @@ class Kit(Transactions):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
-            await self.close()
-        else:
-            await self._close()  # What leaves the block is not masked; failures were logged when they happened.
+        # What leaves the block is not masked; failures were logged when they happened.
+        await (self.close() if error is None else self._close())
 
     def _running(self) -> list[Service]:
         return self._supervisor.running()

@@ -20,13 +20,15 @@ import streamkit
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "streamkit"
 
-GROUND = ("errors", "limits", "clock", "backoff", "service", "words")
+GROUND = ("errors", "limits", "clock", "backoff", "service", "words", "trace_context", "spans")
 PORTS = ("streams.store", "queues.store", "tables.store", "functions.effects", "functions.sink")
 PURE = (
     *("streams.record", "streams.keyspace", "streams.shard", "streams.state", "streams.reshard", "streams.throughput"),
+    "streams.record_attributes",
     *("queues.message", "queues.attributes", "queues.content", "queues.stored", "queues.order", "queues.groups"),
     *("queues.deduplication", "queues.attempts", "queues.receipt", "queues.visibility"),
     *("queues.backlog", "queues.window", "queues.ages", "queues.deliveries", "queues.looking", "queues.settled"),
+    "queues.carried",
     *("tables.item", "tables.condition", "tables.write", "tables.transaction", "tables.number", "tables.path"),
     *("tables.transact_get", "tables.idempotency"),
     *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
@@ -65,6 +67,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "streamkit": (*SERVICES, "kit", "opening"),
     "testing": (*ENGINE, "kit", "opening", "engines.file.files"),
     "demo": ("streamkit",),
+    "tracing": (*SERVICES, "kit"),
     "cli": (*SERVICES, "engines", "kit", "opening", "supervisor", "streamkit", "demo"),
     "__main__": ("cli",),
 }
@@ -78,6 +81,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "rich": ("demo", "cli"),
     "sqlite3": ("engines.file",),
     "pyarrow": ("functions.parquet",),
+    "opentelemetry": ("tracing",),
     "pickle": (),
     "marshal": (),
     "shelve": (),
