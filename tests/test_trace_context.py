@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.trace_context import as_header, carried_in, of_header, short
@@ -62,6 +62,7 @@ def test_a_header_without_a_span_is_no_context(header: str | None) -> None:
     assert of_header(header) is None
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8), st.booleans())
 def test_there_and_back(trace: bytes, span: bytes, sampled: bool) -> None:
     parent = f"00-{trace.hex()}-{span.hex()}-{int(sampled):02x}"

@@ -142,8 +142,6 @@ class Producer(Generic[T]):
         self._check_open()
         entry = PutEntry(partition_key, self._codec.encode(value), explicit_hash_key, attributes)
         size = entry_bytes(entry)
-        if self._tracing.spans is not None:
-            entry = carrying(entry, self._tracing.spans.create(self._stream))
         # Puts that never wait would never let the sender run, so each batch's worth of them waits once.
         if self._queued or not self._buffer.has_room(size) or self._since_wait >= self._batching.max_records:
             await self._wait_for_room(size)
@@ -159,6 +157,8 @@ class Producer(Generic[T]):
             return
         # ATOMIC: to the end; so a put is accepted wholly, or (cancelled while it waited) not at all
         # INVARIANT: test_a_cancelled_put_was_not_accepted
+        if self._tracing.spans is not None:
+            entry = carrying(entry, self._tracing.spans.create(self._stream))
         was_waiting = self._buffer.due_ms() is None
         self._buffer.add(entry, size, self._clock.now_ms(), sequence)
         if self.producer_id is not None:

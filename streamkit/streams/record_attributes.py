@@ -93,21 +93,21 @@ class Runs:
         runs = self._runs
         if runs and runs[0].first <= up_to:
             del runs[: bisect_right(runs, up_to + 1, key=_end_of)]
-            if runs and runs[0].first <= up_to:
-                run = runs[0]
-                runs[0] = AttributeRun(up_to + 1, run.end - up_to - 1, run.attributes)
 
 
 def extend(runs: list[AttributeRun], first: int, by_place: Mapping[int, Attributes]) -> None:
     """Append what records have, the places counted from ``first`` on."""
     last = runs[-1] if runs else None
+    before: Attributes | None = None
     for place in sorted(by_place):
         attributes = by_place[place]
-        if last is not None and last.end == first + place and last.attributes == attributes:
+        same = last is not None and (attributes is before or last.attributes == attributes)
+        if same and last is not None and last.first + last.count == first + place:
             last.count += 1
         else:
             last = AttributeRun(first + place, 1, dict(attributes))
             runs.append(last)
+        before = attributes
 
 
 def part(runs: Iterable[AttributeRun], start: int, end: int | None) -> list[AttributeRun]:

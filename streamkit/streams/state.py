@@ -189,8 +189,10 @@ class StreamState:
         for position, key in enumerate(explicit):
             if key is not None:
                 shards[position] = self._shard_of_explicit(position, key)
-        for position, given in attributes.items():
-            record_attributes.check(given, f"entry {position}")
+        if attributes:
+            # Those of a batch mostly share theirs.
+            for position, given in {id(given): (position, given) for position, given in attributes.items()}.values():
+                record_attributes.check(given, f"entry {position}")
         return Routed(shards, keys, data, attributes)
 
     def _learn(self, keys: Sequence[str]) -> list[int]:

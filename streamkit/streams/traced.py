@@ -68,7 +68,15 @@ def joined(given: Attributes | None, context: Carried) -> Attributes | None:
 
 def contexts_of(records: Iterable[Record[Any]]) -> Contexts:
     """What each record carries."""
-    return [carried_in(record.stored.attributes) for record in records]
+    # Neighbours that were put together have one and the same mapping.
+    known: dict[int, Carried | None] = {}
+    contexts: list[Carried | None] = []
+    for record in records:
+        attributes = record.stored.attributes
+        if id(attributes) not in known:
+            known[id(attributes)] = carried_in(attributes)
+        contexts.append(known[id(attributes)])
+    return contexts
 
 
 def processing(spans: Spans, batch: Batch[Any], stream: str, group: str) -> AbstractContextManager[Processing]:

@@ -199,7 +199,9 @@ def context_from(carried: Carried | None) -> Context:
 
 def links_to(contexts: Contexts) -> list[Link]:
     """A link to each that is there, and none twice."""
-    distinct = {carried["traceparent"]: carried for carried in contexts if carried}
+    distinct = {
+        carried["traceparent"]: carried for carried in {id(each): each for each in contexts}.values() if carried
+    }
     found = [trace.get_current_span(context_from(carried)).get_span_context() for carried in distinct.values()]
     return [Link(context) for context in found if context.is_valid]
 

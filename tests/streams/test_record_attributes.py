@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamkit
@@ -17,7 +18,10 @@ from streamkit.engines.file import backup, block, verify
 from streamkit.errors import ValidationError
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.streams.buffer import Batching
+from streamkit.streams.keyspace import HashKeyRange
 from streamkit.streams.record_attributes import AttributeRun, Runs, column, extend, part
+from streamkit.streams.shard import Shard
+from streamkit.streams.store import PutEntry
 from streamkit.testing.clock import ManualClock
 
 A, B = {"traceparent": "a"}, {"traceparent": "b", "tracestate": "x=1"}
@@ -28,6 +32,7 @@ def by_place(given_: list[Any]) -> dict[int, Any]:
     return {place: has for place, has in enumerate(given_) if has}
 
 
+@settings(deadline=None)
 @given(st.lists(SOME, max_size=6), st.data())
 def test_runs_are_what_each_record_has(appended: list[list[Any]], data: st.DataObject) -> None:
     """Whatever is appended, forgotten and asked for."""
@@ -44,6 +49,7 @@ def test_runs_are_what_each_record_has(appended: list[list[Any]], data: st.DataO
     assert bool(runs) == any(all_of_them[forgotten + 1 :])
 
 
+@settings(deadline=None)
 @given(SOME, st.data())
 def test_a_part_of_runs_and_what_a_journal_had(given_: list[Any], data: st.DataObject) -> None:
     runs: list[AttributeRun] = []
@@ -75,6 +81,16 @@ def test_records_without_attributes_take_one_byte_more_in_all() -> None:
     packed = block.pack(columns, 3)
     assert len(packed) == block.HEADER_SIZE + len(encode([1, [5], ["k"], [b"d"]])) + 1
     assert msgspec.msgpack.decode(encode([1, [5], ["k"], [b"d"]]), type=block.Columns) == columns
+
+
+def test_what_leaves_memory_takes_its_attributes_with_it() -> None:
+    shard = Shard(0, HashKeyRange(0, 9))
+    shard.append([5] * 4, ["k"] * 4, [b"d"] * 4, {0: A, 2: B})
+    shard.readable = 4
+    shard.move_out(2)
+    assert [record.attributes for record in shard.read(2, 9, 99)] == [B, None]
+    shard.trim(3)
+    assert not shard.attributes
 
 
 # ---- through handles
@@ -130,7 +146,7 @@ async def test_every_reader_sees_them(clock: ManualClock) -> None:
 async def test_a_producer_keeps_them(batching: Batching, clock: ManualClock) -> None:
     """In an aggregate they are its records' tags."""
     async with streamkit.open("memory:", clock=clock) as kit:
-        stream = await kit.create_stream("s", shards=2)
+        stream = await kit.create_stream("s")
         async with stream.producer(batching, id="p") as producer:
             await producer.put(1, partition_key="a", attributes=A)
             await producer.put(2, partition_key="b")
@@ -138,6 +154,8 @@ async def test_a_producer_keeps_them(batching: Batching, clock: ManualClock) -> 
             with pytest.raises(ValidationError, match="attributes"):
                 await producer.put(4, partition_key="a", attributes={"k": "v" * 1025})
         assert await found(stream) == {1: A, 2: {}, 3: B}
+        packed = [record.subsequence_number is not None for record in await stream.head()]
+        assert packed == [batching.aggregate] * 3
         async with stream.producer(id="p") as producer:
             await producer.put(0, partition_key="a", attributes=B, sequence=0)
             await producer.put(5, partition_key="a", attributes=B, sequence=9)
@@ -186,3 +204,16 @@ async def test_they_are_on_disk(tmp_path: Path) -> None:
         assert await found(stream) == as_put(range(20, 26))
         await kit.engine.settle()  # type: ignore[attr-defined]
         assert await found(stream) == as_put(range(20, 26))
+
+
+async def test_puts_that_share_a_commit_keep_each_their_own(tmp_path: Path, clock: ManualClock) -> None:
+    """What is put while a group gathers extends the change that is there; after a crash the journal is read."""
+    entries = [PutEntry("k", b"%d" % n, None, (A, B, None)[n % 3]) for n in range(12)]
+    async with streamkit.open(tmp_path / "data", clock=clock) as kit:
+        stream = await kit.create_stream("s", type=int)
+        streams = kit.engine.streams
+        await asyncio.gather(*(streams.put_records("s", entries[at : at + 2]) for at in range(0, 12, 2)))
+        assert await found(stream) == as_put(range(12))
+        await asyncio.to_thread(shutil.copytree, tmp_path / "data", tmp_path / "crashed")
+    async with streamkit.open(tmp_path / "crashed", clock=clock) as kit:
+        assert await found(kit.stream("s", type=int)) == as_put(range(12))

@@ -96,6 +96,8 @@ async def test_a_producer_creates_now_and_sends_later(batching: Batching, seen: 
             for number in range(3):
                 with seen.tracer.start_as_current_span(f"request {number}"):
                     await producer.put(number, partition_key="s3cret")
+            await producer.put("a duplicate", partition_key="k", sequence=0)
+            assert producer.duplicates == 1
         created = seen.named("create orders")
         assert {span.kind for span in created} == {SpanKind.PRODUCER}
         assert [parent_of(span) for span in created] == [id_of(seen.one(f"request {n}")) for n in range(3)]

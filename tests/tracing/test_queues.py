@@ -14,6 +14,7 @@ from streamkit.backoff import Retry
 from streamkit.limits import Limits
 from streamkit.queues.queue import Send
 from streamkit.testing.clock import ManualClock
+from tests.test_trace_context import HEADER, PARENT
 from tests.tracing.seen import Seen, id_of, links_of, parent_of, parent_text, trace_of
 
 AT_ONCE = Retry(first=0.0, longest=0.0)
@@ -113,6 +114,20 @@ async def test_no_message_is_refused_because_it_is_traced(seen: Seen, clock: Man
         assert messages[2].trace_header == "Root=1-own"
         first, second, _ = seen.named("send jobs")
         assert links_of(seen.one("receive jobs")) == [id_of(first), id_of(second)]
+
+
+async def test_a_context_of_the_senders_own_is_left_alone(seen: Seen, clock: ManualClock) -> None:
+    """In an attribute or in AWSTraceHeader: the message is as it was sent, and the span links there."""
+    async with streamkit.open("memory:", clock=clock) as kit:
+        jobs = await kit.create_queue("jobs")
+        tracing.instrument(kit, tracer_provider=seen.provider)
+        await jobs.send("s3cret", attributes={"traceparent": PARENT})
+        await jobs.send_batch([Send(value="s3cret", trace_header=HEADER)])
+        first, second = await jobs.peek()
+        assert (set(first.attributes), carried(first), first.trace_header) == ({"traceparent"}, PARENT, None)
+        assert (second.attributes, second.trace_header) == ({}, HEADER)
+        for span in seen.named("send jobs"):
+            assert (span.kind, links_of(span)) == (SpanKind.CLIENT, [int(PARENT.split("-")[2], 16)])
 
 
 @pytest.mark.parametrize("kind", ["async", "plain"])
