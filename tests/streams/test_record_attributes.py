@@ -83,6 +83,22 @@ def test_records_without_attributes_take_one_byte_more_in_all() -> None:
     assert msgspec.msgpack.decode(encode([1, [5], ["k"], [b"d"]]), type=block.Columns) == columns
 
 
+class _ColumnsOfBefore(msgspec.Struct, array_like=True):
+    first_number: int
+    arrivals_ms: list[int]
+    keys: list[str]
+    data: list[bytes]
+
+
+def test_a_streamkit_from_before_reads_what_has_attributes() -> None:
+    """It does not know the last column, of a block or of the journal's records, and passes over it."""
+    packed = msgspec.msgpack.encode(block.Columns(1, [5, 5], ["k", "l"], [b"d", b"e"], [AttributeRun(0, 2, A)]))
+    read = msgspec.msgpack.decode(packed, type=_ColumnsOfBefore)
+    assert read == _ColumnsOfBefore(1, [5, 5], ["k", "l"], [b"d", b"e"])
+    logged = msgspec.msgpack.encode(ShardRecords(1, 9, [5, 1], ["k"], [b"d"], [AttributeRun(0, 1, A)]))
+    assert msgspec.msgpack.decode(logged)[:5] == [1, 9, [5, 1], ["k"], [b"d"]]
+
+
 def test_what_leaves_memory_takes_its_attributes_with_it() -> None:
     shard = Shard(0, HashKeyRange(0, 9))
     shard.append([5] * 4, ["k"] * 4, [b"d"] * 4, {0: A, 2: B})
