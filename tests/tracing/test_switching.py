@@ -88,3 +88,19 @@ async def test_a_second_call_replaces_the_first(seen: Seen, clock: ManualClock) 
         await worker.wait_drained()
     assert other.names() == []
     assert sorted(seen.names()) == ["delete jobs", "process jobs", "receive jobs", "send jobs"]
+
+
+def test_the_global_provider_counts_from_when_it_is_set() -> None:
+    """Also where that is after the kit was instrumented."""
+    found = run(
+        """
+        from opentelemetry import trace
+        from tests.tracing.seen import Seen
+        streamkit.tracing.instrument(kit)
+        await orders.put(1, partition_key="k")
+        seen = Seen()
+        trace.set_tracer_provider(seen.provider)
+        await orders.put(2, partition_key="k")
+        print(len(seen.named("send orders")), [record.attributes.keys() for record in await orders.tail(2)])"""
+    )
+    assert found.splitlines()[0] == "1 [dict_keys([]), dict_keys(['traceparent'])]"
