@@ -21,6 +21,7 @@ EXPECTED = {
     "orders_stream.py": "shipping saw 1001 orders",
     "redrive_letters.py": "20 of 30 went back; 20 are handled, 10 letters are left",
     "shared_consumer.py": "2,000 clicks of 20 visitors, each in order, through 6 shards",
+    "traced_pipeline.py": "7 spans of the request's trace, 1 that links to it",
     "transfer.py": "[('ada', 30), ('bob', 70)]",
 }
 

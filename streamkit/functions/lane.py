@@ -48,6 +48,7 @@ class Lane:
         self._clock = ports.clock
         self._tally = tally
         self._windows = windows
+        self._tracing = ports.tracing
         self._invoker = tally.invoker_of(mapping.function, place.stream)
         self._committing = Committing(mapping, place, number, target=target, ports=ports, tally=tally)
         self._forming = Forming(
@@ -123,7 +124,8 @@ class Lane:
             throttles = 0
             done, error, split = attempt.start + invocation.done, invocation.error, False
             if invocation.done:
-                settled, refused = await self._commit_done(batch, attempt.start, done, position, invocation)
+                with self._tracing.within(invocation.trace):
+                    settled, refused = await self._commit_done(batch, attempt.start, done, position, invocation)
                 if settled:
                     plan.settle(settled)
                     attempt = plan.next or attempt
@@ -133,7 +135,9 @@ class Lane:
                     split = invocation.reported
                 else:
                     left = invocation.done - settled
-                    invocation = Invocation([], 0, left, refused, request_id=invocation.request_id)
+                    invocation = Invocation(
+                        [], 0, left, refused, request_id=invocation.request_id, trace=invocation.trace
+                    )
                     error = refused
             assert error is not None
             self._tally.failed(error)
@@ -143,7 +147,8 @@ class Lane:
             failures = attempt.failures + 1
             if plan.fail(invocation.failed, split=split):
                 discarded = self._discarding.exhausted(failures, error, invocation)
-                await self._discard(batch, attempt.start, invocation.failed, position, discarded)
+                with self._tracing.within(invocation.trace):
+                    await self._discard(batch, attempt.start, invocation.failed, position, discarded)
                 plan.settle(invocation.failed)
                 continue
             following = plan.next

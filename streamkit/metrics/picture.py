@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from streamkit.errors import ValidationError
 from streamkit.metrics.datapoints import fitting_period_ms
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.periods import SECOND_MS, SECONDS_KEPT_MS
 from streamkit.metrics.window import Metrics
-from streamkit.showing.html import Html
+from streamkit.showing.html import Html, card
 from streamkit.showing.svg import Line, plot
 
 _HEIGHT = 120
@@ -57,6 +57,13 @@ def level(
         return Html("")
     line = Line(f"{metric.name}, {statistic}", found)
     return plot([line], unit=unit, threshold=threshold, gap=6 * period_ms, height=_HEIGHT)
+
+
+def written_html(metrics: Metrics, now_ms: int, written: Metric, table: str, key_names: Sequence[str]) -> str:
+    """A table's handle, with the items that were written through it."""
+    facts = {"key": ", ".join(key_names), "items written": total(metrics, lambda: written)}
+    hint = "`await table.scan_page()` shows its first items, `await table.describe()` its indexes"
+    return card("Table", table, facts, traffic(metrics, now_ms, lambda: written, "items"), hint=hint)
 
 
 def recent(metrics: Metrics, metric: Metric, statistic: str, now_ms: int) -> tuple[list[tuple[int, float]], int]:

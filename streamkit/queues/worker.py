@@ -15,6 +15,7 @@ from streamkit.clock import Clock, wait_until, wake
 from streamkit.errors import ClosedError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.queues import traced
 from streamkit.queues.batches import BatchHandling, held_back
 from streamkit.queues.handling import Handler, Handling, Heartbeat, takes_message, takes_messages
 from streamkit.queues.message import Message
@@ -22,6 +23,7 @@ from streamkit.queues.portions import Portions, Source
 from streamkit.queues.receiving import Receiving
 from streamkit.queues.settling import Settling
 from streamkit.service import Stop
+from streamkit.spans import Tracing
 
 T = TypeVar("T")
 
@@ -87,6 +89,7 @@ class Worker(Generic[T]):
         metrics: Metrics,
         *,
         max_messages: int | None = None,
+        tracing: Tracing | None = None,
         **options: Unpack[WorkerOptions],
     ) -> None:
         concurrency = options.get("concurrency", 1)
@@ -108,6 +111,7 @@ class Worker(Generic[T]):
         self._call_size = max_messages or 1
         self._clock = clock
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._errors_metric = Metric.of("streamkit", "HandlerErrors", QueueName=source.name)
         self._concurrency = concurrency
         self._retry = retry
@@ -262,6 +266,12 @@ class Worker(Generic[T]):
 
     async def _call(self, messages: Sequence[Message[T]]) -> Mapping[Message[T], Exception]:
         """What failed, and with what."""
+        spans = self._tracing.spans
+        if spans is None:
+            return await self._failures(messages)
+        return await traced.handle(spans, self._source.name, messages, self._failures(messages))
+
+    async def _failures(self, messages: Sequence[Message[T]]) -> Mapping[Message[T], Exception]:
         if self._batches is not None:
             return await self._batches.call(messages)
         (message,) = messages

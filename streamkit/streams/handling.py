@@ -7,6 +7,7 @@ import inspect
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 import anyio
@@ -71,8 +72,9 @@ class Handling(Generic[T]):
         max_records: int,
         retry: Retry | None,
         attempts: int | None,
+        around: Callable[[Batch[T]], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """See Consumer.run."""
+        """See Consumer.run. ``around``: what each call of the handler is within."""
         if attempts is not None and attempts < 1:
             raise ValidationError(f"attempts must be at least 1, or None for no end, not {attempts}")
         if not isinstance(concurrency, int) or concurrency < 1:
@@ -84,6 +86,7 @@ class Handling(Generic[T]):
         self._max_records = max_records
         self._retry = retry or Retry()
         self._attempts = attempts
+        self._around = around
         self._asynchronous = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
         )
@@ -216,12 +219,13 @@ class Handling(Generic[T]):
             await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
 
     async def _call(self, batch: Batch[T]) -> None:
-        if self._asynchronous:
-            answer = self._handler(batch)
-        else:
-            answer = await anyio.to_thread.run_sync(self._handler, batch, limiter=self._threads)
-        if inspect.isawaitable(answer):
-            await answer
+        with self._around(batch):
+            if self._asynchronous:
+                answer = self._handler(batch)
+            else:
+                answer = await anyio.to_thread.run_sync(self._handler, batch, limiter=self._threads)
+            if inspect.isawaitable(answer):
+                await answer
 
     async def _checkpoint(self, shard: _Shard[T]) -> None:
         """Write what is done, and what was done meanwhile; again, without the handler, as long as that may help."""

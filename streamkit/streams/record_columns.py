@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from streamkit.errors import DecodeError
 from streamkit.showing.flat import columns_of
 
@@ -17,6 +19,7 @@ TYPES: Mapping[str, ColumnType] = {
     "sequence_number": "integer",
     "subsequence_number": "integer",
     "partition_key": "text",
+    "attributes": "text",
     "error": "text",
 }
 """Of those columns that every stream has."""
@@ -38,6 +41,9 @@ class _Record(Protocol):
     @property
     def partition_key(self) -> str: ...
 
+    @property
+    def attributes(self) -> Mapping[str, str]: ...
+
 
 def record_columns(records: Sequence[_Record]) -> dict[str, list[Any]]:
     """Each column's values, by its name; an arrival is in milliseconds since the epoch. See ``Sample``."""
@@ -49,6 +55,10 @@ def record_columns(records: Sequence[_Record]) -> dict[str, list[Any]]:
     if any(record.subsequence_number is not None for record in records):
         found["subsequence_number"] = [record.subsequence_number for record in records]
     found["partition_key"] = [record.partition_key for record in records]
+    if any(record.attributes for record in records):
+        found["attributes"] = [
+            msgspec.json.encode(dict(record.attributes)).decode() if record.attributes else None for record in records
+        ]
     values: list[Any] = []
     errors: list[str | None] = []
     for record in records:

@@ -20,7 +20,8 @@ class Sample(Listing[Record[T]]):
 
     As a table its columns are ``arrival`` (UTC), ``shard_id``, ``sequence_number`` and ``partition_key``; then, if all
     values are objects, each field of theirs, and one that is called like another column as ``value.NAME``; else
-    ``value``. Records of an aggregate have ``subsequence_number``, too. Where some do not decode there is ``error``.
+    ``value``. Where some records are of an aggregate there is ``subsequence_number``, where some have attributes
+    ``attributes`` (JSON text), and where some do not decode ``error``.
     """
 
     kind = "Records"

@@ -146,6 +146,16 @@ def test_pandas_knows_the_time_zone() -> None:
     assert str(of(1).to_pandas()["arrival"].dt.tz) == "UTC"
 
 
+async def test_attributes_are_a_column_if_some_have_them(kit: Kit) -> None:
+    stream = await kit.create_stream("s")
+    await stream.put(1, partition_key="a", attributes={"tenant": "<x>"})
+    await stream.put(2, partition_key="a")
+    found = await stream.head()
+    assert found.to_polars().columns == [*OWN, "attributes", "value"]
+    assert found.to_polars()["attributes"].to_list() == ['{"tenant":"<x>"}', None]
+    assert "&lt;x&gt;" in found[0]._repr_html_()
+
+
 def test_of_nothing_the_columns_of_every_stream_are_there() -> None:
     assert of().to_polars().columns == OWN
     assert asked("select count(*), min(arrival) from found", of()) == [(0, None)]
