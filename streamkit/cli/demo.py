@@ -31,7 +31,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         metavar="FILE",
-        help="write the figures here; without FILE print them as a JSON line (default: where the output is no terminal)",
+        help="write the figures here; without FILE print them as JSON (default: where the output is no terminal)",
     )
     parser.add_argument(
         "--durability",

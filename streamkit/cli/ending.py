@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 from streamkit.cli.printing import FINE, INTERRUPTED
@@ -17,6 +18,12 @@ class Asked:
     def __init__(self) -> None:
         self.stop = Stop()
         self.by: signal.Signals | None = None
+
+    async def requested(self) -> None:
+        """Return once it was."""
+        while not self.stop.requested:
+            with self.stop.interruptible():
+                await asyncio.Event().wait()
 
     @property
     def code(self) -> int:
@@ -37,6 +44,9 @@ def asked_to_end() -> Iterator[Asked]:
         asked.by = by
         asked.stop.request()
 
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # Which gets no signals.
+        return
     for each in signals:
         loop.add_signal_handler(each, ask, each)
     try:

@@ -41,7 +41,9 @@ def load(target: str) -> Callable[[Any], Any]:
         names = f"it has {', '.join(there[:10])}" if there else "it has no function"
         raise ValidationError(f"{place} has no {name!r}: {names}; `async def {name}(kit): ...` is what runs")
     if not callable(app):
-        raise ValidationError(f"{name!r} of {place} is a {type(app).__name__}: `async def {name}(kit): ...` is what runs")
+        raise ValidationError(
+            f"{name!r} of {place} is a {type(app).__name__}: `async def {name}(kit): ...` is what runs"
+        )
     called: Callable[[Any], Any] = app
     return called
 

@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except Exception as error:
-        return _expected(error)
+        if (known := _known(error)) is None:
+            raise
+        return known
     return code
 
 
@@ -78,8 +80,8 @@ def parser(*, whole: bool = False) -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action=_Version)
     commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, help in COMMANDS.items():
-        each = commands.add_parser(name, help=help, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, does in COMMANDS.items():
+        each = commands.add_parser(name, help=does, formatter_class=argparse.RawDescriptionHelpFormatter)
         if whole:
             _declared(name, each)
     return made
@@ -111,13 +113,13 @@ class _Version(argparse.Action):
         raise AssertionError("it has ended")
 
 
-def _expected(error: Exception) -> int:
-    """What a user can do something about is a sentence; anything else is our fault, and a traceback."""
+def _known(error: Exception) -> int | None:
+    """What a user can do something about is a sentence; None: anything else is our fault, and a traceback."""
     from streamkit.errors import StreamKitError
 
     several = list(error.exceptions) if isinstance(error, ExceptionGroup) else [error]
     if not all(isinstance(each, StreamKitError | OSError) for each in several):
-        raise error
+        return None
     return max(cannot_run(each) for each in several)
 
 

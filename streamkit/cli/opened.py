@@ -43,10 +43,14 @@ async def owning(directory: Path, *, create: bool = False) -> AsyncIterator[Kit]
     """
     import streamkit
 
-    if not create and not (directory / "MANIFEST").exists() and not (directory / "journal").exists():
+    if not create and not _holds_a_store(directory):
         raise StorageError(f"{directory} holds no streamkit data: give the directory of a store, or --create one")
     async with streamkit.open(directory) as kit:
         yield kit
+
+
+def _holds_a_store(directory: Path) -> bool:
+    return (directory / "MANIFEST").exists() or (directory / "journal").exists()
 
 
 async def check_stream(engine: ReadOnlyEngine, name: str) -> None:

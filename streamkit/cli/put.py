@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from streamkit.cli.printing import (
+    CANNOT_RUN,
     FINE,
     FOUND,
     add_output,
@@ -80,40 +80,40 @@ def run(options: argparse.Namespace) -> int:
         return cannot_run("--shards is of the stream that --create makes: streamkit never changes one that is there")
     if options.key is not None and not 1 <= len(options.key) <= 256:
         return cannot_run(f"--key has {len(options.key)} characters, and a key has 1 to 256")
-    return asyncio.run(_run(options))
+    with ExitStack() as held:
+        lines = sys.stdin.buffer if options.file == "-" else held.enter_context(open(options.file, "rb"))
+        rejects = None if options.rejects is None else held.enter_context(options.rejects.open("ab"))
+        return asyncio.run(_run(options, lines.fileno(), rejects))
 
 
-async def _run(options: argparse.Namespace) -> int:
-    import asyncio
-
+async def _run(options: argparse.Namespace, fd: int, rejects: BinaryIO | None) -> int:
+    from streamkit.cli.ending import asked_to_end
     from streamkit.cli.opened import owning
     from streamkit.cli.putting import Outcome
+    from streamkit.cli.reading import lines
     from streamkit.errors import StreamKitError
 
-    async with AsyncExitStack() as held:
-        fd = sys.stdin.fileno() if options.file == "-" else os.open(options.file, os.O_RDONLY)
-        if options.file != "-":
-            held.callback(os.close, fd)
-        kit = await held.enter_async_context(owning(options.directory, create=options.create))
+    async with owning(options.directory, create=options.create) as kit:
         kind = await _kind(kit, options)
         if kind is None:
-            return 2
+            return CANNOT_RUN
         outcome = Outcome()
         began = time.monotonic()
-        try:
-            await _put_all(kit, kind, fd, options, outcome)
-        except ValueError as error:
-            outcome.rejected.append((outcome.line + 1, str(error)))
-            say(f"line {outcome.line + 1} was not put: {error}")
-        except (StreamKitError, OSError, asyncio.CancelledError):
-            clear()
-            later = "" if options.id is None else f"; the same command with --id {options.id} goes on there"
-            say(f"streamkit: lines 1 to {outcome.line:,} were put; of those after them some may have been{later}")
-            raise
-        finally:
-            clear()
+        with asked_to_end() as asked:
+            try:
+                await _put_all(kit, kind, _blocks(lines(fd, asked.stop)), options, outcome, rejects)
+            except ValueError as error:
+                outcome.rejected.append((outcome.line + 1, str(error)))
+                say(f"line {outcome.line + 1} was not put: {error}")
+            except (StreamKitError, OSError):
+                again = "" if options.id is None else f"; the same command again, with --id {options.id}, goes on there"
+                say(f"streamkit: lines 1 to {outcome.line:,} were put; of those after them some may have been{again}")
+                raise
+        clear()
+        if asked.by is not None:
+            say(f"interrupted: lines 1 to {outcome.line:,} were put")
         _say(options, kind, outcome, time.monotonic() - began)
-        return FOUND if outcome.rejected else FINE
+        return asked.code or (FOUND if outcome.rejected else FINE)
 
 
 async def _kind(kit: Kit, options: argparse.Namespace) -> str | None:
@@ -124,7 +124,9 @@ async def _kind(kit: Kit, options: argparse.Namespace) -> str | None:
         return "stream"
     if name in queues:
         if options.id is not None:
-            cannot_run(f"{name} is a queue, and --id is of streams: a FIFO queue that deduplicates by content has no need")
+            cannot_run(
+                f"{name} is a queue, and --id is of streams: a FIFO queue that deduplicates by content has no need"
+            )
             return None
         return "queue"
     if not options.create:
@@ -142,9 +144,15 @@ async def _kind(kit: Kit, options: argparse.Namespace) -> str | None:
     return "stream"
 
 
-async def _put_all(kit: Kit, kind: str, fd: int, options: argparse.Namespace, outcome: Outcome) -> None:
+async def _put_all(
+    kit: Kit,
+    kind: str,
+    blocks: AsyncIterator[list[bytes]],
+    options: argparse.Namespace,
+    outcome: Outcome,
+    rejects: BinaryIO | None,
+) -> None:
     from streamkit.cli.putting import IntoStream, queue_sink
-    from streamkit.cli.reading import lines
 
     async with AsyncExitStack() as held:
         sink: Sink
@@ -154,9 +162,8 @@ async def _put_all(kit: Kit, kind: str, fd: int, options: argparse.Namespace, ou
             sink = IntoStream(producer, kit.engine.limits.record_bytes)
         else:
             sink = await queue_sink(kit, options.name)
-        rejects = None if options.rejects is None else held.enter_context(options.rejects.open("ab"))
         began = time.monotonic()
-        async for block in _blocks(lines(fd)):
+        async for block in blocks:
             goes_on = await _put_block(block, sink, options, outcome, rejects)
             outcome.already = 0 if producer is None else producer.duplicates
             rate = outcome.put / max(time.monotonic() - began, 1e-3)

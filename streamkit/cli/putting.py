@@ -78,11 +78,11 @@ def _key(value: Any, name: str) -> str:
         raise BadLineError(f"it is not an object, and so has no field {name!r} to take the key from")
     found = value.get(name)
     if found is None or isinstance(found, dict | list):
-        what = f"has no field {name!r}" if name not in value else f"field {name!r} is no text and no number"
-        raise BadLineError(f"it {what} to take the key from")
+        what = f"it has no field {name!r}" if name not in value else f"its field {name!r} is no text and no number"
+        raise BadLineError(f"{what} to take the key from")
     key = found if isinstance(found, str) else msgspec.json.encode(found).decode()
     if not 1 <= len(key) <= _LONGEST_KEY:
-        raise BadLineError(f"field {name!r} has {len(key)} characters, and a key has 1 to {_LONGEST_KEY}")
+        raise BadLineError(f"its field {name!r} has {len(key)} characters, and a key has 1 to {_LONGEST_KEY}")
     return key
 
 

@@ -6,22 +6,24 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 
+from streamkit.service import Stop
+
 _AT_ONCE = 1 << 20
 _LONGEST = 256 << 20
 """A line without an end is no line, and must not fill the memory."""
 
 
-async def lines(fd: int) -> AsyncIterator[list[bytes]]:
+async def lines(fd: int, stop: Stop) -> AsyncIterator[list[bytes]]:
     """The lines that have come, without their ends, then those that come; the last one needs no end.
 
-    Reading waits for nothing that is there already, so what trickles through a pipe is handed on at once. Cancellation:
-    nothing reads any more.
+    Reading waits for nothing that is there already, so what trickles through a pipe is handed on at once. Once a stop
+    is requested, nothing more is read; what was read of a line that has not ended is not handed out then.
 
     Raises:
         ValueError: a line is longer than 256 MiB.
     """
     rest = bytearray()
-    while data := await _read(fd):
+    while data := await _read(fd, stop):
         rest += data
         end = rest.rfind(b"\n") + 1
         if end:
@@ -29,13 +31,14 @@ async def lines(fd: int) -> AsyncIterator[list[bytes]]:
             del rest[:end]
         elif len(rest) > _LONGEST:
             raise ValueError(f"a line is longer than {_LONGEST >> 20} MiB")
-    if rest:
+    if rest and not stop.requested:
         yield [bytes(rest)]
 
 
-async def _read(fd: int) -> bytes:
-    await _readable(fd)
-    return os.read(fd, _AT_ONCE)
+async def _read(fd: int, stop: Stop) -> bytes:
+    with stop.interruptible():
+        await _readable(fd)
+    return b"" if stop.requested else os.read(fd, _AT_ONCE)
 
 
 async def _readable(fd: int) -> None:

@@ -105,10 +105,13 @@ async def _look(options: argparse.Namespace) -> int:
 
 
 async def _move(options: argparse.Namespace) -> int:
+    import logging
+
     from streamkit.cli.ending import asked_to_end
     from streamkit.cli.opened import owning
     from streamkit.errors import DirectoryInUseError
 
+    logging.getLogger("streamkit.queues").setLevel(logging.ERROR)  # How the move ended is what this says itself.
     try:
         async with owning(options.directory) as kit:
             names = await kit.queues()

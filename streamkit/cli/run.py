@@ -21,8 +21,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     describe(
         parser,
-        "APP is called with an open kit: an async function that creates and starts things and returns, or that goes on; "
-        "or one made with contextlib.asynccontextmanager, whose part behind the yield runs at the end. Then the "
+        "APP is called with an open kit: an async function that creates and starts things and returns, or goes on; or "
+        "one made with contextlib.asynccontextmanager, whose part behind the yield runs at the end. Then the "
         "pipeline runs until SIGTERM or Ctrl-C, upon which services finish what is in hand; until one of them fails, "
         "which drains the others; or until all it started has ended. A second signal does not wait.\n\n"
         "With --reload each change of a .py file ends it so and starts it in a process of its own; code that fails "
@@ -76,6 +76,5 @@ def run(options: argparse.Namespace) -> int:
         set_up_logging(options.log_level)
         return asyncio.run(run_pipeline(app, options))
     except PipelineError as error:
-        assert error.__cause__ is not None
-        say(users_traceback(error.__cause__))
+        say(users_traceback(error.__cause__ or error))
         return FOUND

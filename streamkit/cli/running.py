@@ -15,6 +15,7 @@ from streamkit.cli.ending import Asked, asked_to_end
 from streamkit.cli.loading import PipelineError
 from streamkit.cli.printing import FINE, FOUND, named, print_json, say, wants_json
 from streamkit.errors import ServiceFailedError
+from streamkit.tables.keeper import TableKeeper
 
 if TYPE_CHECKING:
     import argparse
@@ -83,7 +84,9 @@ async def _closed(kit: Kit) -> str:
 
 def _say_started(names: list[str], options: argparse.Namespace) -> None:
     if wants_json(options):
-        print_json({"event": "started", "app": options.target, "dir": options.dir, "pid": os.getpid(), "services": names})
+        print_json(
+            {"event": "started", "app": options.target, "dir": options.dir, "pid": os.getpid(), "services": names}
+        )
     else:
         what = named(names) if names else "nothing in the background"
         say(f"streamkit: {options.target} runs on {options.dir}: {what}; Ctrl-C ends it")
@@ -160,5 +163,7 @@ class _Pipeline:
         return self._task.done() and not self._task.cancelled() and self._task.exception() is not None
 
     def _is_its(self, name: str) -> bool:
-        # What a kit runs for its metrics and tables never ends by itself.
-        return name not in self._own and not name.startswith("streamkit-")
+        # What a kit runs for its tables never ends by itself.
+        return name not in self._own and name not in {
+            each.name for each in self._kit.started() if isinstance(each, TableKeeper)
+        }

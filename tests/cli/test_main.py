@@ -66,7 +66,7 @@ def test_figures_that_do_not_add_up_are_an_exit_code(monkeypatch: pytest.MonkeyP
         return Wrong()
 
     monkeypatch.setattr(demo, "run", run)
-    assert cli.main(["demo"]) == 1
+    assert cli.main(["demo", "--text"]) == 1
     assert "27,003 records" in capsys.readouterr().out
 
 
@@ -77,7 +77,7 @@ def test_an_interrupt_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: A
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "run", run)
-    assert cli.main(["demo"]) == 130
+    assert cli.main(["demo", "--text"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
 
@@ -91,7 +91,7 @@ def test_a_place_for_the_figures_that_is_a_directory(
         return report()
 
     monkeypatch.setattr(demo, "run", run)
-    assert cli.main(["demo", "--json", str(tmp_path)]) == 2
+    assert cli.main(["demo", "--text", "--json", str(tmp_path)]) == 2
     captured = capsys.readouterr()
     assert "everything adds up" in captured.out
     assert "the figures could not be written" in captured.err

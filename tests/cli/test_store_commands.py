@@ -19,7 +19,7 @@ async def make(directory: Path) -> None:
 
 async def test_a_sound_directory(tmp_path: Path) -> None:
     await make(tmp_path / "data")
-    done = run("verify", str(tmp_path / "data"))
+    done = run("verify", "--text", str(tmp_path / "data"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "is sound" in done.stdout
     assert "50 records, 1 settled messages, " in done.stdout
@@ -33,7 +33,7 @@ async def test_a_damaged_one_is_told_by_file_and_position(tmp_path: Path) -> Non
     data = bytearray(file.read_bytes())
     data[100] ^= 1
     file.write_bytes(bytes(data))
-    done = run("verify", str(tmp_path / "data"))
+    done = run("verify", "--text", str(tmp_path / "data"))
     assert done.returncode == 1
     where = file.relative_to(tmp_path / "data")
     assert f"{where}:0: damage: a block does not match its checksum" in done.stdout
@@ -47,10 +47,10 @@ async def test_a_damaged_one_is_told_by_file_and_position(tmp_path: Path) -> Non
 
 async def test_backup_and_restore(tmp_path: Path) -> None:
     await make(tmp_path / "data")
-    done = run("backup", str(tmp_path / "data"), str(tmp_path / "copy"))
+    done = run("backup", str(tmp_path / "data"), str(tmp_path / "copy"), "--text")
     assert done.returncode == 0, done.stderr
     assert "50 records; verified" in done.stdout
-    done = run("restore", str(tmp_path / "copy"), str(tmp_path / "restored"))
+    done = run("restore", str(tmp_path / "copy"), str(tmp_path / "restored"), "--text")
     assert done.returncode == 0, done.stderr
     assert "stream orders: 50 records in 2 shards" in done.stdout
     assert "queue emails: 1 messages" in done.stdout
@@ -72,7 +72,7 @@ async def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
         assert says in done.stderr
         assert done.stderr.count("\n") == 1
     async with streamkit.open(tmp_path / "data"):
-        done = run("verify", str(tmp_path / "data"))
+        done = run("verify", "--text", str(tmp_path / "data"))
         assert done.returncode == 2
         assert "is in use by process" in done.stderr
 
