@@ -42,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in COMMANDS:
         parser().parse_args(words or ["--help"])  # Which ends here, for want of a command.
-    # Intermixed: a file may follow an option. argparse cannot do that behind a command's name.
-    options = command(words[0]).parse_intermixed_args(words[1:])
+    # Intermixed: a file may follow an option. argparse cannot do that behind a command's name, nor around a "--".
+    chosen = command(words[0])
+    options = chosen.parse_args(words[1:]) if "--" in words else chosen.parse_intermixed_args(words[1:])
     try:
         code = int(options.run(options))
         sys.stdout.flush()
