@@ -58,10 +58,10 @@ async def run_pipeline(app: Callable[[Any], Any], options: argparse.Namespace) -
 
 async def _run_on(kit: Kit, app: Callable[[Any], Any], asked: Asked, options: argparse.Namespace) -> str:
     """Why it ended, if a service failed, else ""."""
-    pipeline = _Pipeline(app, kit)
+    pipeline = _Pipeline(app, kit, lambda names: _say_started(names, options))
     try:
         try:
-            await pipeline.watch(asked, lambda names: _say_started(names, options))
+            await pipeline.watch(asked)
         finally:
             await pipeline.end()
     finally:
@@ -104,11 +104,12 @@ def _say_ended(failed: str, options: argparse.Namespace) -> int:
 class _Pipeline:
     """The call of ``app``: an awaitable, an async context manager, or whatever a plain function returned."""
 
-    def __init__(self, app: Callable[[Any], Any], kit: Kit) -> None:
+    def __init__(self, app: Callable[[Any], Any], kit: Kit, started: Callable[[list[str]], None]) -> None:
+        """``started`` is called once it is up, with what it runs."""
         self._kit = kit
+        self._started: Callable[[list[str]], None] | None = started
         self._own = set(kit.health().services)
         self._is_block = False
-        self._up = asyncio.Event()
         self._over = asyncio.Event()
         self._task = asyncio.create_task(self._call(app), name="streamkit pipeline")
 
@@ -118,30 +119,27 @@ class _Pipeline:
             if hasattr(found, "__aenter__"):
                 async with found:
                     self._is_block = True
-                    self._up.set()
+                    self._is_up()
                     await self._over.wait()
-            elif inspect.isawaitable(found):
-                await found
+            else:
+                if inspect.isawaitable(found):
+                    await found
+                self._is_up()
         except Exception as error:
             raise PipelineError from error
-        finally:
-            self._up.set()
 
-    async def watch(self, asked: Asked, started: Callable[[list[str]], None]) -> None:
-        """Return once it is to end; call ``started`` once it is up."""
-        told = False
+    async def watch(self, asked: Asked) -> None:
+        """Return once it is to end."""
         clock = self._kit.clock
         while not asked.stop.requested:
-            health = self._kit.health()
-            running = [name for name, state in health.services.items() if state == "running" and self._is_its(name)]
-            if not told and (self._up.is_set() or running) and not self._raised():
-                started(running)
-                told = True
-            # A block has something to do at its end, and so waits for it.
-            if health.errors or self._raised() or (self._task.done() and not running):
-                return
             with asked.stop.interruptible():
                 await clock.sleep_until(clock.now_ms() + _LOOK_EVERY_MS)
+            running = self._running()
+            if running:
+                self._is_up()  # Also of code that goes on.
+            # A block has something to do at its end, and so waits for it.
+            if self._kit.health().errors or self._raised() or (self._task.done() and not running):
+                return
 
     async def end(self) -> None:
         """Let the block be left, or cancel what goes on, and wait for it.
@@ -159,11 +157,15 @@ class _Pipeline:
         elif not self._task.cancelled():
             self._task.result()
 
+    def _is_up(self) -> None:
+        if self._started is not None:
+            started, self._started = self._started, None
+            started(self._running())
+
     def _raised(self) -> bool:
         return self._task.done() and not self._task.cancelled() and self._task.exception() is not None
 
-    def _is_its(self, name: str) -> bool:
-        # What a kit runs for its tables never ends by itself.
-        return name not in self._own and name not in {
-            each.name for each in self._kit.started() if isinstance(each, TableKeeper)
-        }
+    def _running(self) -> list[str]:
+        """Its services. What a kit runs for its tables never ends by itself, and is none."""
+        services = self._kit.started()
+        return [each.name for each in services if each.name not in self._own and not isinstance(each, TableKeeper)]

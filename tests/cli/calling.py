@@ -20,7 +20,7 @@ import msgspec
 
 from streamkit.cli.main import main
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 ROOT = str(Path(__file__).parent.parent.parent)
 
 
