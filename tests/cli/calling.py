@@ -13,6 +13,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,12 @@ def call(*arguments: object) -> Called:
         except SystemExit as ended:
             code = int(ended.code or 0)
     return Called(code, out.getvalue(), err.getvalue())
+
+
+def call_aside(*arguments: object) -> Called:
+    """The same from within an event loop, which waits meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call, *arguments).result()
 
 
 class Running:
