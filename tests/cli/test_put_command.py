@@ -86,6 +86,15 @@ def test_a_bad_line_ends_it_and_names_its_number(tmp_path: Path, bad: str, says:
     assert [record.partition_key for record in records(tmp_path / "data")] == ["ada"]
 
 
+def test_nothing_is_put_behind_a_bad_line_however_many_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamkit.cli.put._AT_ONCE", 1)
+    lines = tmp_path / "lines"
+    lines.write_text("1\nnot json\n3\n4\n")
+    (result,) = put(tmp_path / "data", "--create", lines).lines
+    assert (result["put"], result["last_line"]) == (1, 2)
+    assert [record.data for record in records(tmp_path / "data")] == [b"1"]
+
+
 def test_bad_lines_are_set_aside_and_nothing_is_lost(tmp_path: Path) -> None:
     lines, rejects = tmp_path / "lines", tmp_path / "rejects"
     lines.write_bytes(b'{"n": 1}\nnot json\n{"n": 2}\n"\xff"\n{"n": 3}')

@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 import streamkit
+from streamkit.cli.reloading import _Reloading
 from tests.cli.calling import Called, Running, call, running
 
 PIPELINE = '''
@@ -291,6 +294,44 @@ def test_a_change_ends_it_drained_and_runs_what_is_there_now(file: Path) -> None
         process.process.terminate()
         assert process.ends_with() == 0
         assert process.out.find(b"finished 3", at) > 0
+
+
+class Process:
+    """Notes what is done to it, and takes its time to end."""
+
+    stdin = None
+
+    def __init__(self, done: list[str], *, stubborn: bool = False) -> None:
+        self._done = done
+        self._stubborn = stubborn
+        done.append("started")
+
+    def poll(self) -> int | None:
+        return None
+
+    def terminate(self) -> None:
+        self._done.append("terminated")
+
+    def kill(self) -> None:
+        self._done.append("killed")
+        self._stubborn = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._stubborn:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired("run", timeout)
+        self._done.append("ended")
+        return 0
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_the_next_one_starts_when_the_one_before_has_ended(monkeypatch: pytest.MonkeyPatch, stubborn: bool) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Process(done, stubborn=stubborn))
+    options = Namespace(target="p.py", dir="data", durability="fsync", log_level="info", output="json")
+    assert _Reloading(options).follow(iter([set(), {(1, "p.py")}, set()])) == 0
+    ends = ["terminated", "killed", "ended"] if stubborn else ["terminated", "ended"]
+    assert done == ["started", *ends, "started", *ends]
 
 
 def test_what_is_reloaded_ends_with_who_reloads_it(file: Path) -> None:
