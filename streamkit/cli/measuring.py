@@ -65,7 +65,7 @@ async def _append(kit: Kit, seconds: float) -> Measured:
     stream = await kit.create_stream("append", type=bytes, shards=4)
     count = 0
     began = time.perf_counter()
-    while time.perf_counter() - began < seconds and count * _SIZE < _MOST_BYTES:
+    while not count or (time.perf_counter() - began < seconds and count * _SIZE < _MOST_BYTES):
         numbers = range(count, count + _BATCH)
         await stream.put_batch([(str(number % _KEYS), _value(number)) for number in numbers])
         count += _BATCH
@@ -83,7 +83,7 @@ async def _puts(kit: Kit, seconds: float) -> Measured:
     async def put(key: int) -> None:
         nonlocal count
         number = key
-        while time.perf_counter() < until and count * _SIZE < _MOST_BYTES:
+        while number == key or (time.perf_counter() < until and count * _SIZE < _MOST_BYTES):
             await stream.put(_value(number), partition_key=str(key))
             number += _PUTTERS
             count += 1
@@ -101,7 +101,7 @@ async def _delivery(kit: Kit, seconds: float) -> Measured:
     async with stream.consumer("bench") as consumer:
         batches = consumer.batches()
         began = time.perf_counter()
-        while time.perf_counter() - began < seconds:
+        while not times or time.perf_counter() - began < seconds:
             put_at = time.perf_counter()
             putting = asyncio.ensure_future(stream.put(_value(len(times)), partition_key="0"))
             batch = await anext(batches)
@@ -121,8 +121,9 @@ async def _cycles(kit: Kit, seconds: float) -> Measured:
     began = time.perf_counter()
     until = began + seconds
 
-    async def client(number: int) -> None:
-        while time.perf_counter() < until:
+    async def client(first: int) -> None:
+        number = first
+        while number == first or time.perf_counter() < until:
             value = _value(number)
             await queue.send(value)
             sent.add(value[:8])
