@@ -130,7 +130,10 @@ def test_nothing_is_the_help(capsys: Any) -> None:
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_a_description_examples_and_exit_codes(name: str, capsys: Any) -> None:
+def test_every_command_has_a_description_examples_and_exit_codes(
+    name: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as ended:
         cli.main([name, "--help"])
     assert ended.value.code == 0

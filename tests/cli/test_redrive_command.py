@@ -7,7 +7,7 @@ import pytest
 
 import streamkit
 from streamkit import RedrivePolicy
-from tests.cli.calling import call, running
+from tests.cli.calling import DEADLINE_SECONDS, call, on_a_terminal, running
 
 LETTERS = 5
 
@@ -121,3 +121,11 @@ def test_a_signal_ends_it_and_what_was_moved_stays_moved(data: Path) -> None:
     assert 1 <= after["emails"] < LETTERS
     assert after["emails"] + after["emails-dead"] == LETTERS
     assert f'"status":"CANCELLED","moved":{after["emails"]},"of":{LETTERS}' in process.out.decode()
+
+
+def test_a_terminal_sees_how_far_it_is(data: Path) -> None:
+    with on_a_terminal("redrive", data, "emails-dead", "--rate", 1) as (process, screen):
+        screen.wait_for(f"\r\033[K1 of {LETTERS} moved")
+        screen.press(b"\x03")
+        screen.wait_for(f" of {LETTERS} messages of emails-dead were moved")
+        assert process.wait(DEADLINE_SECONDS) == 130

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 import streamkit
 from streamkit.cli.reloading import _Reloading
-from tests.cli.calling import Called, Running, call, running
+from streamkit.kit import GRACE_SECONDS
+from tests.cli.calling import DEADLINE_SECONDS, Called, Running, call, on_a_terminal, running
 
 PIPELINE = '''
 import contextlib
@@ -87,6 +89,23 @@ async def goes_on(kit):
         await streamkit.clock.SystemClock().sleep_until(10**14)
     finally:
         note("cancelled")
+
+
+class Stubborn:
+    """Takes longer than anybody waits."""
+
+    name = "stubborn"
+
+    async def run(self, stop: Stop) -> None:
+        while not stop.requested:
+            with stop.interruptible():
+                await streamkit.clock.SystemClock().sleep_until(10**14)
+        note("asked")
+        await streamkit.clock.SystemClock().sleep_until(10**14)
+
+
+def stubborn(kit):
+    kit.start(Stubborn())
 
 
 async def one_fails(kit):
@@ -233,6 +252,18 @@ def test_a_signal_drains_and_ends_with_0(file: Path, name: str) -> None:
     assert queues(file.parent / "data") == ["left-behind"] * (name == "block")
 
 
+def test_a_second_signal_does_not_wait(file: Path) -> None:
+    with running("run", f"{file}:stubborn", "--dir", file.parent / "data") as process:
+        process.wait_for('"event":"started"')
+        process.process.send_signal(signal.SIGINT)
+        process.wait_for("note: asked")
+        began = time.monotonic()
+        process.process.send_signal(signal.SIGINT)
+        assert process.ends_with() == 130
+    assert time.monotonic() - began < GRACE_SECONDS, "it waited for what the first one asked"
+    assert "Traceback" not in process.out.decode()
+
+
 def test_a_mapping_works_and_is_drained(file: Path) -> None:
     with running("run", file, "--dir", file.parent / "data", "--text") as process:
         process.wait_for("keep; Ctrl-C ends it")
@@ -294,6 +325,16 @@ def test_a_change_ends_it_drained_and_runs_what_is_there_now(file: Path) -> None
         process.process.terminate()
         assert process.ends_with() == 0
         assert process.out.find(b"finished 3", at) > 0
+
+
+def test_ctrl_c_ends_both_once(file: Path) -> None:
+    file.write_text(SAYS.format(version=1))
+    with on_a_terminal("run", file, "--dir", "memory:", "--reload", "--reload-dir", file.parent) as (process, screen):
+        screen.wait_for("running 1")
+        screen.press(b"\x03")
+        screen.wait_for("finished 1")
+        screen.wait_for("streamkit: drained")
+        assert process.wait(DEADLINE_SECONDS) == 0
 
 
 class Process:
