@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from streamkit.kit import Kit
 
 CODES = {0: "shown, or ended with q", 2: "it cannot be looked at"}
-_DASHBOARD = "streamkit.dashboard"
 _PORT = 8787
 
 
@@ -77,12 +75,7 @@ async def _serve(options: argparse.Namespace) -> int:
     import asyncio
 
     from streamkit.cli.ending import asked_to_end
-    from streamkit.errors import MissingExtraError
-
-    try:
-        dashboard = import_module(_DASHBOARD)
-    except ModuleNotFoundError:
-        raise MissingExtraError("inspect --web", "dashboard") from None
+    from streamkit.dashboard import serve
 
     def opened(url: str) -> None:
         if wants_json(options):
@@ -95,9 +88,7 @@ async def _serve(options: argparse.Namespace) -> int:
             webbrowser.open(url)
 
     with asked_to_end() as asked:
-        serving = asyncio.ensure_future(
-            dashboard.serve(options.directory, host=options.host, port=options.port, opened=opened)
-        )
+        serving = asyncio.ensure_future(serve(options.directory, host=options.host, port=options.port, opened=opened))
         ends = asyncio.ensure_future(asked.requested())
         await asyncio.wait((serving, ends), return_when=asyncio.FIRST_COMPLETED)
         for each in (serving, ends):

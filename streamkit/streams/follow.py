@@ -80,7 +80,7 @@ class Follow(AsyncIterator[Record[T]]):
             await asyncio.wait(self._reads)
 
     async def begin(self) -> None:
-        """Take the place now that asking for the first record takes otherwise: nothing that comes from here on is missed.
+        """Take its place now, and not with the first record: nothing that comes from here on is missed.
 
         To be called before anything else, once.
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import signal
+import socket
+import sys
+import urllib.request
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -215,27 +219,31 @@ def test_inspect_at_a_glance(data: Path) -> None:
 
 
 def test_inspect_names_the_extra_of_its_dashboard(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr("streamkit.cli.inspect.import_module", missing)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "streamkit.dashboard.serving", raising=False)
     done = call("inspect", data, "--web")
     assert done.code == 2
     assert "pip install 'streamkit[dashboard]'" in done.err
 
 
-def test_inspect_serves_the_dashboard_until_it_is_asked_to_end(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dashboard:
-        @staticmethod
-        async def serve(directory: Path, *, host: str, port: int, opened: Callable[[str], None]) -> None:
-            assert (directory, host, port) == (data, "127.0.0.1", 0)
-            opened("http://127.0.0.1:1/")
-            signal.raise_signal(signal.SIGTERM)
-            await asyncio.Event().wait()
+def test_inspect_serves_the_dashboard_until_it_is_asked_to_end(data: Path) -> None:
+    with running("inspect", data, "--web", "--port", 0) as process:
+        end = process.wait_for('"}\n')
+        event = json.loads(process.out[:end])
+        assert event["event"] == "serving"
+        assert event["url"].startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(event["url"], timeout=DEADLINE_SECONDS) as answer:
+            assert answer.status == 200
+            assert b"<html" in answer.read().lower()
+        process.process.terminate()
+        assert process.ends_with() == 130, process.out
 
-    monkeypatch.setattr("streamkit.cli.inspect.import_module", lambda _: Dashboard)
-    done = call("inspect", data, "--web", "--port", 0)
-    assert (done.code, done.lines) == (130, [{"event": "serving", "url": "http://127.0.0.1:1/"}])
+
+def test_a_port_that_is_taken_is_said(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = call("inspect", data, "--web", "--port", taken.getsockname()[1])
+    assert (done.code, done.out) == (2, "")
+    assert "port" in done.err
 
 
 def test_a_live_view_fits_the_screen() -> None:
@@ -285,8 +293,6 @@ def test_payloads(data: bytes, fields: bytes, text: str) -> None:
 
 
 def test_escaped_json_is_the_same_json() -> None:
-    import json
-
     value = {"a": "\x7f\x9b\u2028\U000e0001é"}
     assert json.loads(escaped(json.dumps(value, ensure_ascii=False))) == value
     assert escaped("é \N{SNOWMAN}") == "é \N{SNOWMAN}"
