@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -174,3 +175,18 @@ def test_options_and_files_in_any_order(tmp_path: Path, capsys: Any) -> None:
     ):
         assert cli.main(["put", *words]) == 0
         assert '"put":1' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["put", "--help"], ["inspect", "--help"]])
+def test_it_starts_in_less_than_150_ms(arguments: list[str]) -> None:
+    # Of the processor, and the best of five, so that it says nothing of what else the machine does.
+    assert min(_processor_seconds(arguments) for _ in range(5)) < 0.150
+
+
+def _processor_seconds(arguments: list[str]) -> float:
+    nowhere = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+    command = [sys.executable, "-m", "streamkit", *arguments]
+    pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=[nowhere])
+    _, status, used = os.wait4(pid, 0)
+    assert status == 0
+    return used.ru_utime + used.ru_stime
