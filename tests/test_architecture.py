@@ -93,8 +93,11 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
         "cli",
     ),
     "prometheus_client": ("metrics.prometheus",),
-    "google_crc32c": ("engines.file",),
-    "rich": ("demo", "cli"),
+    # The doctor asks whether it is the fast one.
+    "google_crc32c": ("engines.file", "cli.checks"),
+    "rich": ("demo",),
+    "shtab": ("cli.completion",),
+    "watchfiles": ("cli.reloading",),
     "sqlite3": ("engines.file",),
     "pyarrow": ("functions.parquet", "showing.arrow"),
     "pandas": ("showing.arrow",),

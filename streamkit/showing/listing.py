@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
@@ -20,7 +21,15 @@ _MOST_WIDTH = 24
 _MOST_COLUMNS = 40
 
 
-class Listing(Tabular, Generic[T]):
+if TYPE_CHECKING:
+    Ordered = Sequence
+else:
+
+    class Ordered(Generic[T]):
+        """To type checkers it is a ``Sequence``; who asks ``isinstance``, as polars does, would take it for objects."""
+
+
+class Listing(Tabular, Ordered[T]):
     """Things in order, which nobody changes: index it, slice it, go over it, compare it with a list.
 
     pandas, polars, DuckDB and whatever else reads Arrow's PyCapsule interface take it as a table, each thing a row:
@@ -77,15 +86,15 @@ class Listing(Tabular, Generic[T]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def index(self, thing: T) -> int:
+    def index(self, thing: Any, start: int = 0, stop: int = sys.maxsize) -> int:
         """Where the first that is equal to it stands.
 
         Raises:
             ValueError: None is.
         """
-        return self._things.index(thing)
+        return self._things.index(thing, start, stop)
 
-    def count(self, thing: T) -> int:
+    def count(self, thing: Any) -> int:
         """How many are equal to it."""
         return self._things.count(thing)
 
