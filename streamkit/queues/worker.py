@@ -13,6 +13,7 @@ import anyio.abc
 from streamkit.backoff import Retry
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.errors import ClosedError, ValidationError
+from streamkit.logs import Fields, about, of_messages
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.queues.batches import BatchHandling, held_back
@@ -205,6 +206,15 @@ class Worker(Generic[T]):
     # ---- handling
 
     async def _handle(
+        self, messages: Sequence[Message[T]], timeout: float, fifo: bool, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        with about(self._fields_of, messages):
+            await self._settle(messages, timeout, fifo, tasks)
+
+    def _fields_of(self, messages: Sequence[Message[T]]) -> Fields:
+        return {"worker": self.name, "queue": self._source.name, **of_messages(messages)}
+
+    async def _settle(
         self, messages: Sequence[Message[T]], timeout: float, fifo: bool, tasks: anyio.abc.TaskGroup
     ) -> None:
         beat = Heartbeat(self._clock, timeout / 2, tasks, lambda: self._extend(messages, timeout, tasks))
