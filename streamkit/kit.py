@@ -57,7 +57,7 @@ class Kit(Transactions):
         self.clock = clock
         self._metrics = Metrics(max_series=engine.limits.metric_series, max_bytes=engine.limits.metric_bytes)
         self.metrics = metrics_of(engine, clock, self._metrics)
-        self.metrics.run_service = lambda service: self.start(service)
+        self.metrics.belong_to(lambda service: self.start(service), self.health)
         """What every service reports, and what programs put and ask."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self._metrics)
@@ -343,8 +343,8 @@ class Kit(Transactions):
         """How everything is, now."""
         alarms = self.alarms.states()
         errors = {name: f"{type(error).__name__}: {error}" for name, error in self._supervisor.errors().items()}
-        healthy = self._closing is None and not errors and "ALARM" not in alarms.values()
-        return Health(healthy, self._supervisor.states(), errors, alarms)
+        ready = self._closing is None and not errors
+        return Health(ready and "ALARM" not in alarms.values(), ready, self._supervisor.states(), errors, alarms)
 
     # ---- life
 

@@ -47,13 +47,12 @@ class about:  # noqa: N801 - it is used as a statement
     any more. Blocks within blocks add to each other. HOT: `python -m benchmarks --only cycle`.
     """
 
-    __slots__ = ("_before", "_outer", "_what")
+    __slots__ = ("_before", "_what")
 
     def __init__(self, fields_of: Callable[..., Fields], *arguments: object) -> None:
         self._what: _What | None = (fields_of, arguments)
 
     def __enter__(self) -> None:
-        self._outer = _INNERMOST.get()
         self._before: Token[about | None] = _INNERMOST.set(self)
 
     def __exit__(
@@ -81,7 +80,8 @@ def context() -> dict[str, object]:
         what = block._what  # Once: another thread may leave the block meanwhile.
         if what is not None:
             blocks.append(what)
-        block = block._outer
+        outer = block._before.old_value
+        block = outer if isinstance(outer, about) else None
     found: dict[str, object] = {}
     for fields_of, arguments in reversed(blocks):
         found.update(fields_of(*arguments))

@@ -23,10 +23,12 @@ ServiceState = Literal["running", "stopped", "failed"]
 
 
 class Health(msgspec.Struct, frozen=True):
-    """How a kit is, for a readiness probe."""
+    """How a kit is, for probes and people."""
 
     healthy: bool
-    """The kit is open, no service has failed, and no alarm is in ALARM."""
+    """It is ready, and no alarm is in ALARM."""
+    ready: bool
+    """The kit is open and no service has failed: what a readiness probe asks (``/ready``, docs/services.md)."""
     services: dict[str, ServiceState]
     errors: dict[str, str]
     """Of failed services, by name."""
