@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import httpx
@@ -293,25 +292,3 @@ def test_a_second_process_is_told_what_to_do(tmp_path: Path) -> None:
             assert "Traceback" not in second.output
         service.terminate()
         assert service.end() == 0
-
-
-def test_asyncio_is_not_ready_once_it_ends(tmp_path: Path) -> None:
-    with jobs(tmp_path) as service:
-        url = json.loads(service.until('"started"'))["url"]
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(tmp_path / "jobs.sock"))
-            connection.sendall(job(1.0))
-            service.until('"begun"')
-            service.terminate()
-            service.until('"stopping"')
-            until(lambda: not is_ready(url))
-            assert '"drained"' not in service.output  # The job is in hand still.
-        assert service.end() == 0
-
-
-def is_ready(url: str) -> bool:
-    try:
-        with urlopen(f"{url}/ready") as answer:
-            return bool(answer.status == 200)
-    except (HTTPError, OSError):
-        return False
