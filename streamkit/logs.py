@@ -47,13 +47,14 @@ class about:  # noqa: N801 - it is used as a statement
     any more. Blocks within blocks add to each other. HOT: `python -m benchmarks --only cycle`.
     """
 
-    __slots__ = ("_before", "_what")
+    __slots__ = ("_outer", "_token", "_what")
 
     def __init__(self, fields_of: Callable[..., Fields], *arguments: object) -> None:
         self._what: _What | None = (fields_of, arguments)
 
     def __enter__(self) -> None:
-        self._before: Token[about | None] = _INNERMOST.set(self)
+        self._outer = _INNERMOST.get()
+        self._token: Token[about | None] | None = _INNERMOST.set(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -61,7 +62,9 @@ class about:  # noqa: N801 - it is used as a statement
         # INVARIANT: test_what_a_task_logs_after_the_block_is_not_about_it
         # Nor does such a task keep what was handled in memory.
         self._what = None
-        _INNERMOST.reset(self._before)
+        token, self._token = self._token, None  # It has the context, which has this: a circle for the collector.
+        assert token is not None
+        _INNERMOST.reset(token)
 
 
 def bind(**fields: object) -> about:
@@ -80,8 +83,7 @@ def context() -> dict[str, object]:
         what = block._what  # Once: another thread may leave the block meanwhile.
         if what is not None:
             blocks.append(what)
-        outer = block._before.old_value
-        block = outer if isinstance(outer, about) else None
+        block = block._outer
     found: dict[str, object] = {}
     for fields_of, arguments in reversed(blocks):
         found.update(fields_of(*arguments))
