@@ -60,7 +60,7 @@ class Kit(Looking, Transactions):
         self.tracing = Tracing()
         self._metrics = Metrics(max_series=engine.limits.metric_series, max_bytes=engine.limits.metric_bytes)
         self.metrics = metrics_of(engine, clock, self._metrics)
-        self.metrics.run_service = lambda service: self.start(service)
+        self.metrics.belong_to(lambda service: self.start(service), self.health)
         """What every service reports, and what programs put and ask."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self._metrics)

@@ -20,7 +20,7 @@ import streamkit
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "streamkit"
 
-GROUND = ("errors", "limits", "clock", "backoff", "service", "words", "trace_context", "spans", "showing")
+GROUND = ("errors", "limits", "clock", "backoff", "service", "words", "logs", "trace_context", "spans", "showing")
 PORTS = ("streams.store", "queues.store", "tables.store", "functions.effects", "functions.sink")
 PURE = (
     *("streams.record", "streams.keyspace", "streams.shard", "streams.state", "streams.reshard", "streams.throughput"),

@@ -140,7 +140,7 @@ async def test_services_go_on_from_cell_to_cell_until_the_kit_closes(tmp_path: P
     assert "running" in ran.html(1)
     assert ran.text(3) == "(50, 50)"
     assert "in use by this process" in ran.text(4)
-    assert "close that one first" in ran.text(4)
+    assert "one process owns" in ran.text(4)
     assert "closed" in ran.html(6)
     assert "stopped" in ran.html(6)
     assert "open" in ran.html(8)

@@ -16,6 +16,7 @@ from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, group_id_of, is_fifo
 from streamkit.functions.tally import Ports, Tally
+from streamkit.logs import said
 from streamkit.queues.store import SendEntry
 from streamkit.streams.record import Record
 from streamkit.streams.traced import contexts_of
@@ -123,5 +124,5 @@ class Discarding:
             records[0].sequence_number,
             self._shard_id,
             discarded.reason,
-            discarded.error,
+            None if discarded.error is None else said(discarded.error),
         )

@@ -13,6 +13,7 @@ import anyio.abc
 from streamkit.backoff import Retry
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.errors import ClosedError, ValidationError
+from streamkit.logs import Fields, about, of_messages
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.queues import traced
@@ -228,41 +229,45 @@ class Worker(Generic[T]):
     async def _handle(
         self, messages: Sequence[Message[T]], timeout: float, fifo: bool, tasks: anyio.abc.TaskGroup
     ) -> None:
-        beat = Heartbeat(self._clock, timeout / 2, tasks, lambda: self._extend(messages, timeout, tasks))
-        handled: Sequence[Message[T]] = ()
-        rest = messages
-        try:
+        with about(self._fields_of, messages):
+            beat = Heartbeat(self._clock, timeout / 2, tasks, lambda: self._extend(messages, timeout, tasks))
+            handled: Sequence[Message[T]] = ()
+            rest = messages
             try:
-                failures = await self._call(messages)
-            finally:
-                self._running -= 1
-                self._tell()
-            behind = held_back(messages, failures) if fifo and failures else {}
-            rest = [message for message in messages if message in failures or message in behind] if failures else ()
-            handled = [message for message in messages if message not in rest] if rest else messages
-            # INVARIANT: test_an_extension_on_its_way_does_not_outlast_the_handler
-            await beat.stop()
-            if failures:
-                await self._show_again(messages, failures, behind, timeout)
-                rest = ()
-            if handled:
-                deleted = await self._settling.delete(handled, alone=self._in_hand == 1)
-                self.handled += deleted
-        except asyncio.CancelledError:
-            # INVARIANT: test_cancelled_anywhere_nothing_is_lost
-            with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
+                try:
+                    failures = await self._call(messages)
+                finally:
+                    self._running -= 1
+                    self._tell()
+                behind = held_back(messages, failures) if fifo and failures else {}
+                rest = [message for message in messages if message in failures or message in behind] if failures else ()
+                handled = [message for message in messages if message not in rest] if rest else messages
+                # INVARIANT: test_an_extension_on_its_way_does_not_outlast_the_handler
                 await beat.stop()
-                deleted = await self._settling.let_go(handled, rest)
-                self.handled += deleted
-            raise
-        except Exception as error:
-            self._fail(error, tasks)
-        finally:
-            beat.cancel()
-            self._in_hand -= 1
-            if self._idle is not None and self._in_hand == 0:
-                wake(self._idle)
-            self._tell()
+                if failures:
+                    await self._show_again(messages, failures, behind, timeout)
+                    rest = ()
+                if handled:
+                    deleted = await self._settling.delete(handled, alone=self._in_hand == 1)
+                    self.handled += deleted
+            except asyncio.CancelledError:
+                # INVARIANT: test_cancelled_anywhere_nothing_is_lost
+                with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
+                    await beat.stop()
+                    deleted = await self._settling.let_go(handled, rest)
+                    self.handled += deleted
+                raise
+            except Exception as error:
+                self._fail(error, tasks)
+            finally:
+                beat.cancel()
+                self._in_hand -= 1
+                if self._idle is not None and self._in_hand == 0:
+                    wake(self._idle)
+                self._tell()
+
+    def _fields_of(self, messages: Sequence[Message[T]]) -> Fields:
+        return {"worker": self.name, "queue": self._source.name, **of_messages(messages)}
 
     async def _call(self, messages: Sequence[Message[T]]) -> Mapping[Message[T], Exception]:
         """What failed, and with what."""

@@ -295,7 +295,7 @@ class Consumer(Generic[T]):
 
         handling = Handling(
             handler,
-            Hold(held, self.checkpoint, hand_back, self._feeds.wake),
+            Hold(self.name, self.stream, held, self.checkpoint, hand_back, self._feeds.wake),
             self._clock,
             concurrency=concurrency,
             max_records=max_records,

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AbstractContextManager, nullcontext
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,7 +16,8 @@ import msgspec
 
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
-from streamkit.errors import ClosedError, FunctionError, LeaseLostError, StreamKitError, ValidationError, without_text
+from streamkit.errors import ClosedError, FunctionError, LeaseLostError, StreamKitError, ValidationError
+from streamkit.logs import Fields, about, of_records, without_text
 from streamkit.streams.parallel import ByKey, Call, InTurn, Work
 from streamkit.streams.record import Batch, Record
 
@@ -31,6 +32,8 @@ Handler = Callable[[Batch[T]], Awaitable[object] | object]
 class Hold(msgspec.Struct, Generic[T], frozen=True):
     """What handling needs of the consumer that hands out the batches."""
 
+    consumer: str
+    stream: str
     held: Callable[[str], object | None]
     """The hold of a shard's lease, the same object for as long as it lasts; None: it is lost."""
     checkpoint: Callable[[Batch[T] | Record[T]], Awaitable[None]]
@@ -53,6 +56,27 @@ class _Shard(Generic[T]):
         self.tasks = 0
         self.writing = False
         """A checkpoint is on its way."""
+
+
+class _InHand:
+    """What one call has, as its log lines show it."""
+
+    __slots__ = ("attempt", "batch", "consumer", "stream")
+
+    def __init__(self, consumer: str, stream: str, batch: Batch[Any]) -> None:
+        self.consumer = consumer
+        self.stream = stream
+        self.batch = batch
+        self.attempt = 1
+
+    def fields(self) -> Fields:
+        return {
+            "consumer": self.consumer,
+            "stream": self.stream,
+            "shard": self.batch.shard_id,
+            **of_records(self.batch.records),
+            "attempt": self.attempt,
+        }
 
 
 class Handling(Generic[T]):
@@ -184,8 +208,13 @@ class Handling(Generic[T]):
     # ---- one call
 
     async def _process(self, shard: _Shard[T], call: Call[T]) -> None:
+        in_hand = _InHand(self._hold.consumer, self._hold.stream, call.batch)
+        with about(in_hand.fields):
+            await self._settle(shard, call, in_hand)
+
+    async def _settle(self, shard: _Shard[T], call: Call[T], in_hand: _InHand) -> None:
         try:
-            await self._handle(shard, call.batch)
+            await self._handle(shard, call.batch, in_hand)
             shard.work.finish(call)
             self._go_on(shard)
             if not shard.writing:
@@ -203,9 +232,10 @@ class Handling(Generic[T]):
             shard.tasks -= 1
         self._go_on(shard)
 
-    async def _handle(self, shard: _Shard[T], batch: Batch[T]) -> None:
+    async def _handle(self, shard: _Shard[T], batch: Batch[T], in_hand: _InHand) -> None:
         failures = 0
         while self._is_held(shard):
+            in_hand.attempt = failures + 1
             error = await _attempt(self._call(batch), f"the handler of {batch!r}")
             if error is None:
                 return
@@ -232,7 +262,7 @@ class Handling(Generic[T]):
         failures = 0
         while self._is_held(shard) and (due := shard.work.due()) is not None:
             try:
-                error = await _attempt(self._hold.checkpoint(due.done), f"the checkpoint of {due.done!r}")
+                error = await _attempt(self._hold.checkpoint(due.done), f"the checkpoint of {shard.shard_id}")
             except LeaseLostError:
                 shard.hold = None
                 return
@@ -245,7 +275,7 @@ class Handling(Generic[T]):
                 raise error
             failures += 1
             delay = self._delay(failures, error)
-            logger.warning("the checkpoint of %r failed, trying again in %.1f s: %s", due.done, delay, error)
+            logger.warning("the checkpoint of %s failed, trying again in %.1f s: %s", shard.shard_id, delay, error)
             await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
 
     def _delay(self, failures: int, error: Exception) -> float:

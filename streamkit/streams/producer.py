@@ -17,6 +17,7 @@ import anyio
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.codecs import Codec
 from streamkit.errors import ClosedError, StaleAggregateError, StreamKitError, ValidationError
+from streamkit.logs import said
 from streamkit.spans import Tracing
 from streamkit.streams.aggregation import Accepted
 from streamkit.streams.buffer import Batching, Buffer, entry_bytes
@@ -257,11 +258,9 @@ class Producer(Generic[T]):
         untold, self._untold = self._untold, []
         self._last_error = untold[0][1]
         self.refused = [entry for entry, _ in untold]
-        keys = ", ".join(repr(entry.partition_key) for entry in self.refused[:5])
-        more = ", ..." if len(untold) > 5 else ""
         return (
-            f"{self._what} could not store {len(untold):,} of the records it accepted (partition keys {keys}{more}): "
-            f"{type(self._last_error).__name__}: {self._last_error}; its attribute `refused` has them"
+            f"{self._what} could not store {len(untold):,} of the records it accepted: "
+            f"{said(self._last_error)}; its attribute `refused` has them"
         )
 
     def _wake_all(self) -> None:
