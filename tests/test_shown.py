@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from xml.etree import ElementTree
 
+import duckdb
 import pytest
 
 import streamkit
@@ -224,6 +225,26 @@ async def test_a_kit_its_health_and_its_alarms(used: Kit, clock: ManualClock) ->
     with pytest.raises(streamkit.errors.ServiceFailedError):
         await used.close()
     assert shown(used).startswith("Kit memory: closed")
+
+
+async def test_an_alarm_that_never_changed_shows_the_state_it_is_in(used: Kit, clock: ManualClock) -> None:
+    metric = used.queue("jobs").metric("NumberOfMessagesSent")
+    alarm = used.start(
+        Alarm("new", metric=metric, statistic="Sum", period=10, threshold=2, comparison="GreaterThanThreshold")
+    )
+    site = used.start(CompositeAlarm("site", rule="ALARM(new)"))
+    for each in (alarm, site):
+        assert not each.history
+        assert "INSUFFICIENT_DATA for 0.0 s, from " in shown(each)
+
+
+async def test_a_page_without_items_is_a_table(used: Kit) -> None:
+    page = await used.table("big").query_page("nobody")
+    answer = duckdb.sql("select count(*) from page")
+    assert answer is not None
+    assert answer.fetchall() == [(0,)]
+    assert page.to_polars().columns == ["customer"]
+    assert shown(page) == "Page items 0 looked at 0"
 
 
 async def test_opening_that_was_not_awaited_says_so() -> None:

@@ -7,6 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
+from itertools import pairwise
 from typing import Literal, get_args
 
 import msgspec
@@ -95,12 +96,12 @@ class StartedAlarm(ABC):
         from streamkit.showing.svg import states
         from streamkit.showing.words import instant
 
-        changes = self._history
-        ends = [*(change.at_ms for change in changes[1:]), self._clock.now_ms()]
-        known = [(each.state, each.at_ms, end, each.reason) for each, end in zip(changes, ends, strict=True)]
+        changes, now_ms = self._history, self._clock.now_ms()
+        known = [(each.state, each.at_ms, after.at_ms, each.reason) for each, after in pairwise(changes)]
         if changes and changes[0].previous_at_ms:
             first = changes[0]
             known.insert(0, (first.previous, first.previous_at_ms, first.at_ms, first.previous_reason))
+        known.append((self.state, self.changed_ms, max(self.changed_ms, now_ms), self.reason))
         facts = {
             "": badge(self.state, TONES[self.state]),
             "since": f"{instant(self.changed_ms)} UTC",

@@ -71,6 +71,8 @@ class Datapoints(Listing[Datapoint]):
         from streamkit.showing.html import Html
         from streamkit.showing.svg import plot
 
+        if len(self) < 2:
+            return ""  # A point is no picture.
         gap = 3 * self.period_ms
         units = dict.fromkeys(point.unit for point in self)
         return Html(
@@ -87,7 +89,7 @@ class Datapoints(Listing[Datapoint]):
         if not self:
             return card(self.kind, self.name, None, quiet("no samples in this span"))
         if len(self) == 1:
-            return super()._repr_html_()  # A point is no picture.
+            return super()._repr_html_()
         facts = {"statistic": ", ".join(self.statistics), "period": f"{self.period_ms / 1000:g} s", "points": len(self)}
         return card(self.kind, self.name, facts, self._picture())
 
@@ -99,7 +101,7 @@ class MetricData(Listing[MetricDataResult]):
     """
 
     kind = "Metric data"
-    noun = "series"
+    noun = plural = "series"
 
     def columns(self) -> dict[str, list[Any]]:
         """Each column's values, by its name; an instant is in milliseconds since the epoch."""
@@ -114,6 +116,10 @@ class MetricData(Listing[MetricDataResult]):
     def column_types(self) -> Mapping[str, ColumnType]:
         """Of those columns that all have."""
         return {"id": "text", "label": "text", "start": "instant"}
+
+    def _first(self, rows: int) -> tuple[dict[str, list[Any]], int]:
+        columns = self.columns()
+        return {name: values[:rows] for name, values in columns.items()}, len(columns["id"])
 
     def _repr_html_(self) -> str:
         from streamkit.showing.html import card, quiet

@@ -18,7 +18,7 @@ from streamkit.metrics.gauges import Reading
 from streamkit.metrics.math_query import MetricQueries, MetricQuery
 from streamkit.metrics.math_series import Series, TimeRange
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.periods import SECOND_MS, SECONDS_KEPT_MS, check_range
+from streamkit.metrics.periods import RESOLUTIONS, SECOND_MS, SECONDS_KEPT_MS, check_range
 from streamkit.metrics.samples import Samples
 from streamkit.metrics.statistic import compile_statistic
 from streamkit.metrics.statistic_set import StatisticSet
@@ -169,15 +169,16 @@ class KitMetrics(Serving):
                 to read now and then: ``kit.start(kit.metrics.sampler())``, an alarm, or a scrape; or a traffic, such
                 as ``stream.metric("IncomingRecords")`` with ``"Sum"``.
             statistics: ``"Maximum"`` unless given.
-            last: Seconds back from now; None: as far back as there are samples, three hours at most.
+            last: Seconds back from now, to when anything is kept at most; None: as far back as there are samples,
+                three hours at most.
 
         Raises:
             ValidationError: There is no such statistic, or ``last`` is not above 0.
         """
-        if last is not None and not last > 0:
+        if last is not None and (isinstance(last, bool) or not isinstance(last, (int, float)) or not last > 0):
             raise ValidationError(f"last={last!r}: look back for more than 0 seconds")
         now_ms = self._clock.now_ms()
-        start_ms = now_ms - (SECONDS_KEPT_MS if last is None else round(last * 1000))
+        start_ms = now_ms - (SECONDS_KEPT_MS if last is None else round(min(last * 1000, RESOLUTIONS[-1].kept_ms)))
         if last is None:
             unit = await self._first_unit(metric)
             samples = await self._periods(metric, unit, (start_ms, now_ms + 1), SECOND_MS)

@@ -21,7 +21,8 @@ def arrow_table(columns: Mapping[str, Sequence[Any]], types: Mapping[str, Column
     """A ``pyarrow.Table``.
 
     A column that is not in ``types`` has the type of its values: booleans, int64, doubles, decimals, text, bytes,
-    instants, lists, structs. Values that have no type in common, or integers beyond 64 bits, are JSON text.
+    instants, lists, structs. Values that have no type in common, integers beyond 64 bits, or decimals that need more
+    than 38 digits together, are JSON text.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -78,20 +79,20 @@ def _column(arrow: Any, values: Sequence[Any]) -> Any:
     if not {str, bytes} <= kinds:
         try:
             made = arrow.array(values)
-            if not _is_hollow(arrow, made.type):
+            if _is_read_by_all(arrow, made.type):
                 return made
         except (arrow.ArrowException, OverflowError, ValueError, TypeError):
             pass
     return arrow.array([None if value is None else _json(value) for value in values], arrow.string())
 
 
-def _is_hollow(arrow: Any, kind: Any) -> bool:
-    """Whether it is or holds a type without values, which not everybody reads: of ``{}``, of ``[]``, of None alone."""
-    if arrow.types.is_null(kind):
-        return True
+def _is_read_by_all(arrow: Any, kind: Any) -> bool:
+    """Neither is nor holds a type without values (of ``{}``, of ``[]``, of None alone), or decimals of 256 bits."""
+    if arrow.types.is_null(kind) or arrow.types.is_decimal256(kind):
+        return False
     if arrow.types.is_struct(kind):
-        return kind.num_fields == 0 or any(_is_hollow(arrow, kind.field(at).type) for at in range(kind.num_fields))
-    return bool(arrow.types.is_list(kind)) and _is_hollow(arrow, kind.value_type)
+        return kind.num_fields > 0 and all(_is_read_by_all(arrow, kind.field(at).type) for at in range(kind.num_fields))
+    return not arrow.types.is_list(kind) or _is_read_by_all(arrow, kind.value_type)
 
 
 def _json(value: Any) -> str:

@@ -13,10 +13,11 @@ _STEPS_MS = (
 
 
 def value_marks(least: float, most: float, about: int = 4) -> list[float]:
-    """Round numbers from at or below ``least`` to at or above ``most``, about so many steps apart."""
+    """Round numbers, up to 1e300, from at or below ``least`` to at or above ``most``, about so many steps apart."""
     if not most > least:
         most = least + (abs(least) or 1.0)
-    rough = (most - least) / about
+    # Below that a power of ten has not all its digits, or is none.
+    rough = max((most - least) / about, 1e-300)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(least / step + 1e-9), math.ceil(most / step - 1e-9)

@@ -25,7 +25,8 @@ def columns_of(values: Sequence[Any], taken: Collection[str] = ()) -> dict[str, 
 
     Args:
         values: Of any types; None stands for one that is not there.
-        taken: The names of other columns; a field that is called so is ``value.NAME``.
+        taken: The names of other columns; a field that is called so is ``value.NAME``, or, where a field is called
+            that already, ``value.value.NAME``.
     """
     plain = [_plain(value) for value in values]
     objects = [value for value in plain if value is not None]
@@ -33,11 +34,19 @@ def columns_of(values: Sequence[Any], taken: Collection[str] = ()) -> dict[str, 
         names = list(dict.fromkeys(name for value in objects for name in value))
         if 0 < len(names) <= MOST_FIELDS:
             nothing: Mapping[str, Any] = {}
-            return {
-                f"{VALUE}.{name}" if name in taken else name: [(value or nothing).get(name) for value in plain]
-                for name in names
-            }
+            fields = set(names)
+            return {_own(name, taken, fields): [(value or nothing).get(name) for value in plain] for name in names}
     return {VALUE: plain} if objects else {}
+
+
+def _own(name: str, taken: Collection[str], fields: Collection[str]) -> str:
+    """A column's name that no other column has."""
+    if name not in taken:
+        return name
+    own = f"{VALUE}.{name}"
+    while own in fields:
+        own = f"{VALUE}.{own}"
+    return own
 
 
 def _plain(value: Any) -> Any:

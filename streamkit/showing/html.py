@@ -94,7 +94,10 @@ def table(
     if not made:
         return Html("")
     right = [all(cell[0] for cell in column) for column in zip(*made, strict=True)]
-    head = "".join(f"<th{_NUMBER if at else ''}>{escaped(name)}</th>" for name, at in zip(header, right, strict=True))
+    head = "".join(
+        f"<th{_NUMBER if at else ''}>{escaped(one_line(name, _MOST))}</th>"
+        for name, at in zip(header, right, strict=True)
+    )
     body = "".join(
         "<tr>"
         + "".join(f"<td{_NUMBER if at else ''}>{cell[1]}</td>" for cell, at in zip(row, right, strict=True))
@@ -157,13 +160,15 @@ def _cell(of: Cell, *, separators: bool = True) -> tuple[bool, str]:
     if isinstance(of, datetime):
         return False, escaped(value(of))
     text = str(of)
-    # Of long text a reader has the beginning, and all of it under the pointer.
-    title = f' title="{html.escape(text[:2000])}"' if len(text) > _LONG else ""
+    # Of long text a reader has the beginning, and more of it under the pointer.
+    title = f' title="{html.escape(text[:_MOST_POINTED])}"' if len(text) > _LONG else ""
     return False, f"<span{title}>{html.escape(one_line(text, _MOST))}</span>"
 
 
 _LONG = 48
 _MOST = 200
+_MOST_POINTED = 600
+"""A table of thousands of long cells is stored in its notebook."""
 
 
 def _hint(text: str) -> str:

@@ -19,6 +19,7 @@ MOST_SHOWN = 100
 _MOST_LINES = 10
 _MOST_WIDTH = 24
 _MOST_COLUMNS = 40
+_MOST_NAME = 100
 
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Listing(Tabular, Ordered[T]):
     """What a notebook calls it."""
     noun = "row"
     """What one of them is called."""
+    plural: str | None = None
+    """What several are called; None: the same with an s."""
 
     def __init__(self, things: Iterable[T], name: str = "") -> None:
         self._things: list[T] = list(things)
@@ -105,32 +108,39 @@ class Listing(Tabular, Ordered[T]):
         from streamkit.showing.words import aligned, count, one_line, value
 
         of = f" of {one_line(self.name)}" if self.name else ""
-        head = f"{self.kind}{of}: {count(len(self), self.noun)}"
-        if not self._things:
-            return head
-        columns = self._with(self._things[:_MOST_LINES]).columns()
+        head = f"{self.kind}{of}: {count(len(self), self.noun, self.plural)}"
+        columns, total = self._first(_MOST_LINES)
         names, rows = list(columns), _rows(columns, self.column_types())
+        if not rows:
+            return head
+        texts: list[list[str]] = [[] for _ in rows]
         shown, width = 0, 0
         for at, name in enumerate(names):
-            width += 2 + max(len(name[:_MOST_WIDTH]), *(len(value(row[at], _MOST_WIDTH)) for row in rows))
+            cells = ["" if row[at] is None else value(row[at], _MOST_WIDTH) for row in rows]
+            width += 2 + max(map(len, [name[:_MOST_WIDTH], *cells]))
             if width > 118 and at:
                 break
             shown = at + 1
-        texts = [["" if cell is None else value(cell, _MOST_WIDTH) for cell in row[:shown]] for row in rows]
+            for line, cell in zip(texts, cells, strict=True):
+                line.append(cell)
         right = [at for at in range(shown) if all(isinstance(row[at], (int, float)) for row in rows)]
         lines = aligned([name[:_MOST_WIDTH] for name in names[:shown]], texts, numbers=right)
-        more = [f"and {count(len(self) - len(rows))} more"] if len(self) > len(rows) else []
+        more = [f"and {count(total - len(rows))} more"] if total > len(rows) else []
         wider = [f"and {count(len(names) - shown, 'more column')}: {one_line(', '.join(names[shown:]), 90)}"]
         return "\n".join([head, *(f"  {line}" for line in lines + more + (wider if shown < len(names) else []))])
 
     def _repr_html_(self) -> str:
-        columns = self._with(self._things[:MOST_SHOWN]).columns()
-        facts = {self.noun + "s": len(self)}
-        return listed_html(self.kind, self.name, facts, columns, self.column_types(), len(self), self._picture())
+        columns, total = self._first(MOST_SHOWN)
+        facts = {self.plural or self.noun + "s": len(self)}
+        return listed_html(self.kind, self.name, facts, columns, self.column_types(), total, self._picture())
 
     def _picture(self) -> str:
         """What stands above the table: a plot, if there is one."""
         return ""
+
+    def _first(self, rows: int) -> tuple[dict[str, list[Any]], int]:
+        """The columns of so many rows at most, and how many rows there are."""
+        return self._with(self._things[:rows]).columns(), len(self)
 
     def _with(self, things: list[T]) -> Self:
         """The same of other things."""
@@ -150,12 +160,13 @@ def listed_html(
 ) -> str:
     """A card with a table of columns, of which there are ``total`` rows."""
     from streamkit.showing.html import card, quiet, table
-    from streamkit.showing.words import count
+    from streamkit.showing.words import count, one_line
 
     names, rows = list(columns), _rows(columns, types)
     shown, left_out = names[:_MOST_COLUMNS], names[_MOST_COLUMNS:]
     body = table(shown, [row[: len(shown)] for row in rows], left_out=total - len(rows), separators=False)
-    more = f"and {count(len(left_out), 'more column')}: {', '.join(left_out[:20])}" if left_out else ""
+    named = one_line(", ".join(name[:_MOST_NAME] for name in left_out[:20]), _MOST_NAME * 4)
+    more = f"and {count(len(left_out), 'more column')}: {named}" if left_out else ""
     return card(kind, name, facts, picture, body, quiet(more) if more else "")
 
 

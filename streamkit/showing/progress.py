@@ -13,6 +13,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -139,7 +142,7 @@ class Progress:
     ) -> T:
         """What ``work`` answers; until then ``done`` is asked five times a second how far it is.
 
-        Cancellation: ``work`` is cancelled.
+        Cancellation: ``work`` is cancelled, and has ended when this raises. So it has if ``done`` fails.
         """
         timing = SystemClock() if clock is None else clock
         task = asyncio.ensure_future(work)
@@ -154,7 +157,9 @@ class Progress:
             await self._ask(done)
             return task.result()
         finally:
-            task.cancel()
+            if task.cancel():
+                # What it cleans up is not left to run behind whoever called.
+                await asyncio.wait([task])
 
     async def _ask(self, done: Callable[[], float | Awaitable[float]]) -> None:
         answer = done()
@@ -186,7 +191,7 @@ def progress(title: str, total: float | None = None, *, noun: str = "", out: Tex
         surface = _Cell(display)
     else:
         out = out or sys.stderr
-        surface = _Line(out) if out.isatty() else None
+        surface = _Line(out) if _is_terminal(out) else None
     return Progress(State(title, total, noun), surface)
 
 
@@ -198,12 +203,36 @@ class _Line:
 
     def show(self, state: State) -> None:
         told = [one_line(state.title), _blocks(state.share), state.words(), one_line(state.note, _NOTE)]
-        self._out.write("\r\033[K" + "  ".join(part for part in told if part))
-        self._out.flush()
+        # A line that is broken cannot be taken away again.
+        self._replace(one_line("  ".join(part for part in told if part), max(1, _columns(self._out) - 1)))
 
     def end(self, state: State) -> None:
-        self._out.write("\r\033[K")
-        self._out.flush()
+        self._replace("")
+
+    def _replace(self, line: str) -> None:
+        try:
+            line.encode(getattr(self._out, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            line = line.translate(_PLAIN).encode("ascii", "replace").decode()
+        # Work does not fail because the terminal that showed it is gone.
+        with contextlib.suppress(OSError, ValueError):
+            self._out.write("\r\033[K" + line)
+            self._out.flush()
+
+
+_PLAIN = str.maketrans("█░…", "#.~")
+
+
+def _is_terminal(out: TextIO | None) -> bool:
+    """Whether somebody looks: a program without a console has no standard error, and a closed one answers nothing."""
+    return out is not None and not out.closed and out.isatty()
+
+
+def _columns(out: TextIO) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        if columns := os.get_terminal_size(out.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns
 
 
 class _Cell:

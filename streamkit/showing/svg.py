@@ -16,6 +16,7 @@ from streamkit.showing.words import age, instant, short
 WIDTH = 720
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 24, 22
 _SERIES = ("#3b82f6", "#d9762b", "#2f9e6b", "#a855f7", "#e5484d", "#0891a5", "#b08900", "#8b8d98")
+_FARTHEST = 1e300
 _MOST_DOTS = 60
 """A line of more points has no dot for each, and tells the values of about so many to who points at it."""
 _TEXT = 'fill="currentColor" font-size="11" font-family="system-ui,sans-serif"'
@@ -53,7 +54,8 @@ def plot(
     """Lines with axes; empty without a point.
 
     Args:
-        lines: at most eight have colours of their own.
+        lines: at most eight have colours of their own; a point is left out whose y is no number, or so large that an
+            axis cannot reach around it.
         unit: of the values, above the axis.
         span: what x goes from and to; None: of the points.
         gap: points that are farther apart are not joined.
@@ -62,9 +64,12 @@ def plot(
         x_unit: of x, if it is a number.
         height: in pixels, at a width of 720.
     """
-    shown = [line for line in lines if line.points]
+    within = [line._replace(points=[point for point in line.points if abs(point[1]) <= _FARTHEST]) for line in lines]
+    shown = [line for line in within if line.points]
     if not shown:
         return Html("")
+    if threshold is not None and not abs(threshold) <= _FARTHEST:
+        threshold = None
     ys = [y for line in shown for _, y in line.points] + ([] if threshold is None else [threshold])
     xs = [x for line in shown for x, _ in line.points]
     marks = value_marks(min(0.0, min(ys)), max(ys))

@@ -11,15 +11,15 @@ _SHORTENED = "…"
 
 def one_line(text: str, most: int | None = None) -> str:
     """Anybody's text, so that it neither breaks a line nor tells the terminal anything; ``most`` characters of it."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line if most is None or len(line) <= most else line[: most - 1] + _SHORTENED
+    # Cut first: of a payload of megabytes nobody looks at each character.
+    cut = text if most is None or len(text) <= most else text[: most - 1] + _SHORTENED
+    return cut if cut.isprintable() else "".join(each if each.isprintable() else " " for each in cut)
 
 
 def count(number: float, noun: str = "", plural: str | None = None) -> str:
     """Such as ``27,004``, or with a noun ``1 record``, ``27,004 records``."""
-    if not noun:
-        return f"{number:,}"
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    told = f"{number:,}" if isinstance(number, int) else f"{number:,.12g}"
+    return f"{told} {noun if number == 1 else plural or noun + 's'}" if noun else told
 
 
 def short(number: float) -> str:

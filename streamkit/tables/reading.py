@@ -44,6 +44,8 @@ class Page(Tabular, msgspec.Struct, frozen=True):
     """The next page is after this; None: there is none (LastEvaluatedKey)."""
     scanned: int
     """Items that were looked at (ScannedCount); ``count`` passed the filter."""
+    key_names: tuple[str, ...] = ()
+    """Of the table: the columns of a page without items, as DuckDB takes no table without a column."""
 
     @property
     def count(self) -> int:
@@ -52,7 +54,7 @@ class Page(Tabular, msgspec.Struct, frozen=True):
 
     def columns(self) -> dict[str, list[Any]]:
         """Each attribute's values, by its name; None where an item has none of it."""
-        return columns_of(self.items)
+        return columns_of(self.items) if self.items else {name: [] for name in self.key_names}
 
     def _repr_html_(self) -> str:
         facts = {
@@ -67,7 +69,8 @@ class Page(Tabular, msgspec.Struct, frozen=True):
 class Pages:
     """What a filter and a projection leave of pages."""
 
-    def __init__(self, where: Condition | None, projection: Projection | None) -> None:
+    def __init__(self, where: Condition | None, projection: Projection | None, key_names: Sequence[str] = ()) -> None:
+        self._key_names = tuple(key_names)
         self._where = where
         self._projection = projection
 
@@ -78,7 +81,7 @@ class Pages:
             items = [item for item in items if self._where.holds(item)]
         if self._projection is not None:
             items = [self._projection.of(item) for item in items]
-        return Page(items, page.last_key, len(page.items))
+        return Page(items, page.last_key, len(page.items), self._key_names)
 
     async def all(self, read: Callable[[Reading], Awaitable[ItemPage]], first: Reading) -> AsyncIterator[list[Item]]:
         """The items of each page, one page after the other."""

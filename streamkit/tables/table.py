@@ -358,7 +358,7 @@ class Table:
         condition = as_condition(where)
         if of_query and condition is not None:
             check_filter(condition, [name for name in await self._key_names(index) if name is not None])
-        return Pages(condition, as_projection(projection))
+        return Pages(condition, as_projection(projection), self.schema.key_names)
 
     async def _key_names(self, index: str | None) -> tuple[str, str | None]:
         if index is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -52,6 +53,7 @@ async def test_datapoints_are_a_list_a_table_and_a_plot(kit: Kit, clock: ManualC
     assert "count" in html
     assert "Maximum: 9 count" in html
     assert "<table" in found[:1]._repr_html_()
+    assert "<svg" not in found[:1]._repr_html_()
     assert "no samples" in found[:0]._repr_html_()
     other = await kit.metrics.datapoints(DEPTH, ["Sum"], now - timedelta(seconds=10), now, 1, unit="Bytes")
     assert other == []
@@ -73,9 +75,10 @@ async def test_recent_begins_with_the_first_sample_and_ends_now(kit: Kit, clock:
     assert last.period_ms == 1000
     assert len(last) == 60
     assert last.statistics == ("Sum", "Average")
-    for wrong in (0, -5):
+    assert sum(point.sample_count for point in await kit.metrics.recent(DEPTH, last=math.inf)) == 600
+    for wrong in (0, -5, math.nan, True, "60"):
         with pytest.raises(ValidationError, match="look back for more than 0 seconds"):
-            await kit.metrics.recent(DEPTH, last=wrong)
+            await kit.metrics.recent(DEPTH, last=wrong)  # type: ignore[arg-type]
 
 
 async def test_a_sampler_gives_the_depth_of_a_queue_a_history(kit: Kit, clock: ManualClock) -> None:
@@ -118,3 +121,16 @@ async def test_what_queries_give_is_a_plot_and_a_table(kit: Kit, clock: ManualCl
     assert "&lt;twice&gt;" in found._repr_html_()
     assert found.to_polars().filter(id="twice")["value"].to_list() == [6, 18, 8]
     assert "no points" in found[:0]._repr_html_()
+
+
+async def test_in_a_terminal_queries_have_their_first_points(kit: Kit, clock: ManualClock) -> None:
+    now = to_datetime(clock.now_ms())
+    queries = [MetricQuery(id=each, expression="TIME_SERIES(5)", period=60) for each in ("a", "b")]
+    found = await kit.metrics.get_data(queries, now - timedelta(minutes=50), now)
+    head, _, *rows = repr(found).splitlines()
+    assert head == "Metric data: 2 series"
+    assert len(rows) == 11
+    assert rows[-1] == "  and 90 more"
+    query = MetricQuery(id="m", metric=DEPTH, statistic="Sum", period=60)
+    none = await kit.metrics.get_data([query], now - timedelta(minutes=5), now)
+    assert repr(none) == "Metric data: 1 series"

@@ -54,11 +54,16 @@ def test_years_have_no_separators() -> None:
     assert cells == ["2013"]
 
 
-def test_long_text_is_cut_and_all_of_it_is_under_the_pointer() -> None:
+def test_long_text_is_cut_and_more_of_it_is_under_the_pointer() -> None:
     html = table(["text"], [["x" * 500]])
     (cell,) = parsed(html).iter("td")
     assert "".join(cell.itertext()) == "x" * 199 + "…"
     assert cell[0].get("title") == "x" * 500
+
+
+def test_what_a_notebook_stores_of_a_payload_is_no_payload() -> None:
+    megabyte = "<" * 1_000_000
+    assert len(card(megabyte[:100], "s", None, table([megabyte], [[megabyte]], caption="all"))) < 10_000
 
 
 def test_a_table_without_rows_is_nothing_and_facts_that_are_none_are_left_out() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -91,6 +93,46 @@ def test_words(done: float, seconds: float, told: str) -> None:
     assert state.words() == told
 
 
+def test_a_line_fits_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it could not be taken away again."""
+    monkeypatch.setattr("os.get_terminal_size", lambda _=1: os.terminal_size((50, 24)))
+    out = Terminal()
+    monkeypatch.setattr(out, "fileno", lambda: 1)
+    with progress("checking a directory", 100, noun="files", out=out) as shown:
+        shown.state.note = "a/long/path" * 9
+        shown._draw(at_once=True)
+    assert [len(line) for line in lines(out)] == [49, 49]
+    assert lines(out)[1].startswith("checking a directory  ░░")
+
+
+def test_a_terminal_that_knows_no_blocks() -> None:
+    class Old(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    stored = io.BytesIO()
+    with progress("lädt", 2, out=Old(stored, encoding="ascii")) as shown:
+        shown.add()
+        shown._draw(at_once=True)
+        assert b"\rl?dt  ##########..........  1 of 2" in stored.getvalue().replace(b"\033[K", b"")
+
+
+class Gone(Terminal):
+    def write(self, _: str) -> int:
+        raise OSError(errno.EIO, "the terminal is gone")
+
+
+@pytest.mark.parametrize("gone", ["before", "meanwhile", "none"])
+def test_work_does_not_fail_because_its_terminal_is_gone(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Gone() if gone == "meanwhile" else Terminal()
+    if gone == "before":
+        out.close()
+    monkeypatch.setattr("sys.stderr", None if gone == "none" else out)
+    with progress("working", 3) as shown:
+        assert list(shown.over("abc")) == ["a", "b", "c"]
+    assert shown.state.done == 3
+
+
 async def test_work_that_says_how_far_it_is(clock: ManualClock) -> None:
     asked = 0
 
@@ -133,6 +175,33 @@ async def test_who_waits_and_is_cancelled_cancels_the_work(clock: ManualClock) -
             await waiting
     await ended.wait()
     assert shown.state.done == 1
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_nothing_of_the_work_goes_on_behind_who_called(*, cancelled: bool, clock: ManualClock) -> None:
+    cleaned = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await cleaned.wait()
+
+    def done() -> float:
+        if shown.state.done and not cancelled:
+            raise LookupError("it cannot be asked")
+        return 1
+
+    shown = progress("working", out=io.StringIO())
+    waiting = asyncio.create_task(shown.until(work(), done, clock=clock))
+    await clock.advance(0.1)
+    if cancelled:
+        waiting.cancel()
+    await clock.advance(0.2)
+    assert not waiting.done()
+    cleaned.set()
+    with pytest.raises(asyncio.CancelledError if cancelled else LookupError):
+        await waiting
 
 
 async def test_work_that_fails_raises_its_own_error(clock: ManualClock) -> None:

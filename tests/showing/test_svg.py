@@ -36,6 +36,8 @@ def points(svg: str) -> list[list[tuple[float, float]]]:
         (0, 0, [0, 0.25, 0.5, 0.75, 1]),
         (-3, 3, [-4, -2, 0, 2, 4]),
         (0, 0.007, [0, 0.002, 0.004, 0.006, 0.008]),
+        (0, 5e-324, [0, 1e-300]),
+        (-1e300, 1e300, [-1e300, -5e299, 0, 5e299, 1e300]),
     ],
 )
 def test_marks_of_values_are_round_and_reach_around_them(least: float, most: float, marks: list[float]) -> None:
@@ -116,6 +118,14 @@ def test_nothing_and_one_point_and_one_value() -> None:
     assert plot([Line("a", [])]) == ""
     for some in ([(MORNING, 0.0)], [(MORNING, 5.0), (MORNING + 1, 5.0)], [(MORNING, -2.0), (MORNING + 5, -1.0)]):
         assert "nan" not in plot([Line("a", some)])
+
+
+@pytest.mark.parametrize("vast", [float("nan"), float("inf"), -1.7e308])
+def test_what_no_axis_reaches_is_left_out(vast: float) -> None:
+    svg = plot([Line("a", [(MORNING, 1.0), (MORNING + 1, vast), (MORNING + 2, 2.0)])], threshold=vast)
+    assert [len(each) for each in points(svg)] == [2]
+    assert "threshold" not in svg
+    assert plot([Line("a", [(MORNING, vast)])]) == ""
 
 
 def test_a_plot_over_numbers() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -83,3 +84,28 @@ def test_types_have_the_names_of_people() -> None:
 def test_a_table_for_a_terminal() -> None:
     lines = words.aligned(("NAME", "N"), [("a", "1"), ("b\nb", "1,000")], numbers=(1,))
     assert lines == ["NAME      N", "a         1", "b b   1,000"]
+
+
+class Vast(str):
+    """Text of which nobody may look at every character."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("all of it was looked at")
+
+    def isprintable(self) -> bool:
+        raise AssertionError("all of it was looked at")
+
+
+def test_of_long_text_only_the_beginning_is_looked_at() -> None:
+    assert words.one_line(Vast("a\nb" * 1000), 5) == "a ba…"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(27_004, "27,004"), (0.1 + 0.2, "0.3"), (2.0, "2"), (1_234_567.5, "1,234,567.5"), (10**18, f"{10**18:,}")],
+)
+def test_counts(number: float, told: str) -> None:
+    assert words.count(number) == told
+    assert words.count(number, "row") == f"{told} rows"

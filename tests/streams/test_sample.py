@@ -182,6 +182,13 @@ def test_a_field_that_is_called_as_another_column() -> None:
     assert frame["partition_key"].to_list() == ["k1"]
 
 
+def test_fields_that_are_called_as_the_columns_that_stand_in_for_others() -> None:
+    frame = of({"value.arrival": 1, "arrival": 2}, {"value.value.arrival": 3}).to_polars()
+    assert frame.columns == [*OWN, "value.arrival", "value.value.value.arrival", "value.value.arrival"]
+    assert frame["value.value.value.arrival"].to_list() == [2, None]
+    assert frame["value.arrival"].to_list() == [1, None]
+
+
 def test_fields_that_some_do_not_have() -> None:
     assert of({"a": 1}, {"b": "x"}).to_polars().select("a", "b").rows() == [(1, None), (None, "x")]
 
@@ -227,6 +234,15 @@ def test_numbers_of_tables_keep_their_digits() -> None:
     assert arrow_table(columns_of([{"tags": {"a"}}]), {})["tags"].to_pylist() == [["a"]]
     assert arrow_table({"mixed": ["a", b"b"]}, {})["mixed"].to_pylist() == ['"a"', '"b"']
     assert arrow_table({"vast": [Decimal("1e50"), Decimal("1e-50")]}, {})["vast"].to_pylist() == ['"1E+50"', '"1E-50"']
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_numbers_that_need_more_than_38_digits_together_are_text(*, nested: bool) -> None:
+    """polars panics at decimals of 256 bits, of which an item's price and its weight may be."""
+    prices = [Decimal(10) ** 30, Decimal("0.123456789012")]
+    found = arrow_table(columns_of([{"price": {"eur": each} if nested else each} for each in prices]), {})
+    told = polars.DataFrame(found)["price"].to_list()
+    assert [each.strip("{}").removeprefix('"eur": ') for each in told] == [f'"{each}"' for each in prices]
 
 
 def test_records_that_do_not_decode_say_so_and_spoil_nothing() -> None:
