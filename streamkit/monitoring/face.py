@@ -18,7 +18,7 @@ from streamkit.metrics.gauges import Reading
 from streamkit.metrics.math_query import MetricQueries, MetricQuery
 from streamkit.metrics.math_series import Series, TimeRange
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.periods import RESOLUTIONS, SECOND_MS, SECONDS_KEPT_MS, check_range
+from streamkit.metrics.periods import MINUTE_MS, RESOLUTIONS, SECOND_MS, SECONDS_KEPT_MS, check_range
 from streamkit.metrics.samples import Samples
 from streamkit.metrics.statistic import compile_statistic
 from streamkit.metrics.statistic_set import StatisticSet
@@ -179,11 +179,15 @@ class KitMetrics(Serving):
             raise ValidationError(f"last={last!r}: look back for more than 0 seconds")
         now_ms = self._clock.now_ms()
         start_ms = now_ms - (SECONDS_KEPT_MS if last is None else round(min(last * 1000, RESOLUTIONS[-1].kept_ms)))
-        if last is None:
-            unit = await self._first_unit(metric)
-            samples = await self._periods(metric, unit, (start_ms, now_ms + 1), SECOND_MS)
-            start_ms = samples[0][0] if samples else start_ms
-        period_ms = fitting_period_ms(now_ms - start_ms)
+        unit, finest_ms = await self._first_unit(metric), SECOND_MS
+        samples = await self._periods(metric, unit, (start_ms, now_ms + 1), SECOND_MS)
+        if not samples:
+            # What was put in standard resolution has no period that is shorter than a minute.
+            finest_ms = MINUTE_MS
+            samples = await self._periods(metric, unit, (start_ms, now_ms + 1), MINUTE_MS)
+        if last is None and samples:
+            start_ms = samples[0][0]
+        period_ms = max(finest_ms, fitting_period_ms(now_ms - start_ms))
         # Whole periods, of which the last is that of now.
         start_ms = start_ms // period_ms * period_ms
         end_ms = now_ms // period_ms * period_ms + period_ms

@@ -17,6 +17,9 @@ WIDTH = 720
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 24, 22
 _SERIES = ("#3b82f6", "#d9762b", "#2f9e6b", "#a855f7", "#e5484d", "#0891a5", "#b08900", "#8b8d98")
 _FARTHEST = 1e300
+_BESIDE = 32
+"""Of a label in a legend: the mark before it, and the gap after it."""
+_MOST_NAMED = 30
 _MOST_DOTS = 60
 """A line of more points has no dot for each, and tells the values of about so many to who points at it."""
 _TEXT = 'fill="currentColor" font-size="11" font-family="system-ui,sans-serif"'
@@ -62,7 +65,7 @@ def plot(
         threshold: where a dashed line goes.
         of_time: whether x is an instant, or a number.
         x_unit: of x, if it is a number.
-        height: in pixels, at a width of 720.
+        height: in pixels, at a width of 720, without what a legend needs below that does not fit above.
     """
     within = [line._replace(points=[point for point in line.points if abs(point[1]) <= _FARTHEST]) for line in lines]
     shown = [line for line in within if line.points]
@@ -88,7 +91,8 @@ def plot(
         )
     for at, line in enumerate(shown):
         parts += _line(frame, line, _SERIES[at % len(_SERIES)], gap, unit=unit, of_time=of_time, alone=len(shown) == 1)
-    return _svg(height, [*parts, *_legend([line.label for line in shown])], " and ".join(line.label for line in shown))
+    whole, legend = _legend([line.label for line in shown], height, unit)
+    return _svg(whole, [*parts, *legend], " and ".join(line.label for line in shown))
 
 
 def states(rows: Sequence[tuple[str, Sequence[State]]]) -> Html:
@@ -234,16 +238,25 @@ def _line(
     return parts
 
 
-def _legend(labels: Sequence[str]) -> list[str]:
+def _legend(labels: Sequence[str], height: int, unit: str) -> tuple[int, list[str]]:
+    """Above the plot, to the right, if it fits beside the unit; else in rows below. And how high all of it is then."""
+    shown = [_cut(label, 300) for label in labels[:_MOST_NAMED]]
+    if len(labels) > len(shown):
+        shown.append(f"and {len(labels) - len(shown)} more")
+    wide = [6.4 * len(label) + _BESIDE for label in shown]
+    above = sum(wide) + 6.4 * len(unit) + 10 <= WIDTH - _RIGHT
+    left, y = (WIDTH - _RIGHT - sum(wide) + _BESIDE - 15, 12) if above else (float(_LEFT), height + 14)
     parts: list[str] = []
-    right = float(WIDTH - _RIGHT)
-    for at in range(len(labels) - 1, -1, -1):
-        label = _cut(labels[at], 300)
-        right -= 6.4 * len(label)
-        parts.append(_text(right, 12, label))
-        parts.append(f'<rect x="{right - 15:.1f}" y="5" width="10" height="3" fill="{_SERIES[at % len(_SERIES)]}"/>')
-        right -= 32
-    return parts
+    for at, label in enumerate(shown):
+        if not above and left > _LEFT and left + wide[at] > WIDTH:
+            left, y = float(_LEFT), y + 16
+        parts.append(_text(left + 15, y, label))
+        if at < _MOST_NAMED:
+            parts.append(
+                f'<rect x="{left:.1f}" y="{y - 7}" width="10" height="3" fill="{_SERIES[at % len(_SERIES)]}"/>'
+            )
+        left += wide[at]
+    return (height if above else y + 6), parts
 
 
 def _svg(height: int, parts: Sequence[str], told: str) -> Html:

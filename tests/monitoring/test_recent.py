@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,21 @@ async def test_recent_begins_with_the_first_sample_and_ends_now(kit: Kit, clock:
     for wrong in (0, -5, math.nan, True, "60"):
         with pytest.raises(ValidationError, match="look back for more than 0 seconds"):
             await kit.metrics.recent(DEPTH, last=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["memory:", "disk"])
+async def test_recent_shows_what_was_put_as_it_is_put_mostly(url: str, tmp_path: Path, clock: ManualClock) -> None:
+    """In standard resolution, which has nothing of less than a minute."""
+    async with streamkit.open(url if url == "memory:" else tmp_path / "data", clock=clock) as kit:
+        began_ms = clock.now_ms()
+        for value in range(5):
+            kit.metrics.put(DEPTH, value)
+            await clock.advance(60)
+        whole = await kit.metrics.recent(DEPTH)
+        assert whole.span_ms[0] == began_ms // 60_000 * 60_000
+        for found in (whole, await kit.metrics.recent(DEPTH, last=600), await kit.metrics.recent(DEPTH, last=3600)):
+            assert [point.values["Maximum"] for point in found] == [0, 1, 2, 3, 4]
+            assert found.period_ms == 60_000
 
 
 async def test_a_sampler_gives_the_depth_of_a_queue_a_history(kit: Kit, clock: ManualClock) -> None:

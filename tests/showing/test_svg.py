@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -105,6 +106,20 @@ def test_a_lonely_point_is_seen_among_many() -> None:
     svg = plot([Line("a", [*many, (MORNING + 10_000_000, 5.0)])], gap=3000)
     seen = [each for each in drawn(svg).iter(f"{SVG}circle") if each.get("fill-opacity") == "1"]
     assert len(seen) == 1
+
+
+def test_the_names_of_many_lines_are_all_there_side_by_side() -> None:
+    few = drawn(plot([Line(name, [(MORNING, 1.0)]) for name in ("Minimum", "Maximum")], unit="milliseconds"))
+    many = drawn(plot([Line(f"the orders of carrier {n}", [(MORNING, 1.0)]) for n in range(12)], unit="count"))
+    assert few.get("height") == "170"
+    assert int(many.get("height", 0)) > 170
+    for svg, names in ((few, 2), (many, 12)):
+        named = [each for each in svg.iter(f"{SVG}text") if (each.text or "").startswith(("M", "the"))]
+        places = [(float(each.get("y", 0)), float(each.get("x", 0)), 6.0 * len(each.text or "")) for each in named]
+        assert len(places) == names
+        assert all(x > 0 and x + wide < WIDTH and y < int(svg.get("height", 0)) for y, x, wide in places)
+        assert all(before + wide < x for (row, before, wide), (y, x, _) in pairwise(sorted(places)) if row == y)
+    assert "and 970 more" in texts(plot([Line(f"{n}", [(MORNING, 1.0)]) for n in range(1000)]))
 
 
 def test_a_threshold_is_within_the_plot() -> None:
