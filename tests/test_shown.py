@@ -78,7 +78,8 @@ def cut(handle: Any) -> Any:
 async def test_handles_show_themselves_without_asking_the_engine(used: Kit) -> None:
     text = shown(cut(used.stream("orders")))
     assert text.startswith("Stream orders values JSON put since the kit was opened 1,503 records, ")
-    assert "records in 1 s" in text
+    assert "records: 1 records in 1 s" in text
+    assert "records: 0 records in 1 s" in text, "nothing came in a second of which nothing is known"
     text = shown(cut(used.queue("jobs", type=bytes)))
     assert text.startswith("Queue jobs values bytes sent 3")
     assert "visible messages" in text
@@ -236,6 +237,22 @@ async def test_an_alarm_that_never_changed_shows_the_state_it_is_in(used: Kit, c
     for each in (alarm, site):
         assert not each.history
         assert "INSUFFICIENT_DATA for 0.0 s, from " in shown(each)
+
+
+async def test_in_an_overview_what_is_wrong_stands_first_and_says_so(used: Kit, clock: ManualClock) -> None:
+    metric = used.queue("jobs").metric("ApproximateNumberOfMessagesVisible")
+    for name, threshold in (("a-fine", 99), ("b-bad", 2)):
+        alarm = Alarm(
+            name, metric=metric, statistic="Maximum", period=10, threshold=threshold, comparison="GreaterThanThreshold"
+        )
+        await used.start(alarm).evaluate_now()
+    mapping = used.start(EventSourceMapping("keep", source=used.stream("orders"), sink=used.queue("dead")))
+    await mapping.wait_caught_up()
+    text = shown(await used.overview())
+    assert text.index("b-bad ALARM") < text.index("a-fine ")
+    assert "alarms 1 in ALARM" in text
+    assert "dead letters 1,503" in text
+    assert "1 table table key indexes expires by big customer by-total expires" in text, "none of streamkit's own"
 
 
 async def test_a_page_without_items_is_a_table(used: Kit) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -56,6 +57,11 @@ async def test_datapoints_are_a_list_a_table_and_a_plot(kit: Kit, clock: ManualC
     assert "<table" in found[:1]._repr_html_()
     assert "<svg" not in found[:1]._repr_html_()
     assert "no samples" in found[:0]._repr_html_()
+    await clock.advance(60)
+    kit.metrics.put(DEPTH, 1, unit="Count", storage_resolution=1)
+    apart = (await kit.metrics.recent(DEPTH))._repr_html_()
+    assert apart.count("<polyline") == 1, "what is far apart is not joined"
+    assert [float(x) for x in re.findall(r'cx="([0-9.]+)"', apart)][:: len(found)] == [58.0, 706.0]
     other = await kit.metrics.datapoints(DEPTH, ["Sum"], now - timedelta(seconds=10), now, 1, unit="Bytes")
     assert other == []
 

@@ -14,7 +14,7 @@ def parsed(html: str) -> ElementTree.Element:
 
 
 def test_whatever_somebody_else_wrote_is_text() -> None:
-    rows = [(HOSTILE, {"key": HOSTILE}, [HOSTILE], 1)]
+    rows = [(HOSTILE, {"key": HOSTILE}, [HOSTILE], 1), (HOSTILE * 20, '"' * 100, "<" * 100, 1)]
     html = card(
         HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, table([HOSTILE] * 4, rows, caption=HOSTILE), HOSTILE, hint=f"`{HOSTILE}`"
     )

@@ -39,6 +39,7 @@ def test_a_line_in_a_terminal_that_is_gone_at_the_end(seconds: list[float]) -> N
     assert last.startswith("loading  ███████████████████")
     assert "100 a second" in last
     assert "left" in lines(out)[1]
+    assert shown.state.words() == "200 of 200 rows (100%), 100 a second, 2 s"
     assert out.getvalue().endswith("\r\033[K")
 
 

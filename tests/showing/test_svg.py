@@ -101,6 +101,11 @@ def test_points_that_are_far_apart_are_not_joined() -> None:
     assert [len(each) for each in points(plot([Line("a", far)]))] == [4]
 
 
+def test_a_name_is_text_wherever_it_stands() -> None:
+    svg = drawn(plot([Line('<b>"&', [(MORNING, 1.0), (MORNING + 1, 2.0)])], unit="<i>"))
+    assert next(each.text for each in svg.iter(f"{SVG}title")) == '<b>"&: 1 <i> (2026-01-01 00:00:00 UTC)'
+
+
 def test_a_lonely_point_is_seen_among_many() -> None:
     many = [(MORNING + 1000 * n, 1.0) for n in range(200)]
     svg = plot([Line("a", [*many, (MORNING + 10_000_000, 5.0)])], gap=3000)

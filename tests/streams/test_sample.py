@@ -82,6 +82,8 @@ def test_it_is_used_as_a_list() -> None:
     assert found == records
     assert records == found
     assert found != records[:2]
+    assert found != found[:2]
+    assert found[:2] == found[:2]
     assert found == of(*()) + records
     assert found + records[:1] == [*records, records[0]]
     assert records[:1] + list(found) == found.__radd__(records[:1])
@@ -324,4 +326,6 @@ def test_a_notebook_has_a_hundred_rows_and_says_how_many_more() -> None:
     assert html.count("<tr>") == 101
     assert "and 150 more" in html
     assert "<script>" not in html
-    assert len(of({f"column {n}": n for n in range(60)})._repr_html_().split("<th")) - 1 == 41
+    wide = of({f"column {n}": n for n in range(60)})._repr_html_()
+    assert len(wide.split("<th")) - 1 == 41
+    assert "and 24 more columns: column 36, column 37" in wide
