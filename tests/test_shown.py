@@ -239,6 +239,32 @@ async def test_an_alarm_that_never_changed_shows_the_state_it_is_in(used: Kit, c
         assert "INSUFFICIENT_DATA for 0.0 s, from " in shown(each)
 
 
+async def test_an_alarm_draws_what_its_threshold_is_compared_with(used: Kit, clock: ManualClock) -> None:
+    sent = used.queue("jobs").metric("NumberOfMessagesSent")
+    delays = Metric.of("shop", "Delay")
+    alarms = [
+        used.start(
+            Alarm(
+                metric.name,
+                metric=metric,
+                statistic=statistic,
+                period=60,
+                threshold=9,
+                comparison="GreaterThanThreshold",
+            )
+        )
+        for metric, statistic in ((sent, "Sum"), (delays, "Maximum"))
+    ]
+    for delay in (5, 7):
+        used.metrics.put(delays, delay)
+        for _ in range(12):
+            await used.queue("jobs").send("job")
+            await clock.advance(5)
+    text = shown(alarms[0])
+    assert "NumberOfMessagesSent, Sum: 12 (" in text, "an alarm over sums of a minute has sums of a minute"
+    assert "Delay, Maximum: 7 (" in shown(alarms[1]), "what was put in standard resolution is there, too"
+
+
 async def test_in_an_overview_what_is_wrong_stands_first_and_says_so(used: Kit, clock: ManualClock) -> None:
     metric = used.queue("jobs").metric("ApproximateNumberOfMessagesVisible")
     for name, threshold in (("a-fine", 99), ("b-bad", 2)):

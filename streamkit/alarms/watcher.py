@@ -46,7 +46,17 @@ class AlarmWatcher(StartedAlarm):
         if metric is None or alarm.statistic is None:
             return ""
         now_ms, unit = self._clock.now_ms(), "" if alarm.unit in (None, "None") else str(alarm.unit).lower()
-        return level(self._metrics, now_ms, lambda: metric, alarm.statistic, unit, threshold=alarm.threshold)
+        # What grows with the period can be compared with the threshold in the alarm's own periods alone.
+        grows = alarm.statistic.upper().startswith(("SUM", "SAMPLECOUNT", "TC", "TS"))
+        return level(
+            self._metrics,
+            now_ms,
+            lambda: metric,
+            alarm.statistic,
+            unit,
+            threshold=alarm.threshold,
+            period_ms=alarm.period * 1000 if grows else None,
+        )
 
     async def evaluate_now(self) -> AlarmState:
         """Read the gauges of its metrics if they have some, evaluate the alarm, and have its actions called.

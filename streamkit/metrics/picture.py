@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from streamkit.errors import ValidationError
 from streamkit.metrics.datapoints import fitting_period_ms
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.periods import SECOND_MS, SECONDS_KEPT_MS
+from streamkit.metrics.periods import MINUTE_MS, SECOND_MS, SECONDS_KEPT_MS
 from streamkit.metrics.window import Metrics
 from streamkit.showing.html import Html, card
 from streamkit.showing.svg import Line, plot
@@ -46,13 +46,24 @@ def level(
     unit: str,
     *,
     threshold: float | None = None,
+    period_ms: int | None = None,
 ) -> Html:
-    """How high it stood in each period since somebody measured it; empty if nobody did or it has no name."""
+    """How high it stood in each period since somebody measured it; empty if nobody did or it has no name.
+
+    Args:
+        metrics: Where it is.
+        now_ms: Up to when.
+        named: Which metric.
+        statistic: Of each period.
+        unit: As it stands at the axis.
+        threshold: Where a dashed line goes.
+        period_ms: None: one that suits what there is.
+    """
     try:
         metric = named()
     except ValidationError:
         return Html("")
-    found, period_ms = recent(metrics, metric, statistic, now_ms)
+    found, period_ms = recent(metrics, metric, statistic, now_ms, period_ms)
     if len(found) < 2:
         return Html("")
     line = Line(f"{metric.name}, {statistic}", found)
@@ -66,14 +77,20 @@ def written_html(metrics: Metrics, now_ms: int, written: Metric, table: str, key
     return card("Table", table, facts, traffic(metrics, now_ms, lambda: written, "items"), hint=hint)
 
 
-def recent(metrics: Metrics, metric: Metric, statistic: str, now_ms: int) -> tuple[list[tuple[int, float]], int]:
+def recent(
+    metrics: Metrics, metric: Metric, statistic: str, now_ms: int, period_ms: int | None = None
+) -> tuple[list[tuple[int, float]], int]:
     """The start of each period that has samples, with the statistic; and how long a period is, in ms."""
     span = now_ms - SECONDS_KEPT_MS + SECOND_MS, now_ms + 1
-    seconds = metrics.statistics(metric, *span, SECOND_MS)
-    if not seconds:
+    finest_ms, known = SECOND_MS, metrics.statistics(metric, *span, SECOND_MS)
+    if not known:
+        # What was put in standard resolution has no period that is shorter than a minute.
+        finest_ms, known = MINUTE_MS, metrics.statistics(metric, *span, MINUTE_MS)
+    if not known:
         return [], SECOND_MS
-    period_ms = fitting_period_ms(now_ms - seconds[0][0])
-    points = metrics.datapoints(metric, [statistic], (seconds[0][0], span[1]), period_ms, now_ms)
+    period_ms = max(finest_ms, period_ms or fitting_period_ms(now_ms - known[0][0]))
+    start_ms = max(known[0][0], span[0])
+    points = metrics.datapoints(metric, [statistic], (start_ms, span[1]), period_ms, now_ms)
     unit = points[0].unit if points else "None"
     return [(each.start_ms, each.values[statistic]) for each in points if each.unit == unit and each.values], period_ms
 
