@@ -6,11 +6,19 @@ not run here but read: an extra that is installed must exist, options must parse
 
 from __future__ import annotations
 
+import os
+import runpy
 import shlex
 import subprocess
 import sys
+import tempfile
+import threading
 import tomllib
+import traceback
 from pathlib import Path
+from typing import NoReturn
+
+import streamkit.kit  # noqa: F401 - so that programs, which are forked off, need not load it
 
 from tests.pages.blocks import ROOT
 
@@ -52,7 +60,7 @@ def run(command: list[str], directory: Path) -> tuple[int, str]:
     if head[0] == "streamkit" and head[1:2] != ("demo",):
         return _ran([sys.executable, "-W", "error", "-m", "streamkit", *command[1:]], directory)
     if head[0] == "python" and head[1].endswith(".py"):
-        return _ran([sys.executable, "-W", "error", *command[1:]], directory)
+        return _program(command[1:], directory)
     if head[:2] == ("streamkit", "demo"):
         _parses_streamkit(command[1:])  # tests/demo runs it.
     elif head[:3] == ("python", "-m", "benchmarks"):
@@ -64,6 +72,39 @@ def run(command: list[str], directory: Path) -> tuple[int, str]:
     elif not any(head[: len(known)] == known for known in _SET_UP):
         _is_run_elsewhere(head)
     return 0, ""
+
+
+def _program(command: list[str], directory: Path) -> tuple[int, str]:
+    if threading.active_count() > 1 or not (directory / command[0]).exists():
+        return _ran([sys.executable, "-W", "error", *command], directory)
+    # A copy of this process has imported streamkit already, which is most of what a short program takes.
+    with tempfile.TemporaryFile() as printed:
+        child = os.fork()
+        if not child:
+            _be(command, directory, printed.fileno())
+        _, status = os.waitpid(child, 0)
+        printed.seek(0)
+        return os.waitstatus_to_exitcode(status), printed.read().decode()
+
+
+def _be(command: list[str], directory: Path, output: int) -> NoReturn:
+    """Be that program, and end as it does."""
+    code = 1
+    try:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.argv = command
+        os.chdir(directory)
+        runpy.run_path(command[0], run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        traceback.print_exc(file=sys.stdout)
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def _ran(command: list[str], directory: Path) -> tuple[int, str]:

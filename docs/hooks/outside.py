@@ -1,0 +1,132 @@
+"""What the site has that is not in ``docs``: the sources that pages link to, and the list of decision records.
+
+A page links to ``../tests/streams/test_shard.py`` as it would on any forge. For the site that file is made a page of its
+own under ``source/``, plain HTML with numbered lines; a link whose text is a test's name goes to its line.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_for_filename
+from pygments.lexers.special import TextLexer
+from pygments.util import ClassNotFound
+
+ROOT = Path(__file__).parents[2]
+AS_THEY_ARE = (".svg", ".png", ".html", ".css")
+"""Files that a browser shows by itself."""
+_LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
+_CODE = re.compile(r"(^ *`{3,}.*?^ *`{3,}$)", re.DOTALL | re.MULTILINE)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """``adr/`` in the nav stands for all decision records."""
+    config.nav = _filled(config.nav)
+    return config
+
+
+def _filled(nav: Any) -> Any:
+    if isinstance(nav, list):
+        return [_filled(entry) for entry in nav]
+    if isinstance(nav, dict):
+        return {title: _filled(entry) for title, entry in nav.items()}
+    if nav == "adr/":
+        records = sorted(path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
+        return ["adr/README.md", *(f"adr/{name}" for name in records)]
+    return nav
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead links out of ``docs`` to pages that are made of what they lead to."""
+    docs = Path(config.docs_dir)
+    here = docs / page.file.src_uri
+
+    def led(match: re.Match[str]) -> str:
+        target = match["target"]
+        if re.match(r"[a-z]+:", target):
+            return match[0]
+        path = Path(os.path.normpath(here.parent / target))
+        if path.is_relative_to(docs) or not path.is_relative_to(ROOT) or not path.exists():
+            return match[0]  # One that is not there is mkdocs's to complain of.
+        made = _page_of(path, config, files)
+        link = posixpath.relpath(made, posixpath.dirname(page.file.src_uri) or ".")
+        return f"[{match['text']}]({quote(link)}{match['anchor'] or _line_of(path, match['text'])})"
+
+    # What is between fences is code, also where it looks like a link.
+    parts = _CODE.split(markdown)
+    return "".join(part if at % 2 else _LINK.sub(led, part) for at, part in enumerate(parts))
+
+
+def _page_of(path: Path, config: MkDocsConfig, files: Files) -> str:
+    name = path.relative_to(ROOT).as_posix()
+    shown = path.suffix in AS_THEY_ARE
+    made = f"source/{name}" if shown else f"source/{name}{'/index' if path.is_dir() else ''}.html"
+    if files.get_file_from_path(made) is None:
+        if shown:
+            files.append(File.generated(config, made, abs_src_path=str(path)))
+        else:
+            files.append(File.generated(config, made, content=_listed(path) if path.is_dir() else _shown(path)))
+        if path.is_dir():
+            for inner in sorted(path.iterdir()):
+                if inner.is_file() and not inner.name.startswith("."):
+                    _page_of(inner, config, files)
+    return made
+
+
+def _line_of(path: Path, text: str) -> str:
+    name = text.strip("`")
+    if not re.fullmatch(r"[A-Za-z_]\w*", name) or path.is_dir():
+        return ""
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if re.match(rf"\s*(async def|def|class) {name}\b", line):
+            return f"#L-{number}"
+    return ""
+
+
+def _shown(path: Path) -> str:
+    try:
+        lexer = get_lexer_for_filename(path.name)
+    except ClassNotFound:
+        lexer = TextLexer()
+    formatter = HtmlFormatter(linenos="table", anchorlinenos=True, lineanchors="L", cssclass="code")
+    return _document(path.relative_to(ROOT).as_posix(), highlight(path.read_text(), lexer, formatter))
+
+
+def _listed(path: Path) -> str:
+    names = sorted(inner.name for inner in path.iterdir() if inner.is_file() and not inner.name.startswith("."))
+    links = [
+        f'<li><a href="{quote(name)}{"" if Path(name).suffix in AS_THEY_ARE else ".html"}">{html.escape(name)}</a></li>'
+        for name in names
+    ]
+    return _document(path.relative_to(ROOT).as_posix(), f"<ul>{''.join(links)}</ul>")
+
+
+def _document(title: str, body: str) -> str:
+    light = HtmlFormatter(style="default").get_style_defs(".code")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
+    up = "../" * (title.count("/") + (1 if "." in posixpath.basename(title) else 2))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><title>{html.escape(title)} - streamkit</title><style>
+body {{ font: 14px/1.45 system-ui, sans-serif; margin: 0 1rem 3rem }}
+h1 {{ font-size: 1.1rem }} pre {{ font-size: 13px; line-height: 1.45; margin: 0 }}
+td.linenos {{ padding-right: 1em; text-align: right; user-select: none }} td.linenos a {{ color: #888 }}
+:target {{ scroll-margin: 5rem; outline: 2px solid #00897b }} a {{ color: #00796b; text-decoration: none }}
+{light}
+@media (prefers-color-scheme: dark) {{
+body {{ background: #0d1117; color: #e6edf3 }} a {{ color: #4db6ac }} {dark}
+.code {{ background: #0d1117 }} }}
+</style></head><body><h1><a href="{up}index.html">streamkit</a> / {html.escape(title)}</h1>
+{body}</body></html>
+"""
