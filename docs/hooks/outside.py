@@ -1,7 +1,7 @@
 """What the site has that is not in ``docs``: the sources that pages link to, and the list of decision records.
 
-A page links to ``../tests/streams/test_shard.py`` as it would on any forge. For the site that file is made a page of its
-own under ``source/``, plain HTML with numbered lines; a link whose text is a test's name goes to its line.
+A page links to ``../tests/streams/test_shard.py`` as it would on any forge. For the site that file is made a page of
+its own under ``source/``, plain HTML with numbered lines; a link whose text is a test's name goes to its line.
 """
 
 from __future__ import annotations

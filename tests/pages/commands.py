@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import streamkit.kit  # noqa: F401 - so that programs, which are forked off, need not load it
-
 from tests.pages.blocks import ROOT
 
 _SET_UP = (("python3", "-m", "venv"), ("python", "-m", "venv"), (".", ".venv/bin/activate"))
