@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.pages import figures
 from tests.pages.blocks import READ, ROOT, RUN, Block, blocks_of, faults, pages
 from tests.pages.running import Page, run, run_in_a_process
 
@@ -57,6 +59,7 @@ def test_blocks_of_a_page_share_names_may_await_and_print_what_stands_there(tmp_
     text = """
 ```python
 import asyncio
+import json
 a = await asyncio.sleep(0, 1)
 print("one", a)
 ```
@@ -129,3 +132,33 @@ def test_a_traceback_has_the_lines_of_the_page(tmp_path: Path) -> None:
         finally:
             sys.modules["__main__"] = main
     assert (str(raised.traceback[-1].path), raised.traceback[-1].lineno + 1) == ("page.md", 17)
+
+
+# ---- figures
+
+
+def test_the_figures_of_operations_are_those_of_the_kept_run() -> None:
+    results = json.loads(figures.RESULTS.read_text())
+    text = figures.OPERATIONS.read_text()
+    assert figures.operations(text, results) == text, "write them anew: python -m tests.pages.figures"
+    assert text.count("| `") > 20
+
+
+def test_the_table_of_performance_is_the_readmes() -> None:
+    text = figures.PERFORMANCE.read_text()
+    made = figures.performance(text, figures.README.read_text())
+    assert made == text, "write it anew: python -m tests.pages.figures"
+
+
+def test_the_imports_of_contributing_are_the_architectures() -> None:
+    text = figures.CONTRIBUTING.read_text()
+    made = figures.contributing(text, figures.ARCHITECTURE.read_text())
+    assert made == text, "write them anew: python -m tests.pages.figures"
+    assert "| room | may import |" in text
+
+
+def test_a_figure_that_the_run_does_not_have_is_found() -> None:
+    results = {"workloads": [{"name": "append", "rows": [{"row": "a", "peer": "", "median": 1234.0, "unit": "us"}]}]}
+    assert figures.operations("| x | 1 us | `append`: `a` |\n", results) == "| x | 1,200 us | `append`: `a` |\n"
+    with pytest.raises(LookupError, match="append: b"):
+        figures.operations("| x | 1 us | `append`: `b` |\n", results)

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 AS_THEY_ARE = (".svg", ".png", ".html", ".css")
 """Files that a browser shows by itself."""
 _LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
+_IMAGE = re.compile(r'\bsrc="(?P<target>[^"#]+)"')
 _CODE = re.compile(r"(^ *`{3,}.*?^ *`{3,}$)", re.DOTALL | re.MULTILINE)
 
 
@@ -52,20 +53,28 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     docs = Path(config.docs_dir)
     here = docs / page.file.src_uri
 
-    def led(match: re.Match[str]) -> str:
-        target = match["target"]
-        if re.match(r"[a-z]+:", target):
-            return match[0]
+    def made_of(target: str) -> tuple[Path, str] | None:
         path = Path(os.path.normpath(here.parent / target))
-        if path.is_relative_to(docs) or not path.is_relative_to(ROOT) or not path.exists():
-            return match[0]  # One that is not there is mkdocs's to complain of.
+        if re.match(r"[a-z]+:", target) or path.is_relative_to(docs) or not path.is_relative_to(ROOT):
+            return None
+        if not path.exists():
+            return None  # Which is mkdocs's to complain of.
         made = _page_of(path, config, files)
-        link = posixpath.relpath(made, posixpath.dirname(page.file.src_uri) or ".")
-        return f"[{match['text']}]({quote(link)}{match['anchor'] or _line_of(path, match['text'])})"
+        return path, quote(posixpath.relpath(made, posixpath.dirname(page.file.src_uri) or "."))
+
+    def linked(match: re.Match[str]) -> str:
+        if (made := made_of(match["target"])) is None:
+            return match[0]
+        path, link = made
+        return f"[{match['text']}]({link}{match['anchor'] or _line_of(path, match['text'])})"
+
+    def pictured(match: re.Match[str]) -> str:
+        made = made_of(match["target"])
+        return match[0] if made is None else f'src="{made[1]}"'
 
     # What is between fences is code, also where it looks like a link.
     parts = _CODE.split(markdown)
-    return "".join(part if at % 2 else _LINK.sub(led, part) for at, part in enumerate(parts))
+    return "".join(part if at % 2 else _IMAGE.sub(pictured, _LINK.sub(linked, part)) for at, part in enumerate(parts))
 
 
 def _page_of(path: Path, config: MkDocsConfig, files: Files) -> str:
