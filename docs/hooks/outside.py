@@ -17,11 +17,6 @@ from urllib.parse import quote
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import get_lexer_for_filename
-from pygments.lexers.special import TextLexer
-from pygments.util import ClassNotFound
 
 ROOT = Path(__file__).parents[2]
 AS_THEY_ARE = (".svg", ".png", ".html", ".css")
@@ -104,12 +99,11 @@ def _line_of(path: Path, text: str) -> str:
 
 
 def _shown(path: Path) -> str:
-    try:
-        lexer = get_lexer_for_filename(path.name)
-    except ClassNotFound:
-        lexer = TextLexer()
-    formatter = HtmlFormatter(linenos="table", anchorlinenos=True, lineanchors="L", cssclass="code")
-    return _document(path.relative_to(ROOT).as_posix(), highlight(path.read_text(), lexer, formatter))
+    lines = [
+        f'<a id="L-{number}" href="#L-{number}">{number}</a>{html.escape(line, quote=False)}'
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+    ]
+    return _document(path.relative_to(ROOT).as_posix(), f"<pre>{chr(10).join(lines)}</pre>")
 
 
 def _listed(path: Path) -> str:
@@ -122,20 +116,15 @@ def _listed(path: Path) -> str:
 
 
 def _document(title: str, body: str) -> str:
-    light = HtmlFormatter(style="default").get_style_defs(".code")
-    dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
     up = "../" * (title.count("/") + (1 if "." in posixpath.basename(title) else 2))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>{html.escape(title)} - streamkit</title><style>
 body {{ font: 14px/1.45 system-ui, sans-serif; margin: 0 1rem 3rem }}
-h1 {{ font-size: 1.1rem }} pre {{ font-size: 13px; line-height: 1.45; margin: 0 }}
-td.linenos {{ padding-right: 1em; text-align: right; user-select: none }} td.linenos a {{ color: #888 }}
-:target {{ scroll-margin: 5rem; outline: 2px solid #00897b }} a {{ color: #00796b; text-decoration: none }}
-{light}
-@media (prefers-color-scheme: dark) {{
-body {{ background: #0d1117; color: #e6edf3 }} a {{ color: #4db6ac }} {dark}
-.code {{ background: #0d1117 }} }}
+h1 {{ font-size: 1.1rem }} a {{ color: #00796b; text-decoration: none }} pre {{ font-size: 13px; line-height: 1.5 }}
+pre a {{ color: #888; display: inline-block; width: 3.5em; padding-right: 1em; text-align: right; user-select: none }}
+pre a:target {{ background: #00897b; color: #fff; scroll-margin: 6rem }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #16181d; color: #d8dbe2 }} h1 a, li a {{ color: #4db6ac }} }}
 </style></head><body><h1><a href="{up}index.html">streamkit</a> / {html.escape(title)}</h1>
 {body}</body></html>
 """
