@@ -17,11 +17,12 @@ from streamkit.alarms.watcher import AlarmWatcher
 from streamkit.clock import Clock
 from streamkit.codecs import Codec
 from streamkit.creating import create_queue, create_stream, create_table, keeper_for, metrics_of, update_table
-from streamkit.engines.base import Durability, Engine
+from streamkit.engines.base import Engine
 from streamkit.errors import ClosedError, NotFoundError
 from streamkit.functions.live import LiveMapping
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.metrics.window import Metrics
+from streamkit.overview.of_kit import Looking
 from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
@@ -29,7 +30,7 @@ from streamkit.service import Service, end_of
 from streamkit.starting import alarms_of, service_of
 from streamkit.streams.store import StreamAttributes, StreamMode, retention_ms_of
 from streamkit.streams.stream import Stream
-from streamkit.supervisor import Health, Supervisor
+from streamkit.supervisor import Supervisor
 from streamkit.tables.attributes import NewTableOptions, TableChanges
 from streamkit.tables.item import TableSchema
 from streamkit.tables.store import TableDescription
@@ -44,7 +45,7 @@ GRACE_SECONDS = 5.0
 _MOVE_TASKS = 10
 
 
-class Kit(Transactions):
+class Kit(Looking, Transactions):
     """One open engine and what runs on it. Made by ``streamkit.open``.
 
     ``create_x`` does I/O and returns a handle; ``kit.x(name)`` only makes a handle. Values are JSON unless ``type=``
@@ -67,19 +68,6 @@ class Kit(Transactions):
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
         self._failures: list[Exception] = []
-
-    def __repr__(self) -> str:
-        return f"Kit({self.url!r}, durability={self.durability!r}{', closed' if self._closed else ''})"
-
-    @property
-    def url(self) -> str:
-        """What was opened."""
-        return self.engine.url
-
-    @property
-    def durability(self) -> Durability:
-        """How durable an acknowledgement is."""
-        return self.engine.durability
 
     # ---- streams
 
@@ -249,7 +237,7 @@ class Kit(Transactions):
         return description
 
     def _keep(self, table: TableDescription) -> None:
-        keeper = keeper_for(table, self._running(), self.engine, self.clock, self._metrics)
+        keeper = keeper_for(table, self.started(), self.engine, self.clock, self._metrics)
         if keeper is not None:
             self.start(keeper)
 
@@ -325,10 +313,6 @@ class Kit(Transactions):
         else:
             await self._supervisor.stop(service)
 
-    def mappings(self) -> list[LiveMapping]:
-        """The event source mappings that run here; see ``disable``, ``enable`` and ``update`` of each."""
-        return [each for each in self._supervisor.running() if isinstance(each, LiveMapping)]
-
     def list_move_tasks(self, source: str) -> list[MoveTask]:
         """The last 10 move tasks of a dead-letter queue that were started here, the latest first.
 
@@ -338,13 +322,6 @@ class Kit(Transactions):
         for old in tasks[:-_MOVE_TASKS]:
             self._move_tasks.remove(old)
         return tasks[: -_MOVE_TASKS - 1 : -1]
-
-    def health(self) -> Health:
-        """How everything is, now."""
-        alarms = self.alarms.states()
-        errors = {name: f"{type(error).__name__}: {error}" for name, error in self._supervisor.errors().items()}
-        healthy = self._closing is None and not errors and "ALARM" not in alarms.values()
-        return Health(healthy, self._supervisor.states(), errors, alarms)
 
     # ---- life
 
@@ -391,9 +368,6 @@ class Kit(Transactions):
             await self.close()
         else:
             await self._close()  # What leaves the block is not masked; failures were logged when they happened.
-
-    def _running(self) -> list[Service]:
-        return self._supervisor.running()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -49,7 +49,7 @@ class Transactions(ABC):
         if client_request_token is None:
             return
         name = service_name(TOKENS.name)
-        if TOKENS.name not in self._schemas or not any(service.name == name for service in self._running()):
+        if TOKENS.name not in self._schemas or not any(service.name == name for service in self.started()):
             # With the first token its table has come, and what expires in it has to go.
             (description,) = await self.engine.tables.describe_tables([TOKENS.name])
             self._schemas[TOKENS.name] = description.schema
@@ -81,7 +81,8 @@ class Transactions(ABC):
     def _check_open(self) -> None: ...
 
     @abstractmethod
-    def _running(self) -> list[Service]: ...
+    def started(self) -> list[Service]:
+        """What was started and has not ended."""
 
     @abstractmethod
     def _keep(self, table: TableDescription) -> None: ...

@@ -60,12 +60,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "starting": (*SERVICES, "engines", "supervisor"),
     "creating": (*SERVICES, "engines"),
     "transactions": (*SERVICES, "engines"),
-    "kit": (*SERVICES, "engines", "supervisor", "starting", "creating", "transactions"),
+    "overview": (*SERVICES, "engines.base", "supervisor"),
+    "kit": (*SERVICES, "engines", "overview", "supervisor", "starting", "creating", "transactions"),
     "opening": (*GROUND, "engines", "kit", "creating"),
     "streamkit": (*SERVICES, "kit", "opening"),
     "testing": (*ENGINE, "kit", "opening", "engines.file.files"),
     "demo": ("streamkit",),
-    "cli": (*SERVICES, "engines", "kit", "opening", "supervisor", "streamkit", "demo"),
+    "cli": (*SERVICES, "engines", "kit", "opening", "overview", "supervisor", "streamkit", "demo"),
     "__main__": ("cli",),
 }
 """By the longest name that fits. A room may always import itself; a name stands for all that is in it."""

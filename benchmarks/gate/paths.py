@@ -66,7 +66,7 @@ def _rooms(folder: str, *names: str) -> tuple[str, ...]:
 _COMMIT = (
     *_rooms("", "codecs", "clock"),
     *_rooms("metrics/", "metric", "rows", "window", "buckets"),
-    *_rooms("engines/embedded/", "log", "changes", "stores"),
+    *_rooms("engines/embedded/", "log", "turns", "changes", "stores"),
     *_rooms(
         "engines/file/", "engine", "journal", "frame", "segment", "commit_group", "files", "lock", "offload", "settle"
     ),

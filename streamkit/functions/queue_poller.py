@@ -55,7 +55,7 @@ class QueuePoller(LiveMapping):
         self._failure: Exception | None = None
 
     async def wait_caught_up(self) -> None:
-        """Return once the queue is empty: nothing visible, in flight or delayed.
+        """Return once the queue is empty, nothing visible, in flight or delayed, and what is done is counted.
 
         Raises:
             ClosedError: the mapping ended before.
@@ -65,9 +65,10 @@ class QueuePoller(LiveMapping):
         while True:
             progress = self._progress
             found = await self._source.describe()
-            if found.visible + found.not_visible + found.delayed == 0:
+            is_empty = found.visible + found.not_visible + found.delayed == 0
+            if is_empty and not self._running:
                 return
-            if self.ended:
+            if self.ended and not is_empty:
                 raise ClosedError(f"mapping {self.name!r}, with messages left in its source,") from self._failure
             await progress.wait()
 

@@ -225,6 +225,9 @@ class Coordinator:
         stale: list[Lease] = []
         for shard_id in list(self.held):
             lease = leases[shard_id]
+            if lease.finished:
+                # INVARIANT: test_a_shard_that_is_finished_while_another_wants_it_is_not_handed_over
+                continue  # Its last checkpoint is stored, and whoever stored it is about to say so.
             if lease.wanted_by in (None, self.worker):
                 if shard_id in self._draining:
                     self._resume(shard_id)

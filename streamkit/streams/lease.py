@@ -172,6 +172,12 @@ def partition_of(consumer: str, stream: str, stream_id: int) -> str:
     return f"{stream}#{stream_id}#{consumer}"
 
 
+def parts_of(partition: str) -> tuple[str, int, str]:
+    """The stream, its id and the consumer of a partition key. A stream's name has no ``#``; a consumer's may."""
+    stream, stream_id, consumer = partition.split("#", 2)
+    return stream, int(stream_id), consumer
+
+
 def fresh_leases(
     consumer: str, stream: StreamDescription, start: Start | Mapping[str, int] | None, known: Collection[str]
 ) -> dict[str, Lease]:

@@ -16,7 +16,7 @@ from streamkit.errors import (
     NotFoundError,
     TransactionCanceledError,
 )
-from streamkit.streams.lease import LEASES, Lease, Start, fresh_leases, partition_of
+from streamkit.streams.lease import LEASES, Lease, Start, fresh_leases, partition_of, parts_of
 from streamkit.streams.store import StreamDescription
 from streamkit.tables.condition import attribute
 from streamkit.tables.item import Key
@@ -171,6 +171,30 @@ class LeaseTable:
             if (lease := leases.get(shard.shard_id)) is not None and lease.checkpoint is not None
             else None
             for shard in stream.shards
+        }
+
+    async def workers(self) -> dict[tuple[str, int], dict[str, list[str]]]:
+        """Who holds leases: worker names by consumer, by the name and id of a stream. Makes and takes nothing.
+
+        A consumer whose shards nobody holds is there too. Also of streams that are not there any more.
+        """
+        found: dict[tuple[str, int], dict[str, set[str]]] = {}
+        after: Key | None = None
+        while True:
+            try:
+                page = await self._tables.scan(LEASES.name, after=after)
+            except NotFoundError:
+                break  # No consumer has entered yet, and a look makes no table.
+            for item in page.items:
+                stream, stream_id, consumer = parts_of(item["consumer"])
+                owners = found.setdefault((stream, stream_id), {}).setdefault(consumer, set())
+                if item.get("owner") is not None and not item["finished"]:
+                    owners.add(item["owner"])
+            if (after := page.last_key) is None:
+                break
+        return {
+            stream: {consumer: sorted(owners) for consumer, owners in consumers.items()}
+            for stream, consumers in found.items()
         }
 
     async def _try_to_take(self, fresh: Sequence[Lease], stream: StreamDescription) -> list[Lease] | None:

@@ -68,7 +68,7 @@ async def test_one_message_of_each_group_is_in_hand(make_queue: MakeQueue, wire:
     queue = await fifo(make_queue, wire, groups, 4 * groups)
     calls = Calls(room)
     assert await receiving(queue, calls, fifo=True).once(careful=False)
-    assert calls.values == [[group] for group in range(min(room, groups))]
+    assert sorted(calls.values) == [[group] for group in range(min(room, groups))]
 
 
 async def test_receives_that_find_something_grow_in_number_and_those_in_vain_shrink(

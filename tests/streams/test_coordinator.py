@@ -66,6 +66,22 @@ async def test_a_turn_is_one_query_and_one_write_however_many_leases_there_are(
         assert tables.calls == ["query", "write"] * 30
 
 
+async def test_a_shard_that_is_finished_while_another_wants_it_is_not_handed_over(
+    make_stream: MakeStream, tables: Tables, worker: Any, clock: ManualClock, engine: MemoryEngine
+) -> None:
+    """To hand it over is refused, and asking again and again would keep the loop from whoever says that it is done."""
+    stream = await make_stream(shards=1)
+    async with worker(tables) as consumer:
+        assert held(consumer) == SHARDS[:1]
+        leases = LeaseTable(engine.tables)
+        (lease,) = (await leases.leases("billing", await stream.describe())).values()
+        await leases.write_each([lease.wish(f"{engine.tables.session}/another")])
+        await leases.checkpoint(lease, lease.checkpoint or 0, finished=True)
+        tables.calls.clear()
+        await clock.advance(3.4)
+        assert tables.calls == ["query", "write"]
+
+
 async def test_many_leases_are_renewed_by_the_hundred(
     make_stream: MakeStream, tables: Tables, worker: Any, clock: ManualClock
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from streamkit.engines.embedded.changes import Change
+from streamkit.engines.embedded.turns import Turns
 from streamkit.errors import ClosedError
 
 Answer = tuple[asyncio.Future[Any], object]
@@ -90,11 +91,16 @@ class ImmediateLog:
     gathers = False
     room = None
 
+    def __init__(self) -> None:
+        self._turns = Turns()
+
     def weigh(self, size: int) -> None:
         """See Log."""
 
     async def durable(self, group: int) -> None:
         """See Log."""
+        # INVARIANT: test_loops_of_calls_that_need_not_wait_give_others_turns
+        await self._turns.call()
 
     def soon(self, prepare: Callable[[], None]) -> None:
         """See Log."""
@@ -113,6 +119,7 @@ class MemoryLog(ImmediateLog):
     """A log that forgets: everything is as durable as it will ever be at once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.group = 1
         self._closed = False
 

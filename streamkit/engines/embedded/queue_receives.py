@@ -16,6 +16,7 @@ from streamkit.engines.embedded.queue_changes import QueueChanges
 from streamkit.engines.embedded.queue_gathering import Gathering, ReceivedTogether
 from streamkit.engines.embedded.queue_loads import QueueLoads
 from streamkit.engines.embedded.queue_waits import QueueWaits
+from streamkit.engines.embedded.turns import Turns
 from streamkit.errors import NotFoundError, OverLimitError, StreamKitError
 from streamkit.limits import Limits
 from streamkit.queues.backlog import Page
@@ -64,6 +65,7 @@ class QueueReceives:
         self._receipts = receipts
         self._append = append
         self.gathering = Gathering(log, self._take_all, none_at_once=True)
+        self._turns = Turns()
         self._eager: dict[int, tuple[int, Timer]] = {}
         # By queue and attempt id: receives that are not answered yet, and that nobody made again meanwhile.
         self._unanswered: dict[tuple[int, str], MessagesReceived] = {}
@@ -102,6 +104,7 @@ class QueueReceives:
                 break
             # end ATOMIC
             if now_ms >= deadline_ms:
+                await self._turns.call()
                 return []
             await self._waits.wait(queue, deadline_ms)
             was_woken = True

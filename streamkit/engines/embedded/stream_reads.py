@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.engines.embedded.retention import ColdRecords, Retention
+from streamkit.engines.embedded.turns import Turns
 from streamkit.errors import (
     ClosedError,
     ExpiredIteratorError,
@@ -45,6 +46,7 @@ class StreamReads:
         self._retention = retention
         self._cold = cold
         self._waiters: dict[tuple[int, int], list[asyncio.Future[bool]]] = {}
+        self._turns = Turns()
         self._closed = False
 
     # ---- what the writing half tells
@@ -127,6 +129,8 @@ class StreamReads:
         """See StreamStore.get_records."""
         if not 1 <= limit <= self._limits.get_records:
             raise ValidationError(f"limit must be 1 to {self._limits.get_records:,}, not {limit}")
+        # INVARIANT: test_loops_of_calls_that_need_not_wait_give_others_turns
+        await self._turns.call()
         stream, shard, after = self._position(iterator)
         if self._closed:
             raise ClosedError("the engine")
@@ -142,6 +146,7 @@ class StreamReads:
         after = records[-1].sequence_number if records else start
         if wait_ms <= 0 and shard.meter is not None:
             shard.meter.got(sum(len(record.data) for record in records))
+        self._turns.count(len(records))
         behind_ms = 0
         if shard.readable > after and records:
             behind_ms = max(0, self._clock.now_ms() - records[-1].arrival_ms)

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamkit.engines.embedded.changes import WRITTEN_IS_ENOUGH, Change
 from streamkit.engines.embedded.log import Answer, give
+from streamkit.engines.embedded.turns import Turns
 from streamkit.engines.file.segment import Position
 
 _COMMITS_ALONE = 8
@@ -71,9 +72,11 @@ class Company:
     for those, so that from there on all go in step.
     """
 
-    __slots__ = ("_commits", "_is_turning")
+    __slots__ = ("_commits", "_is_turning", "passing")
 
     def __init__(self) -> None:
+        self.passing = Turns()
+        """Of calls for which nothing is left to commit."""
         self._commits = 0
         self._is_turning = False
 

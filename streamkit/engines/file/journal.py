@@ -59,8 +59,7 @@ class Journal:
         self.room = asyncio.Event()
         self.room.set()
         self.check_owner = check_owner
-        self._files = files
-        self._directory = directory
+        self._files, self._directory = files, directory
         self._store_id = store_id
         self._segment = segment
         self._durability = durability
@@ -111,6 +110,7 @@ class Journal:
     async def durable(self, group: int) -> None:
         """See Log."""
         if group <= self.durable_group:
+            await self._company.passing.call()
             return
         if self._scheduled is not None and self._company.is_alone():
             self._scheduled.cancel()

@@ -70,6 +70,7 @@ class ReadOnlyLog(ImmediateLog):
     group = 0
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self._url = url
 
     def check(self) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from streamkit.engines.file import backup as backups
+from streamkit.engines.file import manifest
 from streamkit.engines.file import verify as verification
 from streamkit.engines.file.engine import FileEngine
+from streamkit.engines.file.files import DiskFiles
 from streamkit.errors import CorruptLogError, StorageError
 from streamkit.queues.message import QueueAttributes
 from streamkit.queues.store import SendEntry
@@ -81,6 +83,51 @@ async def test_a_store_that_is_written_and_settled_meanwhile(tmp_path: Path) -> 
         assert await is_sound(tmp_path / f"copy-{number}")
         async with opened(tmp_path / f"copy-{number}") as copy:
             await _check_prefix(copy, least, done)
+
+
+async def test_an_owner_that_settles_during_every_attempt_but_the_last(tmp_path: Path) -> None:
+    """What an attempt copied of files that only grow is not copied again, and what went meanwhile is not left."""
+    engine = await open_file(tmp_path / "data", settle_after_bytes=1)
+    await engine.streams.create_stream("s", 1)
+    await engine.queues.create_queue("q", QueueAttributes())
+    loop = asyncio.get_running_loop()
+    done = 0
+    copied: list[str] = []
+
+    async def write() -> None:
+        nonlocal done
+        await engine.streams.put_records("s", [PutEntry("k", b"%d" % done)])
+        await engine.queues.send_messages("q", [SendEntry(b"%d" % done)])
+        await engine.settle()
+        done += 1
+
+    def meanwhile(name: str) -> None:
+        copied.append(name)
+        if name.startswith("journal") and done < 12:
+            asyncio.run_coroutine_threadsafe(write(), loop).result(timeout=30)
+
+    for _ in range(3):
+        await write()
+    await backup(tmp_path / "data", tmp_path / "copy", meanwhile)
+    await engine.aclose()
+    assert sum(name.startswith("journal") for name in copied) == 10
+    assert await is_sound(tmp_path / "copy")
+    there, counted_on = await asyncio.to_thread(names_of, tmp_path / "copy")
+    assert there == counted_on
+    async with opened(tmp_path / "copy") as copy:
+        (records,) = (await everything(copy.streams, "s")).values()
+        assert [int(record.data) for record in records] == list(range(12))
+        (queue,) = await copy.queues.describe_queues(["q"])
+        assert queue.visible == 12
+
+
+def names_of(directory: Path) -> tuple[set[str], set[str]]:
+    """The files that there are, and those that the manifest counts on."""
+    known = manifest.load(DiskFiles(), str(directory))
+    assert known is not None
+    kinds = ("blk", "pages", "snap", "ids")
+    there = {str(path.relative_to(directory)) for kind in kinds for path in directory.rglob(f"*.{kind}")}
+    return there, {name for name, _ in backups._files(known)}
 
 
 async def _check_prefix(copy: FileEngine, least: int, most: int) -> None:

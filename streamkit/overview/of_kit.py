@@ -1,0 +1,92 @@
+"""The part of a kit that says how everything in it is."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC
+from collections.abc import Sequence
+
+from streamkit.alarms.face import Alarms
+from streamkit.alarms.history_store import StoredHistory
+from streamkit.clock import Clock
+from streamkit.engines.base import Durability, Engine
+from streamkit.functions.live import LiveMapping
+from streamkit.metrics.window import Metrics
+from streamkit.monitoring.face import KitMetrics
+from streamkit.overview.looking import queues_shown, streams_shown, tables_shown
+from streamkit.overview.overview import Overview
+from streamkit.overview.shown import AlarmShown, MappingShown, ServiceShown
+from streamkit.service import Service
+from streamkit.supervisor import Health, Supervisor
+
+
+class Looking(ABC):
+    """What a ``Kit`` tells of itself and of what it holds."""
+
+    engine: Engine
+    clock: Clock
+    metrics: KitMetrics
+    alarms: Alarms
+    _metrics: Metrics
+    _supervisor: Supervisor
+    _closing: asyncio.Task[None] | None
+    _closed: bool
+
+    def __repr__(self) -> str:
+        return f"Kit({self.url!r}, durability={self.durability!r}{', closed' if self._closed else ''})"
+
+    @property
+    def url(self) -> str:
+        """What was opened."""
+        return self.engine.url
+
+    @property
+    def durability(self) -> Durability:
+        """How durable an acknowledgement is."""
+        return self.engine.durability
+
+    def started(self) -> list[Service]:
+        """What was started and has not ended, of streamkit's own services too."""
+        return self._supervisor.running()
+
+    def mappings(self) -> list[LiveMapping]:
+        """The event source mappings that run here; see ``disable``, ``enable`` and ``update`` of each."""
+        return [each for each in self.started() if isinstance(each, LiveMapping)]
+
+    def health(self) -> Health:
+        """How everything is, now."""
+        alarms = self.alarms.states()
+        errors = {name: f"{type(error).__name__}: {error}" for name, error in self._supervisor.errors().items()}
+        healthy = self._closing is None and not errors and "ALARM" not in alarms.values()
+        return Health(healthy, self._supervisor.states(), errors, alarms)
+
+    async def overview(self) -> Overview:
+        """Streams with their shards and how far their consumers are behind, queues, tables, mappings, alarms, services.
+
+        Takes no message and no lease. One read of one record for each shard that a consumer is behind in, so ask it as
+        often as somebody looks, not as often as somebody puts.
+        """
+        looks_on = self.engine.tables.session is None
+        health = self.health()
+        return Overview(
+            self.url,
+            self.durability,
+            "looking on" if looks_on else "this process",
+            self.clock.now_ms(),
+            await streams_shown(self.engine.streams, self.engine.tables, self.metrics, self.clock),
+            await queues_shown(self.engine.queues, self.clock),
+            await tables_shown(self.engine.tables),
+            tuple(
+                MappingShown(each.name, each.mapping.source.name, each.state, each.last_processing_result, each.counts)
+                for each in self.mappings()
+            ),
+            tuple(await self._stored_alarms() if looks_on else self._alarms_shown()),
+            tuple(ServiceShown(name, state, health.errors.get(name)) for name, state in health.services.items()),
+        )
+
+    def _alarms_shown(self) -> Sequence[AlarmShown]:
+        return [AlarmShown(each.name, each.state, each.reason, each.changed_ms) for each in self.alarms.list()]
+
+    async def _stored_alarms(self) -> Sequence[AlarmShown]:
+        states = await StoredHistory(self.engine.tables, self.clock, self._metrics).states()
+        return [AlarmShown(name, each.state, each.reason, each.changed_ms) for name, each in sorted(states.items())]

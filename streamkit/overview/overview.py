@@ -1,0 +1,13 @@
+"""An overview, as ``await kit.overview()`` gives it: values that show themselves."""
+
+from __future__ import annotations
+
+from streamkit.overview import text
+from streamkit.overview.shown import Shown
+
+
+class Overview(Shown, frozen=True):
+    """How everything in a kit is; its ``repr`` has a table for each kind of thing."""
+
+    def __repr__(self) -> str:
+        return "\n".join(text.lines(self))
