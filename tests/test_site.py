@@ -165,3 +165,28 @@ def _home(name: str) -> str:
 def test_every_error_is_in_the_reference(read: dict[str, Read]) -> None:
     errors = [name for name in vars(streamkit.errors) if name.endswith("Error") and not name.startswith("_")]
     assert {f"streamkit.errors.{name}" for name in errors} <= anchors(read)
+
+
+# ---- pages that are made of sources
+
+
+def test_a_notebook_is_shown_with_its_outputs() -> None:
+    spec = importlib.util.spec_from_file_location("outside", ROOT / "docs" / "hooks" / "outside.py")
+    assert spec is not None
+    assert spec.loader is not None
+    outside = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(outside)
+    assert outside._cell({"cell_type": "markdown", "source": ["# A\n", "*b*"]}) == (
+        "<section><h1>A</h1>\n<p><em>b</em></p></section>\n"
+    )
+    outputs = [
+        {"output_type": "stream", "text": ["1 < 2\n"]},
+        {"output_type": "execute_result", "data": {"text/html": ["<b>x</b>"], "text/plain": ["x"]}},
+        {"output_type": "display_data", "data": {"image/png": "AAAA"}},
+    ]
+    assert outside._cell({"cell_type": "code", "source": ["a < b"], "outputs": outputs}) == (
+        "<pre class=source>a &lt; b</pre>"
+        "<div class=output><pre>1 &lt; 2\n</pre></div>"
+        "<div class=output><b>x</b></div>"
+        '<div class=output><img alt="" src="data:image/png;base64,AAAA"></div>\n'
+    )

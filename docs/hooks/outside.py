@@ -7,6 +7,7 @@ its own under ``source/``, plain HTML with numbered lines; a link whose text is 
 from __future__ import annotations
 
 import html
+import json
 import os
 import posixpath
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import markdown
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -99,11 +101,34 @@ def _line_of(path: Path, text: str) -> str:
 
 
 def _shown(path: Path) -> str:
+    name = path.relative_to(ROOT).as_posix()
+    if path.suffix == ".ipynb":
+        return _document(name, "".join(map(_cell, json.loads(path.read_text())["cells"])))
     lines = [
         f'<a id="L-{number}" href="#L-{number}">{number}</a>{html.escape(line, quote=False)}'
         for number, line in enumerate(path.read_text().splitlines(), 1)
     ]
-    return _document(path.relative_to(ROOT).as_posix(), f"<pre>{chr(10).join(lines)}</pre>")
+    return _document(name, f"<pre>{chr(10).join(lines)}</pre>")
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    """A cell of a notebook, with its outputs as they are kept."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return f"<section>{markdown.markdown(source, extensions=['tables', 'fenced_code'])}</section>\n"
+    outputs = "".join(f"<div class=output>{_output(output)}</div>" for output in cell.get("outputs", ()))
+    return f"<pre class=source>{html.escape(source, quote=False)}</pre>{outputs}\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
+    for kind in ("text/html", "image/svg+xml"):
+        if kind in data:
+            return data[kind]
+    if "image/png" in data:
+        return f'<img alt="" src="data:image/png;base64,{data["image/png"]}">'
+    text = data.get("text/plain") or "".join(output.get("text", ()))
+    return f"<pre>{html.escape(text, quote=False)}</pre>"
 
 
 def _listed(path: Path) -> str:
@@ -123,6 +148,8 @@ def _document(title: str, body: str) -> str:
 body {{ font: 14px/1.45 system-ui, sans-serif; margin: 0 1rem 3rem }}
 h1 {{ font-size: 1.1rem }} a {{ color: #00796b; text-decoration: none }} pre {{ font-size: 13px; line-height: 1.5 }}
 pre a {{ color: #888; display: inline-block; width: 3.5em; padding-right: 1em; text-align: right; user-select: none }}
+pre.source, div.output {{ max-width: 62rem; overflow-x: auto }} section {{ max-width: 50rem }}
+pre.source {{ background: #8882; border-radius: 4px; padding: .7em }} div.output {{ margin: 0 0 1.2em 1em }}
 pre a:target {{ background: #00897b; color: #fff; scroll-margin: 6rem }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #16181d; color: #d8dbe2 }} h1 a, li a {{ color: #4db6ac }} }}
 </style></head><body><h1><a href="{up}index.html">streamkit</a> / {html.escape(title)}</h1>
