@@ -26,6 +26,7 @@
     ├── ClosedError                the kit or the engine is closed
     ├── ReadOnlyError              it was opened with ?mode=ro, and can be looked at but not changed
     ├── MissingExtraError          an optional dependency is not installed
+    ├── RecordingError             a recording of a stream is damaged; names file and line
     └── StorageError               the disk or what is on it
         ├── DirectoryInUseError    another process owns the directory
         ├── UnknownFormatError     written by another version
@@ -347,6 +348,17 @@ class JournalFailedError(StorageError):
             "change is promised; close and open the directory again, which recovers all that was acknowledged"
         )
         self.__cause__ = cause
+
+
+class RecordingError(StreamKitError):
+    """A recording of a stream cannot be replayed. Nothing of it was put."""
+
+    def __init__(self, path: str, line: int, reason: str) -> None:
+        self.path = path
+        self.line = line
+        """From 1; the one behind the last if the file was cut short."""
+        self.reason = reason
+        super().__init__(f"{path}, line {line}: {reason}")
 
 
 def without_text(error: Exception) -> FunctionError:

@@ -6,7 +6,8 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from streamkit.clock import Clock, SystemClock
 from streamkit.creating import keepers_of, report_capacity
@@ -15,20 +16,26 @@ from streamkit.engines.registry import open_engine, schemas_of
 from streamkit.kit import Kit
 from streamkit.limits import Limits
 from streamkit.service import end_of
+from streamkit.tables.item import TableSchema
+
+K = TypeVar("K", bound=Kit)
+
+OPENED: WeakSet[Kit] = WeakSet()
+"""Every kit of this process that somebody still has, closed ones too: where to look for one that was left open."""
 
 
-class Opening:
+class Opening(Generic[K]):
     """What ``open`` returns: ``async with`` it, or ``await`` it and close the kit yourself."""
 
-    def __init__(self, opening: Callable[[], Awaitable[Kit]]) -> None:
+    def __init__(self, opening: Callable[[], Awaitable[K]]) -> None:
         self._opening = opening
-        self._kit: Kit | None = None
+        self._kit: K | None = None
 
-    def __await__(self) -> Generator[Any, None, Kit]:
-        return self._opening().__await__()
+    def __await__(self) -> Generator[Any, None, K]:
+        return whole(self._opening).__await__()
 
-    async def __aenter__(self) -> Kit:
-        self._kit = await self._opening()
+    async def __aenter__(self) -> K:
+        self._kit = await whole(self._opening)
         return self._kit
 
     async def __aexit__(
@@ -44,7 +51,7 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
     durability: Durability = "fsync",
     limits: Limits | None = None,
     clock: Clock | None = None,
-) -> Opening:
+) -> Opening[Kit]:
     """Open an engine: ``async with streamkit.open("./data") as kit`` or ``kit = await streamkit.open("./data")``.
 
     Args:
@@ -72,28 +79,39 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
         engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
         return await kit_on(engine, chosen)
 
-    async def opening() -> Kit:
-        # Recovery runs in a thread, which cannot be cancelled: the directory is not let go of before it has ended.
-        # INVARIANT: test_a_cancelled_opening_lets_go_of_its_directory
-        task = asyncio.get_running_loop().create_task(open_kit(), name="streamkit open")
-        try:
-            return await end_of(task)
-        except asyncio.CancelledError:
-            if not task.cancelled() and task.exception() is None:
-                await task.result().close()
-            raise
+    return Opening(open_kit)
 
-    return Opening(opening)
+
+async def whole(opening: Callable[[], Awaitable[K]]) -> K:
+    """Open to the end, also if the caller is cancelled, and close again then."""
+
+    async def open_kit() -> K:
+        return await opening()
+
+    # Recovery runs in a thread, which cannot be cancelled: the directory is not let go of before it has ended.
+    # INVARIANT: test_a_cancelled_opening_lets_go_of_its_directory
+    task = asyncio.get_running_loop().create_task(open_kit(), name="streamkit open")
+    try:
+        return await end_of(task)
+    except asyncio.CancelledError:
+        if not task.cancelled() and task.exception() is None:
+            await task.result().close()
+        raise
 
 
 async def kit_on(engine: Engine, clock: Clock) -> Kit:
+    """A kit on an engine that is open; see ``kit_of``."""
+    return await kit_of(Kit, engine, clock)
+
+
+async def kit_of(kind: Callable[[Engine, Clock, dict[str, TableSchema]], K], engine: Engine, clock: Clock) -> K:
     """A kit on an engine that is open, with the services that every kit runs. It closes the engine when it is closed.
 
     Raises:
         Exception: what a service could not begin with; the engine is closed then.
     """
     try:
-        kit = Kit(engine, clock, await schemas_of(engine))
+        kit = kind(engine, clock, await schemas_of(engine))
         report_capacity(engine, clock, kit.metrics.raw)
         if kit.metrics.flusher is not None:
             kit.start(kit.metrics.flusher)
@@ -102,4 +120,5 @@ async def kit_on(engine: Engine, clock: Clock) -> Kit:
     except BaseException:
         await engine.aclose()  # Nobody gets it, so nobody else would let go of the directory.
         raise
+    OPENED.add(kit)
     return kit

@@ -117,6 +117,10 @@ class Supervisor:
         """Every service that was started, by name."""
         return {name: running.state for name, running in self._running.items()}
 
+    def failed(self) -> list[tuple[Service, BaseException]]:
+        """Every service that has failed, with what."""
+        return [(each.service, each.error) for each in self._running.values() if each.error is not None]
+
     def errors(self) -> dict[str, BaseException]:
         """What failed services failed with, by name."""
         return {name: running.error for name, running in self._running.items() if running.error is not None}
@@ -151,6 +155,13 @@ class Supervisor:
             if running.state == "running":
                 running.error = TimeoutError(f"it did not end within {grace_seconds:g} s of its cancellation")
                 running.ended.set()
+
+    async def cancel(self) -> None:
+        """Start nothing more, and end every service as it stands: nobody is asked. What a crash is, in tests."""
+        self._closing = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def _ends_within(self, seconds: float, task: asyncio.Task[None]) -> bool:
         ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

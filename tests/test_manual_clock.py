@@ -156,3 +156,34 @@ async def test_what_a_callback_raises_reaches_the_test(clock: ManualClock) -> No
         await clock.advance(1)
     assert clock.now_ms() == START + 400
     await clock.advance(1)
+
+
+async def test_it_tells_when_the_next_timer_is_due() -> None:
+    clock = ManualClock(1_000)
+    told = [clock.next_ms]
+    late = clock.call_at(5_000, lambda: None)
+    soon = clock.call_at(3_000, lambda: None)
+    told.append(clock.next_ms)
+    for timer in (soon, late):
+        timer.cancel()
+        told.append(clock.next_ms)
+    assert told == [None, 3_000, 5_000, None]
+
+
+async def test_settling_moves_no_time_and_tells_whether_all_came_to_rest() -> None:
+    clock = ManualClock(1_000)
+    turns = 0
+
+    async def several(most: int) -> None:
+        nonlocal turns
+        for _ in range(most):
+            turns += 1
+            await asyncio.sleep(0)
+
+    few = asyncio.create_task(several(10))
+    assert await clock.settle()
+    assert (turns, clock.now_ms()) == (10, 1_000)
+    many = asyncio.create_task(several(2_000))
+    assert not await clock.settle()
+    many.cancel()
+    await asyncio.wait([few, many])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from streamkit.clock import Clock
 from streamkit.engines.base import Durability, Engine
 from streamkit.errors import ValidationError
 from streamkit.limits import Limits
+
+if TYPE_CHECKING:
+    from streamkit.engines.file.files import Files
 
 Mode = Literal["rw", "ro"]
 
@@ -21,11 +24,17 @@ class _Follows(Protocol):
 
 
 async def open_engine(
-    url: str | os.PathLike[str], *, clock: Clock, limits: Limits, durability: Durability = "fsync"
+    url: str | os.PathLike[str],
+    *,
+    clock: Clock,
+    limits: Limits,
+    durability: Durability = "fsync",
+    files: Files | None = None,
 ) -> Engine:
     """Open ``memory:``, ``file:PATH`` or a path; with ``?mode=ro`` what is there, to look at it.
 
-    An ``os.PathLike`` is always a path, whatever its name looks like.
+    An ``os.PathLike`` is always a path, whatever its name looks like. ``files`` is the disk that a directory is on, for
+    tests; None: the system's.
 
     Raises:
         ValidationError: the URL is empty, malformed, of an unknown kind or with an unknown parameter.
@@ -47,7 +56,7 @@ async def open_engine(
         return await ReadOnlyEngine.open(path, clock=clock, limits=limits)
     from streamkit.engines.file.engine import FileEngine
 
-    return await FileEngine.open(path, clock=clock, limits=limits, durability=durability)
+    return await FileEngine.open(path, clock=clock, limits=limits, durability=durability, files=files)
 
 
 async def schemas_of(engine: Engine) -> dict[str, Any]:

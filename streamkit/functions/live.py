@@ -31,8 +31,8 @@ IMMUTABLE = ("name", "source", "starting_position")
 class LiveMapping:
     """A service that works under a mapping's settings, and again under new ones when they change.
 
-    Whoever derives from it implements ``wait_caught_up``, and ``_work``, which returns when its stop is requested
-    and then has lost nothing.
+    Whoever derives from it implements ``wait_caught_up``, ``left``, and ``_work``, which returns when its stop is
+    requested and then has lost nothing.
     """
 
     def __init__(self, mapping: EventSourceMapping, ports: Ports) -> None:
@@ -136,6 +136,14 @@ class LiveMapping:
         Raises:
             ClosedError: the mapping ended before.
             ValidationError: the mapping's own function asks, whose batch is not done before it returns.
+        """
+        raise NotImplementedError
+
+    async def left(self) -> int:
+        """How many records or messages of its source are not settled now; of a queue also those that are delayed.
+
+        Raises:
+            NotFoundError: the source is gone.
         """
         raise NotImplementedError
 

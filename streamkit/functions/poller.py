@@ -79,6 +79,17 @@ class MappingPoller(LiveMapping):
                 raise ClosedError(f"mapping {self.name!r}, with records left in its source,")
             await progress.wait()
 
+    async def left(self) -> int:
+        """How many records that are durable in the source are not settled; what retention took is not among them."""
+        source = await self._ports.streams.describe_stream(self.mapping.source.name)
+        left = 0
+        for shard in source.shards:
+            done_to = max(shard.starting_sequence_number, shard.trim_horizon)
+            if (lanes := self._shards.get(shard.shard_id)) is not None:
+                done_to = max(done_to, lanes.checkpoint)
+            left += max(0, shard.latest_sequence_number - done_to)
+        return left
+
     async def _work(self, mapping: EventSourceMapping, stop: Stop) -> None:
         target = await Target.of(mapping.sink, self._ports)
         self._shards = {}

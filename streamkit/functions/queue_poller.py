@@ -64,13 +64,17 @@ class QueuePoller(LiveMapping):
         self._check_not_within()
         while True:
             progress = self._progress
-            found = await self._source.describe()
-            is_empty = found.visible + found.not_visible + found.delayed == 0
+            is_empty = await self.left() == 0
             if is_empty and not self._running:
                 return
             if self.ended and not is_empty:
                 raise ClosedError(f"mapping {self.name!r}, with messages left in its source,") from self._failure
             await progress.wait()
+
+    async def left(self) -> int:
+        """How many messages are in the queue: visible, in flight and delayed."""
+        found = await self._source.describe()
+        return found.visible + found.not_visible + found.delayed
 
     async def _work(self, mapping: EventSourceMapping, stop: Stop) -> None:
         attributes = (await self._source.describe()).attributes

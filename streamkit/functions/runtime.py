@@ -95,9 +95,10 @@ async def run(work: Work, slots: Slots, clock: Clock, context: LambdaContext, de
         while not work.finished:
             if work.wants_loop:
                 step = loop.create_task(work.on_loop(), context=variables)
+                await _first_of(step, expired, clock)
             else:
                 step = run_in_thread(work.in_thread, variables)
-            await _first_of(step, expired, clock)
+                await thread_or_limit(step, expired, clock)
             if not step.done():
                 work.close()
                 if isinstance(step, asyncio.Task):
@@ -123,6 +124,11 @@ async def run(work: Work, slots: Slots, clock: Clock, context: LambdaContext, de
             slots.release()
         else:
             step.add_done_callback(lambda _: slots.release())
+
+
+async def thread_or_limit(thread: asyncio.Future[None], expired: asyncio.Future[bool] | None, clock: Clock) -> None:
+    """Wait for a thread, or for its time limit. Who is within this waits for a thread (``testing/waiting``)."""
+    await _first_of(thread, expired, clock)
 
 
 async def _first_of(step: asyncio.Future[None], expired: asyncio.Future[bool] | None, clock: Clock) -> None:

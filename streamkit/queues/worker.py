@@ -122,6 +122,11 @@ class Worker(Generic[T]):
         self._ended = False
         self._failure: Exception | None = None
 
+    @property
+    def source(self) -> Source[T]:
+        """The queue it works on."""
+        return self._source
+
     def __repr__(self) -> str:
         return f"Worker({self.name!r}, handled={self.handled}, failed={self.failed})"
 

@@ -55,6 +55,10 @@ class LeaseTable:
         if not watchers:
             _WATCHERS.get(self._tables, {}).pop((consumer, stream), None)
 
+    def watched(self) -> list[tuple[str, str]]:
+        """The consumers that are entered on these tables in this process, each with its stream."""
+        return list(_WATCHERS.get(self._tables, {}))
+
     def tell(self, consumer: str, stream: str, but: Callable[[], None]) -> None:
         """Call all of them but one."""
         for changed in list(_WATCHERS.get(self._tables, {}).get((consumer, stream), [])):

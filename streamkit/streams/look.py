@@ -24,6 +24,8 @@ T = TypeVar("T")
 logger = logging.getLogger("streamkit.streams")
 
 _PAGE = 5000
+# Where a page of each shard is held at a time.
+_MERGED_PAGE = 1000
 # A read that may wait is one of enhanced fan-out: it takes nothing of what a shard's polling readers share. Where
 # records are known to be, it does not wait.
 _PUSH_MS = 1
@@ -50,6 +52,43 @@ class Look(Generic[T]):
             while not walk.at_end:
                 for record in await walk.read(_PAGE):
                     yield record
+
+    async def in_order(
+        self, stream: StreamDescription, start: Literal["TRIM_HORIZON"] | datetime = "TRIM_HORIZON"
+    ) -> AsyncIterator[list[Record[T]]]:
+        """Every record up to where a stream's shards were when it was described, by arrival, some at a time.
+
+        A shard begins when its parents are done, whatever the clock said: so each key is in its order.
+        """
+        timestamp_ms = self._timestamp_ms(start)
+        ahead: dict[str, tuple[_Walk[T], list[Record[T]]]] = {}
+        waiting = {shard.shard_id: shard for shard in stream.shards}
+        while True:
+            for shard in list(waiting.values()):
+                if not any(parent in waiting or parent in ahead for parent in shard.parent_shard_ids):
+                    del waiting[shard.shard_id]
+                    reader = self.reader(shard.shard_id, shard.trim_horizon, timestamp_ms, stream)
+                    walk = _Walk(self, shard, reader, shard.trim_horizon, searching=timestamp_ms is not None)
+                    ahead[shard.shard_id] = walk, []
+            ended = False
+            for shard_id, (walk, page) in list(ahead.items()):
+                while not page and not walk.at_end:
+                    page += await walk.read(_MERGED_PAGE)
+                if not page:
+                    del ahead[shard_id]
+                    ended = True
+            if ended and waiting:
+                continue
+            if not ahead:
+                return
+            # What comes later has arrived later than this, in every shard.
+            until_ms = min(max(record.arrival_ms for record in page) for _, page in ahead.values())
+            parts: list[list[Record[T]]] = []
+            for _, page in ahead.values():
+                count = next((at for at, one in enumerate(page) if one.arrival_ms > until_ms), len(page))
+                parts.append(page[:count])
+                del page[:count]
+            yield by_arrival(*parts)
 
     async def head(self, n: int) -> list[Record[T]]:
         """See Stream.head."""

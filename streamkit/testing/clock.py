@@ -62,6 +62,17 @@ class ManualClock:
         finally:
             timer.cancel()
 
+    @property
+    def next_ms(self) -> int | None:
+        """The instant of the next timer; None: there is none."""
+        while self._timers and self._timers[0].callback is None:
+            heapq.heappop(self._timers)
+        return self._timers[0].when_ms if self._timers else None
+
+    async def settle(self) -> bool:
+        """Give every task its turns, without moving time. False: after 1,000 turns something is still ready."""
+        return await _settle()
+
     async def advance(self, seconds: float) -> None:
         """Move time forward by ``seconds``, through every timer that falls due on the way.
 
@@ -115,16 +126,17 @@ class _ManualTimer:
         self.callback = None
 
 
-async def _settle() -> None:
-    """Give every ready task its turn, and what they made ready, until only the caller is left."""
+async def _settle() -> bool:
+    """Give every ready task its turn, and what they made ready, until only the caller is left. False: it never was."""
     # The loop's queue of ready callbacks is private, though the same in every CPython. While this task runs it holds
     # all that is ready except this task.
     ready = getattr(asyncio.get_running_loop(), "_ready", None)
     if ready is None:
         for _ in range(_BLIND_YIELDS):
             await asyncio.sleep(0)
-        return
+        return True
     for _ in range(_MOST_YIELDS):
         await asyncio.sleep(0)
         if not ready:
-            return
+            return True
+    return False

@@ -11,8 +11,8 @@ import pytest
 import streamkit
 from streamkit import Kit
 
-CALLS = 200
-MOST_IN_A_ROW = 25
+CALLS = 300
+MOST_IN_A_ROW = 65
 
 
 async def turns_during(work: Callable[[], Awaitable[None]]) -> int:
@@ -84,7 +84,7 @@ async def test_loops_of_calls_that_need_not_wait_give_others_turns(url: str, tmp
         starved = {
             name: seen
             for name, work in {**reads(kit), **writes(kit)}.items()
-            if (seen := await turns_during(work)) < (CALLS / MOST_IN_A_ROW if name != "records" else 3)
+            if (seen := await turns_during(work)) < (CALLS // MOST_IN_A_ROW if name != "records" else 3)
         }
     assert starved == {}
 
@@ -96,5 +96,5 @@ async def test_looking_on_gives_others_turns(tmp_path: Path) -> None:
             assert {
                 name: seen
                 for name, work in reads(kit).items()
-                if (seen := await turns_during(work)) < (CALLS / MOST_IN_A_ROW if name != "records" else 3)
+                if (seen := await turns_during(work)) < (CALLS // MOST_IN_A_ROW if name != "records" else 3)
             } == {}

@@ -104,7 +104,8 @@ class QueueReceives:
                 break
             # end ATOMIC
             if now_ms >= deadline_ms:
-                await self._turns.call()
+                if self._turns.due():
+                    await asyncio.sleep(0)
                 return []
             await self._waits.wait(queue, deadline_ms)
             was_woken = True

@@ -130,7 +130,8 @@ class StreamReads:
         if not 1 <= limit <= self._limits.get_records:
             raise ValidationError(f"limit must be 1 to {self._limits.get_records:,}, not {limit}")
         # INVARIANT: test_loops_of_calls_that_need_not_wait_give_others_turns
-        await self._turns.call()
+        if self._turns.due():
+            await asyncio.sleep(0)
         stream, shard, after = self._position(iterator)
         if self._closed:
             raise ClosedError("the engine")

@@ -7,28 +7,28 @@ Counted and not timed, so that tests run the same way each time.
 
 from __future__ import annotations
 
-import asyncio
-
-_UNITS = 1_000
 CALL = 50
-"""Of a call, whatever it does: 20 in a row, some 100 to 500 us."""
+"""Units of a call, whatever it does; a record is one."""
+_UNITS = 20 * CALL
 
 
 class Turns:
-    """Counts what was done since others last had a turn. HOT: `python -m benchmarks --only read`."""
+    """Counts what was done since others last had a turn. HOT: `python -m benchmarks gate --only table_get`."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_each", "_left")
 
-    def __init__(self) -> None:
-        self._left = _UNITS
+    def __init__(self, each: int = _UNITS) -> None:
+        """``each`` so many units one turn. A turn costs some 10 us, so calls that take less than that want more."""
+        self._each = self._left = each
 
     def count(self, units: int) -> None:
         """A call was of so many records: the next one has to give a turn the sooner."""
         self._left -= units
 
-    async def call(self) -> None:
-        """A call that does not wait."""
+    def due(self) -> bool:
+        """A call does not wait; whether it has to give a turn: ``await asyncio.sleep(0)``."""
         self._left -= CALL
-        if self._left <= 0:
-            self._left = _UNITS
-            await asyncio.sleep(0)
+        if self._left > 0:
+            return False
+        self._left = self._each
+        return True

@@ -10,7 +10,7 @@ from typing import Any
 
 from streamkit.engines.embedded.changes import WRITTEN_IS_ENOUGH, Change
 from streamkit.engines.embedded.log import Answer, give
-from streamkit.engines.embedded.turns import Turns
+from streamkit.engines.embedded.turns import CALL, Turns
 from streamkit.engines.file.segment import Position
 
 _COMMITS_ALONE = 8
@@ -75,8 +75,8 @@ class Company:
     __slots__ = ("_commits", "_is_turning", "passing")
 
     def __init__(self) -> None:
-        self.passing = Turns()
-        """Of calls for which nothing is left to commit."""
+        self.passing = Turns(60 * CALL)
+        """Of calls for which nothing is left to commit; most are of one item in memory, and take 3 us."""
         self._commits = 0
         self._is_turning = False
 

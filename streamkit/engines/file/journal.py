@@ -60,8 +60,7 @@ class Journal:
         self.room.set()
         self.check_owner = check_owner
         self._files, self._directory = files, directory
-        self._store_id = store_id
-        self._segment = segment
+        self._store_id, self._segment = store_id, segment
         self._durability = durability
         self._loop = asyncio.get_running_loop()
         self._gathering = CommitGroup()
@@ -110,7 +109,8 @@ class Journal:
     async def durable(self, group: int) -> None:
         """See Log."""
         if group <= self.durable_group:
-            await self._company.passing.call()
+            if self._company.passing.due():
+                await asyncio.sleep(0)
             return
         if self._scheduled is not None and self._company.is_alone():
             self._scheduled.cancel()
