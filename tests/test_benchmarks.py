@@ -259,6 +259,7 @@ def test_evicted_files_are_not_in_the_page_cache(tmp_path: Path) -> None:
 
 # ---- the program
 
+pytestmark = pytest.mark.xdist_group("one small run")
 OVER_TIME = {"memory", "table_scale", "mixed"}
 """What must tell how something went while it ran."""
 DISTRIBUTED = {"deliver", "commit", "open_loop", "mixed"}
