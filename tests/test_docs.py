@@ -13,7 +13,10 @@ from tests.pages import figures
 from tests.pages.blocks import READ, ROOT, RUN, Block, blocks_of, faults, pages
 from tests.pages.running import Page, run, run_in_a_process
 
-ELSEWHERE: dict[str, str] = {"docs/functions.md": "tests/functions/test_function_docs.py"}
+ELSEWHERE: dict[str, str] = {
+    "docs/functions.md": "tests/functions/test_function_docs.py",
+    "docs/testing.md": "tests/testing/test_testing_docs.py",
+}
 """Pages whose blocks need a test of their own, by the file that has it; it must name the page."""
 
 
