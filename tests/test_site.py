@@ -22,10 +22,13 @@ import pytest
 import streamkit
 from tests.pages.blocks import ROOT, blocks_of, pages
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("mkdocs") is None and os.environ.get("CI") != "true",
-    reason="needs mkdocs: pip install 'streamkit[docs]'",
-)
+pytestmark = [
+    pytest.mark.xdist_group("site"),  # One build for all of them.
+    pytest.mark.skipif(
+        importlib.util.find_spec("mkdocs") is None and os.environ.get("CI") != "true",
+        reason="needs mkdocs: pip install 'streamkit[docs]'",
+    ),
+]
 
 
 class Read(HTMLParser):
