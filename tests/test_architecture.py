@@ -67,7 +67,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "streamkit": (*SERVICES, "kit", "opening"),
     "testing": (*SERVICES, "engines", "supervisor", "kit", "opening"),
     "demo": ("streamkit",),
-    "cli": (*SERVICES, "engines", "kit", "opening", "overview", "supervisor", "streamkit", "demo"),
+    "dashboard": (*SERVICES, "engines", "kit", "opening", "overview"),
+    "cli": (*SERVICES, "engines", "kit", "opening", "overview", "dashboard", "supervisor", "streamkit", "demo"),
     "__main__": ("cli",),
 }
 """By the longest name that fits. A room may always import itself; a name stands for all that is in it."""
@@ -84,6 +85,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
         "supervisor",
         "kit",
         "testing",
+        "dashboard.tail",
         "demo",
         "cli",
     ),
@@ -94,6 +96,8 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "pyarrow": ("functions.parquet",),
     "pytest": ("testing",),
     "pytest_asyncio": ("testing.plugin",),
+    "starlette": ("dashboard.app", "dashboard.tail"),
+    "uvicorn": ("dashboard.serving",),
     "pickle": (),
     "marshal": (),
     "shelve": (),

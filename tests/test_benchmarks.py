@@ -36,6 +36,7 @@ from benchmarks.report import terminal
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.append import APPEND
 
+pytestmark = pytest.mark.xdist_group("one small run")
 ROOT = Path(__file__).parent.parent
 PEER_NAMES = {peer.name for peer in known()}
 NAMES = list(dict.fromkeys(workload.name for workload in WORKLOADS))
@@ -259,7 +260,6 @@ def test_evicted_files_are_not_in_the_page_cache(tmp_path: Path) -> None:
 
 # ---- the program
 
-pytestmark = pytest.mark.xdist_group("one small run")
 OVER_TIME = {"memory", "table_scale", "mixed"}
 """What must tell how something went while it ran."""
 DISTRIBUTED = {"deliver", "commit", "open_loop", "mixed"}

@@ -14,6 +14,7 @@ from tests.pages.blocks import READ, ROOT, RUN, Block, blocks_of, faults, pages
 from tests.pages.running import Page, run, run_in_a_process
 
 ELSEWHERE: dict[str, str] = {
+    "docs/dashboard.md": "tests/dashboard/test_dashboard_docs.py",
     "docs/functions.md": "tests/functions/test_function_docs.py",
     "docs/testing.md": "tests/testing/test_testing_docs.py",
 }

@@ -10,6 +10,7 @@ from streamkit.alarms.face import Alarms
 from streamkit.alarms.history_store import StoredHistory
 from streamkit.clock import Clock
 from streamkit.engines.base import Durability, Engine
+from streamkit.errors import ClosedError
 from streamkit.functions.live import LiveMapping
 from streamkit.metrics.window import Metrics
 from streamkit.monitoring.face import KitMetrics
@@ -65,7 +66,12 @@ class Looking(ABC):
 
         Takes no message and no lease. One read of one record for each shard that a consumer is behind in, so ask it as
         often as somebody looks, not as often as somebody puts.
+
+        Raises:
+            ClosedError: the kit is closed.
         """
+        if self._closed:
+            raise ClosedError("the kit")
         looks_on = self.engine.tables.session is None
         health = self.health()
         return Overview(

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 import streamkit
 from streamkit import Alarm, EventSourceMapping, Item, Kit, Metric, Record, RedrivePolicy, each
+from streamkit.errors import ClosedError
 from streamkit.overview.overview import Overview
 from streamkit.testing.clock import ManualClock
 
@@ -159,3 +161,10 @@ async def test_a_name_tells_the_terminal_nothing(clock: ManualClock) -> None:
         text = repr(await kit.overview())
     assert "\x1b" not in text
     assert " [2Jbad name" in text
+
+
+async def test_a_kit_that_is_closed_shows_nothing() -> None:
+    async with streamkit.open("memory:") as kit:
+        await kit.create_stream("orders")
+    with pytest.raises(ClosedError):
+        await kit.overview()
