@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import importlib
 import importlib.util
 import os
@@ -22,13 +23,10 @@ import pytest
 import streamkit
 from tests.pages.blocks import ROOT, blocks_of, pages
 
-pytestmark = [
-    pytest.mark.xdist_group("site"),  # One build for all of them.
-    pytest.mark.skipif(
-        importlib.util.find_spec("mkdocs") is None and os.environ.get("CI") != "true",
-        reason="needs mkdocs: pip install 'streamkit[docs]'",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None and os.environ.get("CI") != "true",
+    reason="needs mkdocs: pip install 'streamkit[docs]'",
+)
 
 
 class Read(HTMLParser):
@@ -54,7 +52,22 @@ class Read(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("site")
+    """The site, which is built once, also where several processes share the tests: the first builds, others wait."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    directory, said = shared / "site", shared / "site.txt"
+    with (shared / "site.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            said.write_text(_built(directory))
+    assert said.read_text().startswith("0\n"), said.read_text()
+    assert "WARNING" not in said.read_text()
+    return directory
+
+
+def _built(directory: Path) -> str:
+    """Build it; the exit code, and what was said."""
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(directory)],
         cwd=ROOT,
@@ -65,9 +78,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
-    assert "WARNING" not in done.stdout
-    return directory
+    return f"{done.returncode}\n{done.stdout}"
 
 
 @pytest.fixture(scope="module")
