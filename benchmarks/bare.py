@@ -7,26 +7,11 @@ import ctypes
 import mmap
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.figures import verify
-
-_ZEROS = bytes(1024 * 1024)
-PAGE = 4096
-
-
-@contextlib.contextmanager
-def zero_filled(path: Path, size: int) -> Iterator[int]:
-    """A file whose blocks are there and written, so that a sync has only data to bring to the disk."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        for offset in range(0, size, len(_ZEROS)):
-            os.pwrite(fd, _ZEROS[: size - offset], offset)
-        os.fsync(fd)
-        yield fd
-    finally:
-        os.close(fd)
+from streamkit.cli.disk import PAGE, syncing, zero_filled
 
 
 def append_seconds(path: Path, parts: Sequence[bytes]) -> float:
@@ -49,18 +34,13 @@ def append_seconds(path: Path, parts: Sequence[bytes]) -> float:
 def sync_seconds(directory: Path, *, size: int = PAGE, count: int = 64, pause: float = 0.0) -> list[float]:
     """Sorted times of a write and fdatasync in a zero-filled file, ``pause`` seconds from one to the next."""
     times = []
-    with zero_filled(directory / "sync", size * count) as fd:
-        data = b"x" * size
+    with syncing(directory, size, count) as sync:
         due = time.perf_counter()
         for at in range(count):
             due += pause
             if (ahead := due - time.perf_counter()) > 0:
                 time.sleep(ahead)
-            before = time.perf_counter()
-            os.pwrite(fd, data, at * size)
-            os.fdatasync(fd)
-            times.append(time.perf_counter() - before)
-    (directory / "sync").unlink()
+            times.append(sync(at))
     return sorted(times)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks import bare
 from benchmarks.figures import percentile
+from streamkit.cli.disk import PAGE, is_rotating, mount_of
 
 _PACKAGES = ("streamkit", "anyio", "google-crc32c", "msgspec", "prometheus-client")
 
@@ -36,8 +37,8 @@ def machine(directory: Path, packages: Iterable[str] = ()) -> dict[str, object]:
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "disk": _disk(directory),
-        "sync_4_kib_us": _median_us(directory, bare.PAGE),
-        "sync_512_kib_us": _median_us(directory, 128 * bare.PAGE),
+        "sync_4_kib_us": _median_us(directory, PAGE),
+        "sync_512_kib_us": _median_us(directory, 128 * PAGE),
         "cold_by": bare.evict(probe),
         "versions": _versions((*_PACKAGES, *packages)),
     }
@@ -73,23 +74,12 @@ def _processor() -> str:
 
 def _disk(directory: Path) -> str:
     """File system and device of the mount that holds the directory, as far as the system tells."""
-    with contextlib.suppress(OSError):
-        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-        path = directory.resolve()
-        holding = [mount for mount in mounts if path.is_relative_to(mount[1])]
-        if holding:
-            device, point, system, *_ = max(holding, key=lambda mount: len(mount[1]))
-            return f"{system} on {device}{_rotating(point)}"
-    return "unknown"
-
-
-def _rotating(point: str) -> str:
-    device = os.stat(point).st_dev
-    block = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
-    for queue in (block / "queue", block.resolve().parent / "queue"):  # A partition's disk has it.
-        with contextlib.suppress(OSError):
-            return ", rotating" if (queue / "rotational").read_text().strip() == "1" else ", not rotating"
-    return ""
+    mount = mount_of(directory)
+    if mount is None:
+        return "unknown"
+    rotating = is_rotating(mount.point)
+    turns = "" if rotating is None else ", rotating" if rotating else ", not rotating"
+    return f"{mount.system} on {mount.device}{turns}"
 
 
 def _versions(packages: Iterable[str]) -> str:

@@ -48,6 +48,8 @@ class StreamKitError(Exception):
 
     retryable: bool = False
     retry_after: float | None = None
+    quotes_data: bool = True
+    """Its text may quote what was stored, sent or returned, so that streamkit does not log it (``logs.said``)."""
 
 
 class ValidationError(StreamKitError):
@@ -108,6 +110,8 @@ class MessageNotInflightError(ValidationError):
 class NotFoundError(StreamKitError):
     """There is no such thing. ``kind`` is "stream", "shard", "consumer", "queue", "table" or "message"."""
 
+    quotes_data = False
+
     def __init__(self, kind: str, name: str, hint: str = "") -> None:
         self.kind = kind
         self.name = name
@@ -116,6 +120,8 @@ class NotFoundError(StreamKitError):
 
 class AlreadyExistsError(StreamKitError):
     """The name is taken. ``difference`` says in what the existing one differs, if that was asked."""
+
+    quotes_data = False
 
     def __init__(self, kind: str, name: str, difference: str = "") -> None:
         self.kind = kind
@@ -131,6 +137,8 @@ class DecodeError(StreamKitError):
 
 class ExpiredIteratorError(StreamKitError):
     """A shard iterator was used more than five minutes after its issue."""
+
+    quotes_data = False
 
     def __init__(self, age_seconds: float) -> None:
         self.age_seconds = age_seconds
@@ -181,6 +189,8 @@ class IdempotentParameterMismatchError(StreamKitError):
 class LeaseLostError(StreamKitError):
     """Another worker took the shard's lease. The refused checkpoint is not stored."""
 
+    quotes_data = False
+
     def __init__(self, consumer: str, shard_id: str) -> None:
         self.consumer = consumer
         self.shard_id = shard_id
@@ -193,6 +203,7 @@ class LeaseLostError(StreamKitError):
 class ThroughputExceededError(StreamKitError):
     """The limit of a shard, or a table's capacity, refused a write or a read. Nothing of it happened; try it again."""
 
+    quotes_data = False
     retryable = True
 
     def __init__(self, what: str, limit: str = "throughput", retry_after: float | None = None) -> None:
@@ -206,6 +217,7 @@ class ThroughputExceededError(StreamKitError):
 class OverLimitError(StreamKitError):
     """A standard queue has as many messages in flight as it may have. Nothing was received."""
 
+    quotes_data = False
     retryable = True
 
     def __init__(self, queue: str, limit: int) -> None:
@@ -223,6 +235,7 @@ class StaleAggregateError(StreamKitError):
     yet; -1: none.
     """
 
+    quotes_data = False
     retryable = True
 
     def __init__(self, stream: str, reason: str, last_sequence: int = -1) -> None:
@@ -245,6 +258,11 @@ class FunctionError(StreamKitError):
         self.error_type = error_type
         super().__init__(message)
 
+    @property
+    def quotes_data(self) -> bool:  # type: ignore[override]
+        """Only if it passes on what somebody else said."""
+        return self.__cause__ is not None
+
 
 class ActionError(StreamKitError):
     """What an alarm was to do could not be done. ``retryable``: it may be possible later."""
@@ -266,6 +284,8 @@ class ServiceFailedError(StreamKitError):
 class ClosedError(StreamKitError):
     """The kit, engine, producer or consumer is closed."""
 
+    quotes_data = False
+
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(f"{what} is closed: open it again to go on")
@@ -273,6 +293,8 @@ class ClosedError(StreamKitError):
 
 class ReadOnlyError(StreamKitError):
     """What was opened with ``?mode=ro`` cannot be changed. ``action`` is what was asked for; nothing of it happened."""
+
+    quotes_data = False
 
     def __init__(self, url: str, action: str) -> None:
         self.url = url
@@ -286,6 +308,8 @@ class ReadOnlyError(StreamKitError):
 class MissingExtraError(StreamKitError):
     """An optional dependency is missing; ``extra`` is what to install."""
 
+    quotes_data = False
+
     def __init__(self, feature: str, extra: str) -> None:
         self.extra = extra
         super().__init__(f"{feature} needs an optional dependency: pip install 'streamkit[{extra}]'")
@@ -294,15 +318,19 @@ class MissingExtraError(StreamKitError):
 class StorageError(StreamKitError):
     """The data directory could not be used."""
 
+    quotes_data = False
+
 
 class DirectoryInUseError(StorageError):
-    """Another process, event loop or kit owns the directory; ``holder`` describes it."""
+    """Another process, event loop or kit owns the directory; ``holder`` describes it. See docs/services.md."""
 
     def __init__(self, path: str, holder: str) -> None:
         self.path = path
         self.holder = holder
         super().__init__(
-            f"{path} is in use by {holder}: one process owns a data directory at a time; close that one first"
+            f"{path} is in use by {holder}: one process owns a data directory at a time. Close that one first; or keep "
+            "it as the owner, and have the others look on with ?mode=ro and put through it (over HTTP, say); a web "
+            "server that owns it runs one worker process (--workers 1). See docs/services.md"
         )
 
 
@@ -359,13 +387,3 @@ class RecordingError(StreamKitError):
         """From 1; the one behind the last if the file was cut short."""
         self.reason = reason
         super().__init__(f"{path}, line {line}: {reason}")
-
-
-def without_text(error: Exception) -> FunctionError:
-    """What is logged of a handler's error: its type and where it came from. Its text often quotes what it was handling.
-
-    Who wants to see more logs it in the handler.
-    """
-    kind = type(error).__qualname__
-    seen = FunctionError(f"the handler raised {kind}, whose text is not logged because it may quote the data")
-    return seen.with_traceback(error.__traceback__)

@@ -27,6 +27,7 @@ from streamkit.queues.attributes import NewQueueOptions
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue import Queue
 from streamkit.service import Service, end_of
+from streamkit.spans import Tracing
 from streamkit.starting import alarms_of, service_of
 from streamkit.streams.store import StreamAttributes, StreamMode, retention_ms_of
 from streamkit.streams.stream import Stream
@@ -56,9 +57,10 @@ class Kit(Looking, Transactions):
         self.engine = engine
         """The ports, for tools; programs use the handles."""
         self.clock = clock
+        self.tracing = Tracing()
         self._metrics = Metrics(max_series=engine.limits.metric_series, max_bytes=engine.limits.metric_bytes)
         self.metrics = metrics_of(engine, clock, self._metrics)
-        self.metrics.run_service = lambda service: self.start(service)
+        self.metrics.belong_to(lambda service: self.start(service), self.health)
         """What every service reports, and what programs put and ask."""
         self._schemas = schemas
         self._supervisor = Supervisor(clock, self._metrics)
@@ -118,10 +120,10 @@ class Kit(Looking, Transactions):
             ValidationError: an argument is not valid.
         """
         self._check_open()
-        codec: Codec[Any] = Codec(type)
+        Codec(type)  # Refused before anything is created.
         attributes = StreamAttributes(retention_ms=retention_ms_of(retention), mode=mode)
         await create_stream(self.engine, name, shards, attributes, exist_ok=exist_ok)
-        return Stream(name, codec, self.engine.streams, self.engine.tables, self.clock, self._metrics)
+        return self.stream(name, type=type)
 
     @overload
     def stream(self, name: str, *, type: type[T]) -> Stream[T]: ...
@@ -132,7 +134,9 @@ class Kit(Looking, Transactions):
     def stream(self, name: str, *, type: Any = None) -> Stream[Any]:
         """A handle to a stream."""
         self._check_open()
-        return Stream(name, Codec(type), self.engine.streams, self.engine.tables, self.clock, self._metrics)
+        return Stream(
+            name, Codec(type), self.engine.streams, self.engine.tables, self.clock, self._metrics, self.tracing
+        )
 
     async def delete_stream(self, name: str) -> None:
         """Delete a stream and its records."""
@@ -170,9 +174,9 @@ class Kit(Looking, Transactions):
             ValidationError: the name, an attribute or the type is not valid; nothing was created.
         """
         self._check_open()
-        codec: Codec[Any] = Codec(type)
+        Codec(type)  # Refused before anything is created.
         await create_queue(self.engine, name, options, exist_ok=exist_ok)
-        return Queue(name, codec, self.engine.queues, self.clock, self._metrics)
+        return self.queue(name, type=type)
 
     @overload
     def queue(self, name: str, *, type: type[T]) -> Queue[T]: ...
@@ -183,7 +187,7 @@ class Kit(Looking, Transactions):
     def queue(self, name: str, *, type: Any = None) -> Queue[Any]:
         """A handle to a queue."""
         self._check_open()
-        return Queue(name, Codec(type), self.engine.queues, self.clock, self._metrics)
+        return Queue(name, Codec(type), self.engine.queues, self.clock, self._metrics, self.tracing)
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue and its messages."""
@@ -251,7 +255,7 @@ class Kit(Looking, Transactions):
         schema = self._schemas.get(name)
         if schema is None:
             raise NotFoundError("table", name, "create it with kit.create_table")
-        return Table(schema, self.engine.tables, self.clock, self._metrics)
+        return Table(schema, self.engine.tables, self.clock, self._metrics, self.tracing)
 
     async def delete_table(self, name: str) -> None:
         """Delete a table and its items."""
@@ -296,7 +300,7 @@ class Kit(Looking, Transactions):
         called = StateActions.of(**actions)
         if isinstance(what, Alarm | CompositeAlarm):
             return self.alarms.start(what, called)
-        service = service_of(what, called, engine=self.engine, clock=self.clock, metrics=self._metrics)
+        service = service_of(what, called, self.engine, self.clock, self._metrics, self.tracing)
         self._supervisor.start(service)
         if isinstance(service, MoveTask):
             self._move_tasks.append(service)

@@ -18,10 +18,12 @@ from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.poller import MappingPoller
 from streamkit.functions.queue_poller import QueuePoller
 from streamkit.functions.tally import Ports
+from streamkit.functions.traced import TracedEffects
 from streamkit.metrics.window import Metrics
 from streamkit.monitoring.face import KitMetrics
 from streamkit.queues.queue import Queue
 from streamkit.service import Service
+from streamkit.spans import Tracing
 from streamkit.streams.stream import Stream
 from streamkit.supervisor import Supervisor
 from streamkit.tables.table import Table
@@ -41,7 +43,12 @@ def alarms_of(engine: Engine, clock: Clock, metrics: KitMetrics, supervisor: Sup
 
 
 def service_of(
-    what: EventSourceMapping | Service, actions: StateActions, *, engine: Engine, clock: Clock, metrics: Metrics
+    what: EventSourceMapping | Service,
+    actions: StateActions,
+    engine: Engine,
+    clock: Clock,
+    metrics: Metrics,
+    tracing: Tracing,
 ) -> Service:
     """The service that is run for ``what``.
 
@@ -53,8 +60,15 @@ def service_of(
     if isinstance(what, EventSourceMapping):
         check_startable(what, engine, clock)
         poller = MappingPoller if isinstance(what.source, Stream) else QueuePoller
-        effects = MeasuredEffects(engine, engine.queues, clock, metrics)
-        ports = Ports(streams=engine.streams, tables=engine.tables, effects=effects, clock=clock, metrics=metrics)
+        effects = TracedEffects(MeasuredEffects(engine, engine.queues, clock, metrics), tracing)
+        ports = Ports(
+            streams=engine.streams,
+            tables=engine.tables,
+            effects=effects,
+            clock=clock,
+            metrics=metrics,
+            tracing=tracing,
+        )
         service: LiveMapping = poller(what, ports)
         service.check = lambda changed: check_startable(changed, engine, clock)
         return service

@@ -12,6 +12,7 @@ import msgspec
 
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.errors import ClosedError, ServiceFailedError, ValidationError
+from streamkit.logs import bind, said, without_text
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
 from streamkit.service import Service, Stop
@@ -22,10 +23,12 @@ ServiceState = Literal["running", "stopped", "failed"]
 
 
 class Health(msgspec.Struct, frozen=True):
-    """How a kit is, for a readiness probe."""
+    """How a kit is, for probes and people."""
 
     healthy: bool
-    """The kit is open, no service has failed, and no alarm is in ALARM."""
+    """It is ready, and no alarm is in ALARM."""
+    ready: bool
+    """The kit is open and no service has failed: what a readiness probe asks (``/ready``, docs/services.md)."""
     services: dict[str, ServiceState]
     errors: dict[str, str]
     """Of failed services, by name."""
@@ -188,24 +191,25 @@ class Supervisor:
             self._waiting.clear()
 
     async def _run(self, running: _Running, group: anyio.CancelScope) -> None:
-        try:
-            await running.service.run(running.stop)
-        except anyio.get_cancelled_exc_class() as error:
-            task = asyncio.current_task()
-            if group.cancel_called or (task is not None and task.cancelling()):
-                raise
-            # Nobody cancelled us: the service awaited something that was cancelled, which is its own failure.
-            self._failed(running, error)
-        except Exception as error:
-            # INVARIANT: test_a_failing_service_stops_only_itself
-            self._failed(running, error)
-        finally:
-            running.ended.set()
+        with bind(service=running.service.name):
+            try:
+                await running.service.run(running.stop)
+            except anyio.get_cancelled_exc_class() as error:
+                task = asyncio.current_task()
+                if group.cancel_called or (task is not None and task.cancelling()):
+                    raise
+                # Nobody cancelled us: the service awaited something that was cancelled, which is its own failure.
+                self._failed(running, error)
+            except Exception as error:
+                # INVARIANT: test_a_failing_service_stops_only_itself
+                self._failed(running, error)
+            finally:
+                running.ended.set()
 
     def _failed(self, running: _Running, error: BaseException) -> None:
         name = running.service.name
         running.error = error
-        logger.error("service %s failed: %s: %s", name, type(error).__name__, error, exc_info=error)
+        logger.error("service %s failed: %s", name, said(error), exc_info=without_text(error))
         try:
             metric = Metric.of("streamkit", "ServiceFailures", Service=name)
         except ValidationError:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from streamkit.clock import Clock
 from streamkit.engines.base import Engine
 from streamkit.metrics.window import Metrics
 from streamkit.service import Service
+from streamkit.spans import Tracing
 from streamkit.tables.idempotency import TOKENS
 from streamkit.tables.item import Item, TableSchema
 from streamkit.tables.keeper import service_name
@@ -23,6 +25,8 @@ class Transactions(ABC):
 
     engine: Engine
     clock: Clock
+    tracing: Tracing
+    """Who traces it; see ``streamkit.tracing``."""
     _metrics: Metrics
     _schemas: dict[str, TableSchema]
 
@@ -45,7 +49,12 @@ class Transactions(ABC):
         """
         self._check_open()
         asked = self.engine.tables.write(writes, client_request_token)
-        await self._calls(writes).call("TransactWriteItems", asked, writes)
+        tables = {name for write in writes if isinstance(name := getattr(write, "table", None), str)}
+        with ExitStack() as spans:
+            for table in sorted(tables) if self.tracing.spans is not None else ():
+                count = sum(write.table == table for write in writes)
+                spans.enter_context(self.tracing.write("TransactWriteItems", table, count))
+            await self._calls(writes).call("TransactWriteItems", asked, writes)
         if client_request_token is None:
             return
         name = service_name(TOKENS.name)

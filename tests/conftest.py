@@ -40,6 +40,9 @@ MAY_BLOCK: dict[tuple[str, str], str] = {
     ("engines/file/engine.py", "_absolute"): "opening: asks for the current directory",
     ("engines/file/engine.py", "_close"): "closing: joins threads that have nothing left to do",
     ("functions/plugins.py", "function_named"): "setting up: reads what is installed, and imports from it",
+    ("cli/reading.py", "_read"): "a command of its own, and what it reads is there",
+    ("cli/put.py", "_put_block"): "a command of its own, which does nothing else meanwhile",
+    ("cli/opened.py", "_holds_a_store"): "a command of its own, which does nothing else meanwhile",
     ("engines/file/journal.py", "close"): "closing: joins threads that have nothing left to do",
 }
 

@@ -20,13 +20,15 @@ import streamkit
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "streamkit"
 
-GROUND = ("errors", "limits", "clock", "backoff", "service", "words")
+GROUND = ("errors", "limits", "clock", "backoff", "service", "words", "logs", "trace_context", "spans")
 PORTS = ("streams.store", "queues.store", "tables.store", "functions.effects", "functions.sink")
 PURE = (
     *("streams.record", "streams.keyspace", "streams.shard", "streams.state", "streams.reshard", "streams.throughput"),
+    "streams.record_attributes",
     *("queues.message", "queues.attributes", "queues.content", "queues.stored", "queues.order", "queues.groups"),
     *("queues.deduplication", "queues.attempts", "queues.receipt", "queues.visibility"),
     *("queues.backlog", "queues.window", "queues.ages", "queues.deliveries", "queues.looking", "queues.settled"),
+    "queues.carried",
     *("tables.item", "tables.condition", "tables.write", "tables.transaction", "tables.number", "tables.path"),
     *("tables.transact_get", "tables.idempotency"),
     *("tables.attributes", "tables.index", "tables.feed", "tables.ttl", "tables.size", "tables.capacity"),
@@ -68,6 +70,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "testing": (*SERVICES, "engines", "supervisor", "kit", "opening"),
     "demo": ("streamkit",),
     "dashboard": (*SERVICES, "engines", "kit", "opening", "overview"),
+    "tracing": (*SERVICES, "kit"),
     "cli": (*SERVICES, "engines", "kit", "opening", "overview", "dashboard", "supervisor", "streamkit", "demo"),
     "__main__": ("cli",),
 }
@@ -90,10 +93,14 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
         "cli",
     ),
     "prometheus_client": ("metrics.prometheus",),
-    "google_crc32c": ("engines.file",),
-    "rich": ("demo", "cli"),
+    # The doctor asks whether it is the fast one.
+    "google_crc32c": ("engines.file", "cli.checks"),
+    "rich": ("demo",),
+    "shtab": ("cli.completion",),
+    "watchfiles": ("cli.reloading",),
     "sqlite3": ("engines.file",),
     "pyarrow": ("functions.parquet",),
+    "opentelemetry": ("tracing",),
     "pytest": ("testing",),
     "pytest_asyncio": ("testing.plugin",),
     "starlette": ("dashboard.app", "dashboard.tail"),

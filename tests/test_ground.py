@@ -9,7 +9,7 @@ import time
 import msgspec
 import pytest
 
-from streamkit import errors
+from streamkit import errors, logs
 from streamkit.backoff import Retry
 from streamkit.clock import SystemClock, to_datetime, wait_until, wake
 from streamkit.limits import Limits
@@ -124,7 +124,7 @@ async def test_a_stop_ends_idle_waits_and_nothing_else() -> None:
 def test_what_is_logged_of_an_error_has_its_place_and_not_its_text() -> None:
     with pytest.raises(ArithmeticError) as raised:
         raise ArithmeticError("a secret")
-    seen = errors.without_text(raised.value)
+    seen = logs.without_text(raised.value)
     assert seen.__traceback__ is raised.value.__traceback__
     assert "ArithmeticError" in str(seen)
     assert "secret" not in str(seen)

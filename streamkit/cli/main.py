@@ -1,60 +1,98 @@
-"""``streamkit``: the command line."""
+"""``streamkit``: the command line.
+
+Only the module of the command that was chosen is loaded, and what it works with only once it runs.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from importlib import import_module
+from typing import NoReturn
 
-from streamkit.cli import alarms, store
+from streamkit.cli.printing import FINE, INTERRUPTED, READER_GONE, cannot_run, say
 
-DOES_NOT_ADD_UP = 1
-CANNOT_RUN = 2
-INTERRUPTED = 130
+COMMANDS = {
+    "demo": "run the whole stack on real data and check what comes out",
+    "run": "run a pipeline file, and run it anew when it changes",
+    "put": "put JSON lines into a stream or a queue",
+    "tail": "show the newest records of a stream, and those that come",
+    "peek": "show messages of a queue without receiving them",
+    "redrive": "move dead letters back to where they came from",
+    "inspect": "show streams, shards, lag, queues and alarms at a glance, once or live",
+    "alarms": "list the alarms of a data directory, or what happened to one",
+    "verify": "check a data directory: every checksum, every continuity, every reference",
+    "backup": "copy a data directory, also while it is in use",
+    "restore": "make a data directory of a backup",
+    "bench": "measure what streamkit does on this disk, and check that it did it right",
+    "doctor": "check what streamkit needs: Python, packages, disk, limits, a directory",
+    "completion": "print what a shell needs to complete this command line",
+}
+"""Each in the module of its name, with what the first screen says of it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 fine, 1 the result is wrong, 2 it could not run, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may be no text, and must not end a command in the middle.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] not in COMMANDS:
+        parser().parse_args(words or ["--help"])  # Which ends here, for want of a command.
+    # Intermixed: a file may follow an option. argparse cannot do that behind a command's name, nor around a "--".
+    chosen = command(words[0])
+    options = chosen.parse_args(words[1:]) if "--" in words else chosen.parse_intermixed_args(words[1:])
     try:
-        return int(options.command(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone()
+    except Exception as error:
+        if (known := _known(error)) is None:
+            raise
+        return known
+    return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def command(name: str) -> argparse.ArgumentParser:
+    """The parser of one command, whose module is loaded."""
+    made = argparse.ArgumentParser(prog=f"streamkit {name}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    return _declared(name, made)
+
+
+def parser(*, whole: bool = False) -> argparse.ArgumentParser:
+    """What knows the commands by their names; ``whole``: with all their options."""
+    made = argparse.ArgumentParser(
         prog="streamkit",
         description="An embedded event-streaming stack: streams, queues, tables, functions and alarms, on disk.",
-    )
-    parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo = commands.add_parser(
-        "demo",
-        help="run the whole stack on real data and check what comes out",
-        description=(
-            "Departures from New York go into a stream; three event source mappings filter, total and route them; a "
-            "worker rebooks cancelled flights; those that cannot be rebooked become dead letters, and too many of them "
-            "raise an alarm. Everything is durable: kill it at any instant and run it again on the same --dir."
+        epilog=(
+            "exit codes: 0 fine, 1 it ran and the result is wrong, 2 it could not run, 130 interrupted,\n"
+            "            141 whoever read its output went away; each command's --help says more\n"
+            "example: streamkit inspect ./data\n"
+            "         streamkit tail ./data orders --follow"
         ),
-        epilog="example: streamkit demo --dir ./flights --json figures.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    demo.add_argument("--data", type=Path, metavar="FILE", help="a .csv or .csv.gz file of the nycflights13 columns")
-    demo.add_argument("--dir", type=Path, metavar="DIR", help="keep the data here (default: a temporary directory)")
-    demo.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    demo.add_argument(
-        "--durability",
-        choices=["fsync", "interval", "memory"],
-        default="fsync",
-        help="when a record is on disk: before it is acknowledged, 20 times a second, or when the system likes",
-    )
-    demo.set_defaults(command=_demo)
-    store.add_commands(commands)
-    alarms.add_command(commands)
-    return parser
+    made.add_argument("--version", action=_Version)
+    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, does in COMMANDS.items():
+        each = commands.add_parser(name, help=does, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if whole:
+            _declared(name, each)
+    return made
+
+
+def _declared(name: str, made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    module = import_module(f"streamkit.cli.{name}")
+    module.declare(made)
+    made.set_defaults(run=module.run)
+    return made
 
 
 class _Version(argparse.Action):
@@ -63,7 +101,7 @@ class _Version(argparse.Action):
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         """Print it."""
         from importlib.metadata import PackageNotFoundError, version
 
@@ -72,37 +110,25 @@ class _Version(argparse.Action):
         except PackageNotFoundError:
             found = "from a source tree that is not installed"
         print(f"streamkit {found}")
-        parser.exit()
+        parser.exit(FINE)
+        raise AssertionError("it has ended")
 
 
-def _demo(options: argparse.Namespace) -> int:
-    import asyncio
-    import logging
+def _known(error: Exception) -> int | None:
+    """What a user can do something about is a sentence; None: anything else is our fault, and a traceback."""
+    from streamkit.errors import StreamKitError
 
-    from streamkit import StreamKitError
-    from streamkit.demo.progress import progress
-    from streamkit.demo.run import run
-
-    # A retry is nothing to report here: flights without an aircraft are meant to fail.
-    logging.getLogger("streamkit").setLevel(logging.ERROR)
-    if options.json is not None and not options.json.absolute().parent.is_dir():
-        return _cannot_run(f"there is no directory {options.json.absolute().parent} for --json: create it first")
-    try:
-        report = asyncio.run(run(options.data, options.dir, progress(), durability=options.durability))
-    except StreamKitError as error:
-        return _cannot_run(str(error))
-    print("\n".join(report.lines()))
-    if options.json is not None:
-        try:
-            report.save(options.json)
-        except OSError as error:
-            return _cannot_run(f"the figures could not be written to {options.json} ({error.strerror})")
-    return DOES_NOT_ADD_UP if report.wrong else 0
+    several = list(error.exceptions) if isinstance(error, ExceptionGroup) else [error]
+    if not all(isinstance(each, StreamKitError | OSError) for each in several):
+        return None
+    return max(cannot_run(each) for each in several)
 
 
-def _cannot_run(reason: str) -> int:
-    print(f"streamkit: {reason}", file=sys.stderr)
-    return CANNOT_RUN
+def _reader_gone() -> int:
+    # Or the interpreter complains once more at its end, when it flushes what nobody reads.
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return READER_GONE
 
 
 if __name__ == "__main__":

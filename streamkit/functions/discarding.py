@@ -16,8 +16,10 @@ from streamkit.functions.invocation import Invocation
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.outcome import Outcome, group_id_of, is_fifo
 from streamkit.functions.tally import Ports, Tally
+from streamkit.logs import said
 from streamkit.queues.store import SendEntry
 from streamkit.streams.record import Record
+from streamkit.streams.traced import contexts_of
 
 logger = logging.getLogger("streamkit.functions")
 
@@ -102,7 +104,11 @@ class Discarding:
         if destination is not None:
             document = on_failure_document(discarded, records, self._clock.now_ms(), payload=payload)
             group = group_id_of(f"{self._mapping.name}:{self._shard_id}") if is_fifo(destination) else None
-            outcome.hand_on(destination, SendEntry(msgspec.json.encode(document), group_id=group))
+            # A dead letter goes on in the trace of what it is of, if that is one.
+            contexts = contexts_of(records)
+            context = contexts[0] if all(each == contexts[0] for each in contexts) else None
+            entry = SendEntry(msgspec.json.encode(document), group_id=group, context=context)
+            outcome.hand_on(destination, entry)
         return outcome
 
     def tell(self, records: Sequence[Record[Any]], discarded: Discarded) -> None:
@@ -118,5 +124,5 @@ class Discarding:
             records[0].sequence_number,
             self._shard_id,
             discarded.reason,
-            discarded.error,
+            None if discarded.error is None else said(discarded.error),
         )

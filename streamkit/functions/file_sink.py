@@ -83,7 +83,7 @@ def encode_json(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise FunctionError(f"{value!r:.100} has no JSON form: {error}") from None
+        raise FunctionError(f"a value of type {type(value).__qualname__} has no JSON form: {error}") from None
 
 
 class _Pending:

@@ -18,6 +18,7 @@ from streamkit.functions.lambda_handler import LambdaHandler
 from streamkit.functions.responses import as_json, failed_whole, of_batch_function, of_each, of_lambda_handler
 from streamkit.functions.runtime import Slots, run, slots_of
 from streamkit.functions.work import After, Work, is_asynchronous
+from streamkit.logs import Fields, about, of_messages, of_records
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
@@ -237,12 +238,20 @@ class Invoker:
             return failed_whole(len(items), error, queue=queue is not None)
         self._publish("Invocations", 1)
         self._publish("ConcurrentExecutions", self._slots.active)
-        await run(work, self._slots, clock, context, deadline_ms)
+        with about(self._fields_of, work, context):
+            await run(work, self._slots, clock, context, deadline_ms)
         invocation = self._answer(work, items, queue, window)
         # AWS: each invocation is a sample of Errors, 0 or 1, so that their average is a rate.
         self._publish("Errors", 1 if invocation.error is not None and not invocation.reported else 0)
         self._publish("Duration", clock.now_ms() - began_ms)
         return replace(invocation, request_id=context.aws_request_id) if invocation.error is not None else invocation
+
+    def _fields_of(self, work: Work, context: LambdaContext) -> Fields:
+        fields: dict[str, object] = {"function": self.name, "request_id": context.aws_request_id}
+        if isinstance(self._function, Each):
+            for item in work.in_hand:
+                fields.update(of_messages([item]) if isinstance(item, Message) else of_records([item]))
+        return fields
 
     def _limit(self) -> tuple[object, int | None]:
         """Who shares the slots, and how many there are."""

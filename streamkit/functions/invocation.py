@@ -43,3 +43,5 @@ class Invocation(msgspec.Struct, frozen=True):
     """Of one that failed: ``aws_request_id`` of the context that the function saw; empty if it was not called."""
     together: bool = False
     """The results belong to the batch and to none of its messages alone: one that is refused fails all of them."""
+    trace: object = None
+    """Where what becomes of the results belongs, for ``Tracing.within``; None: nobody traced."""

@@ -20,10 +20,21 @@ from streamkit.functions.source import Source
 from streamkit.functions.tally import Ports, Tally
 from streamkit.functions.target import REFUSALS, Target, part_of
 from streamkit.functions.tumbling import Tumbling
+from streamkit.logs import Fields, about, of_records, said, without_text
 from streamkit.service import Stop
 from streamkit.streams.record import Batch, Record
 
 logger = logging.getLogger("streamkit.functions")
+
+
+class _InHand:
+    """What is being tried, as log lines show it."""
+
+    __slots__ = ("attempt", "records")
+
+    def __init__(self, records: list[Record[Any]]) -> None:
+        self.records = records
+        self.attempt = 1
 
 
 class Lane:
@@ -48,6 +59,7 @@ class Lane:
         self._clock = ports.clock
         self._tally = tally
         self._windows = windows
+        self._tracing = ports.tracing
         self._invoker = tally.invoker_of(mapping.function, place.stream)
         self._committing = Committing(mapping, place, number, target=target, ports=ports, tally=tally)
         self._forming = Forming(
@@ -81,7 +93,10 @@ class Lane:
                 if batch and not await self._settle(batch, forming.position, stop):
                     break
                 if over and self._windows is not None and self._windows.end_ms is not None:
-                    if not await self._close_window(self._windows, stop):
+                    in_hand = _InHand([])
+                    with about(self._fields_of, in_hand):
+                        closed = await self._close_window(self._windows, in_hand, stop)
+                    if not closed:
                         break
                     continue
             except StoppedError:
@@ -99,15 +114,27 @@ class Lane:
 
     async def _settle(self, batch: list[Record[Any]], position: int, stop: Stop) -> bool:
         """Invoke and commit until every record is settled. False if a stop came first; nothing is lost by that."""
-        mapping = self._mapping
         plan = RetryPlan(
             len(batch),
-            maximum_retry_attempts=mapping.maximum_retry_attempts,
-            bisect=mapping.bisect_on_function_error,
+            maximum_retry_attempts=self._mapping.maximum_retry_attempts,
+            bisect=self._mapping.bisect_on_function_error,
         )
+        in_hand = _InHand(batch)
+        with about(self._fields_of, in_hand):
+            return await self._try(batch, plan, position, in_hand, stop)
+
+    def _fields_of(self, in_hand: _InHand) -> Fields:
+        place = self._place
+        fields = {"mapping": self._mapping.name, "stream": place.stream, "shard": place.shard_id}
+        return {**fields, **of_records(in_hand.records), "attempt": in_hand.attempt}
+
+    async def _try(
+        self, batch: list[Record[Any]], plan: RetryPlan, position: int, in_hand: _InHand, stop: Stop
+    ) -> bool:
         throttles = 0
         while (attempt := plan.next) is not None:
-            records = batch[attempt.start : attempt.end]
+            records = in_hand.records = batch[attempt.start : attempt.end]
+            in_hand.attempt = attempt.failures + 1
             unfit = await self._discarding.unfit(records, attempt.failures, throttles)
             if unfit is not None:
                 await self._discard(batch, attempt.start, unfit[0], position, unfit[1])
@@ -123,7 +150,8 @@ class Lane:
             throttles = 0
             done, error, split = attempt.start + invocation.done, invocation.error, False
             if invocation.done:
-                settled, refused = await self._commit_done(batch, attempt.start, done, position, invocation)
+                with self._tracing.within(invocation.trace):
+                    settled, refused = await self._commit_done(batch, attempt.start, done, position, invocation)
                 if settled:
                     plan.settle(settled)
                     attempt = plan.next or attempt
@@ -133,7 +161,9 @@ class Lane:
                     split = invocation.reported
                 else:
                     left = invocation.done - settled
-                    invocation = Invocation([], 0, left, refused, request_id=invocation.request_id)
+                    invocation = Invocation(
+                        [], 0, left, refused, request_id=invocation.request_id, trace=invocation.trace
+                    )
                     error = refused
             assert error is not None
             self._tally.failed(error)
@@ -143,7 +173,8 @@ class Lane:
             failures = attempt.failures + 1
             if plan.fail(invocation.failed, split=split):
                 discarded = self._discarding.exhausted(failures, error, invocation)
-                await self._discard(batch, attempt.start, invocation.failed, position, discarded)
+                with self._tracing.within(invocation.trace):
+                    await self._discard(batch, attempt.start, invocation.failed, position, discarded)
                 plan.settle(invocation.failed)
                 continue
             following = plan.next
@@ -154,7 +185,7 @@ class Lane:
                 return False
         return True
 
-    async def _close_window(self, windows: Tumbling, stop: Stop) -> bool:
+    async def _close_window(self, windows: Tumbling, in_hand: _InHand, stop: Stop) -> bool:
         """The last invocation of the open window, without records. False if a stop came first; it is made again then.
 
         One that failed is tried as often as a batch is, and then the state is dropped.
@@ -162,6 +193,7 @@ class Lane:
         failures = throttles = 0
         dropped = windows.dropped()
         while True:
+            in_hand.attempt = failures + 1
             invocation = await self._invoke([], final=True)
             error = invocation.error
             if error is None:
@@ -182,7 +214,7 @@ class Lane:
                 failures += 1
                 what = "failed at the end of a window"
                 if -1 < self._mapping.maximum_retry_attempts < failures:
-                    logger.warning("mapping %s drops the state of a window: %s", self._mapping.name, error)
+                    logger.warning("mapping %s drops the state of a window: %s", self._mapping.name, said(error))
                     self._tally.publish("WindowsDropped", 1)
                     await self._committing.commit(self._forming.position, Outcome(), kept=dropped)
                     break
@@ -205,15 +237,15 @@ class Lane:
         """The wait before another attempt. False if a stop came."""
         delay = self._mapping.retry.delay(failures)
         logger.warning(
-            "mapping %s %s from %s of %s, attempt %d, and tries again in %.1f s: %s: %s",
+            "mapping %s %s from %s of %s, attempt %d, and tries again in %.1f s: %s",
             self._mapping.name,
             what,
             number,
             self._place.shard_id,
             failures,
             delay,
-            type(error).__name__,
-            error,
+            said(error),
+            exc_info=None if error is None or error.__traceback__ is None else without_text(error),
         )
         with stop.interruptible():
             await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))

@@ -39,7 +39,7 @@ class Parquet:
     def encode(self, value: Any) -> bytes:
         """See Format."""
         if not isinstance(value, dict):
-            raise FunctionError(f"a row of a Parquet file is a dict, not {value!r:.100}")
+            raise FunctionError(f"a row of a Parquet file is a dict, not a {type(value).__qualname__}")
         # What waits is kept as JSON: compact, a copy, and its length is known.
         encoded = encode_json(value)
         if self._schema is not None:
@@ -47,7 +47,7 @@ class Parquet:
             try:
                 self._arrow.Table.from_pylist([msgspec.json.decode(encoded)], schema=self._schema)
             except (self._arrow.ArrowInvalid, self._arrow.ArrowTypeError) as error:
-                raise FunctionError(f"{value!r:.100} does not fit the schema of its Parquet file: {error}") from None
+                raise FunctionError(f"a row does not fit the schema of its Parquet file: {error}") from error
         return encoded
 
     def write(self, path: Path, values: Sequence[bytes]) -> None:

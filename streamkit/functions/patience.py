@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
 from streamkit.errors import FunctionError, StorageError, StreamKitError
+from streamkit.logs import said
 from streamkit.service import Stop
 
 logger = logging.getLogger("streamkit.functions")
@@ -66,6 +67,6 @@ class Patience:
     async def wait(self, failures: int, error: Exception | None) -> None:
         """The wait after so many failures, or until a stop."""
         delay = self._retry.delay(failures)
-        logger.warning("mapping %s tries again in %.1f s: %s", self._name, delay, error)
+        logger.warning("mapping %s tries again in %.1f s: %s", self._name, delay, said(error))
         with self._stop.interruptible():
             await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))

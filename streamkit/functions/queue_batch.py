@@ -135,7 +135,8 @@ class QueueBatches:
         behind = held_back(messages, failures) if self._fifo and failures else {}
         done = [message for message in messages if message not in failures and message not in behind]
         if done:
-            failures |= await self._settle(messages, done, invocation)
+            with self._ports.tracing.within(invocation.trace):
+                failures |= await self._settle(messages, done, invocation)
             behind = held_back(messages, failures) if self._fifo else {}
         if failures:
             self._tally.failed(next(iter(failures.values())))

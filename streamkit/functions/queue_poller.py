@@ -18,6 +18,7 @@ from streamkit.functions.queue_batch import BATCH_BYTES, Messages, QueueBatches
 from streamkit.functions.scaling import Scaling
 from streamkit.functions.tally import Ports
 from streamkit.functions.target import Target
+from streamkit.logs import Fields, about, of_messages
 from streamkit.queues.handling import Heartbeat
 from streamkit.queues.message import Message
 from streamkit.queues.portions import Portions
@@ -185,6 +186,15 @@ class QueuePoller(LiveMapping):
 
     async def _handle(self, received: Mapping[Message[Any], int], batches: QueueBatches, tasks: TaskGroup) -> None:
         messages = [*received]
+        with about(self._fields_of, messages):
+            await self._settle(messages, received, batches, tasks)
+
+    def _fields_of(self, messages: Messages) -> Fields:
+        return {"mapping": self.name, "queue": self._source.name, **of_messages(messages)}
+
+    async def _settle(
+        self, messages: Messages, received: Mapping[Message[Any], int], batches: QueueBatches, tasks: TaskGroup
+    ) -> None:
         beat = Heartbeat(self._clock, self._timeout / 2, tasks, lambda: self._extend(messages, tasks))
         try:
             handled = await batches.handle_all(messages)

@@ -37,8 +37,8 @@ def of_batch_function(count: int, ids: Ids, answer: Any, *, queue: bool, windowe
     results = answer.get("results") if known else None
     if not known or not isinstance(results or [], list):
         raise FunctionError(
-            f"the function returned {answer!r:.100}: return None, a list of items, writes or values, or "
-            '{"batchItemFailures": [{"itemIdentifier": sequence_number}]}'
+            f"the function returned a value of type {type(answer).__qualname__}: return None, a list of items, writes "
+            'or values, or {"batchItemFailures": [{"itemIdentifier": sequence_number}]}'
             + (
                 ', with "state" (a dict) and maybe "results" (a list)'
                 if windowed
@@ -62,8 +62,8 @@ def of_lambda_handler(count: int, ids: Ids, answer: Any, *, queue: bool, windowe
         return Invocation([], count)
     if not isinstance(answer, Mapping):
         raise FunctionError(
-            f"the handler returned {answer!r:.100}, which is no response: the whole batch counts as failed. Where its "
-            "answer means nothing, say lambda_handler(..., function_response_types=())"
+            f"the handler returned a value of type {type(answer).__qualname__}, which is no response: the whole batch "
+            "counts as failed. Where its answer means nothing, say lambda_handler(..., function_response_types=())"
         )
     answer = answer if reports else {**answer, "batchItemFailures": None}
     return _settled(count, ids, answer, queue=queue, windowed=windowed)
@@ -131,7 +131,8 @@ def _settled(count: int, ids: Ids, answer: Mapping[str, Any], *, queue: bool, wi
     if windowed and not isinstance(state, dict):
         # AWS: an answer without state is a failed invocation.
         raise FunctionError(
-            f'the function has a tumbling window and returned {answer!r:.100}: return {{"state": {{...}}}}'
+            f"the function has a tumbling window and returned a value of type {type(answer).__qualname__}: return "
+            '{"state": {...}}'
         )
     reported = answer.get("batchItemFailures")
     if reported is None or reported in ([], ()):
@@ -155,8 +156,8 @@ def _places(ids: Sequence[str], reported: Any) -> set[int]:
         return {where[_identifier(failure["itemIdentifier"])] for failure in reported}
     except (TypeError, KeyError):
         raise FunctionError(
-            f"the function returned batchItemFailures {reported!r:.100}, which names no record of its batch: "
-            "the whole batch counts as failed"
+            "the function returned a batchItemFailures that names no record of its batch: the whole batch counts as "
+            "failed"
         ) from None
 
 

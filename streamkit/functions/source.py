@@ -74,6 +74,7 @@ class WholeShard:
                     answer.trimmed,
                     self._lease.shard_id,
                     self._lease.stream,
+                    extra={"mapping": self._name, "stream": self._lease.stream, "shard": self._lease.shard_id},
                 )
                 self._tally.publish("RecordsTrimmed", answer.trimmed)
             return answer.records

@@ -9,9 +9,11 @@ import msgspec
 from streamkit.clock import Clock
 from streamkit.functions.effects import EffectStore
 from streamkit.functions.function import AnyFunction, Invoker
+from streamkit.functions.traced import TracedInvoker
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
+from streamkit.spans import Tracing
 from streamkit.streams.store import StreamStore
 from streamkit.tables.store import TableStore
 
@@ -51,6 +53,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     effects: EffectStore
     clock: Clock
     metrics: Metrics
+    tracing: Tracing = msgspec.field(default_factory=Tracing)
 
 
 class Tally:
@@ -64,11 +67,13 @@ class Tally:
         self._name = name
         self._clock = ports.clock
         self._metrics = ports.metrics
+        self._tracing = ports.tracing
         self._known: dict[str, Metric] = {}
 
-    def invoker_of(self, function: AnyFunction | None, source: str) -> Invoker:
+    def invoker_of(self, function: AnyFunction | None, source: str) -> TracedInvoker:
         """What calls the mapping's function with records of this stream."""
-        return Invoker(function, source=source, clock=self._clock, metrics=self._metrics)
+        invoker = Invoker(function, source=source, clock=self._clock, metrics=self._metrics)
+        return TracedInvoker(invoker, self._tracing, self._name, source)
 
     def failed(self, error: Exception) -> None:
         """An invocation failed."""

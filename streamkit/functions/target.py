@@ -102,7 +102,7 @@ class Target:
             outcome.values.append(result)
         else:
             raise FunctionError(
-                f"the function returned {result!r:.100} for {item!r}: with "
+                f"the function returned a value of type {type(result).__qualname__} for {_place_of(item)}: with "
                 f"{'sink ' + repr(target) if target is not None else 'no sink'} return "
                 f"{'an item (a dict), ' if isinstance(target, Table) else ''}a Put, Update, Delete, SendMessage or "
                 "PutRecord, a list of them, or None"
@@ -113,7 +113,7 @@ class Target:
             return write
         if isinstance(self._target, Table):
             return replace(write, table=self._target.name)
-        raise FunctionError(f"the function returned {write!r:.100}, which names no table: pass table=")
+        raise FunctionError(f"the function returned a {type(write).__qualname__} that names no table: pass table=")
 
     # ---- what becomes of an outcome
 
@@ -186,6 +186,13 @@ class Target:
 def part_of(invocation: Invocation, start: int, end: int) -> Invocation:
     """The same with the results of some places only."""
     return replace(invocation, results=[(at, results) for at, results in invocation.results if start <= at < end])
+
+
+def _place_of(item: Item) -> str:
+    """Which one it is, without what it holds."""
+    if isinstance(item, Record):
+        return f"record {item.sequence_number} of {item.shard_id}"
+    return "no record" if item is None else f"message {item.message_id}"
 
 
 def _key_of(item: Item) -> str:

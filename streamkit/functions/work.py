@@ -44,6 +44,11 @@ class Work:
         """What the others raised. A place in neither was not called, or not to its end."""
 
     @property
+    def in_hand(self) -> tuple[Any, ...]:
+        """The arguments of the call that is being made, or comes next; none if nothing is left to do."""
+        return self._calls[self._next] if self._next < len(self._calls) else ()
+
+    @property
     def finished(self) -> bool:
         """Nothing is left to do."""
         return self._closed or self._next >= len(self._calls)

@@ -1,12 +1,13 @@
-"""``kit.metrics.start_http(port)``: the metrics for Prometheus, from a small server of the kit's own.
+"""``kit.metrics.start_http(port)``: metrics for Prometheus and probes, from a small server of the kit's own.
 
-Follows RFC 9112 (HTTP/1.1) as far as ``GET /metrics`` needs it: one request per connection.
+Follows RFC 9112 (HTTP/1.1) as far as ``GET`` needs it: one request per connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ import msgspec
 
 from streamkit.clock import Clock
 from streamkit.errors import ValidationError
+from streamkit.monitoring.probes import HEALTH, READY, Readiness, probe
 from streamkit.monitoring.scrape import PATH, Answer, Scraper, refusal
 from streamkit.service import Stop
 
@@ -31,16 +33,19 @@ _MOST_IGNORED = 1_000_000
 
 
 class MetricsServer:
-    """Serves ``/metrics``. A ``Service``: it stops with its kit, and answers first whom it is answering.
+    """Serves ``/metrics``, ``/health`` and ``/ready``.
+
+    A ``Service``: it stops with its kit, and answers first whom it is answering.
 
     A client that sends nothing, sends too much or does not read is cut off after its time; nobody else waits for it.
     """
 
-    def __init__(self, scraper: Scraper, clock: Clock, host: str, port: int) -> None:
+    def __init__(self, scraper: Scraper, health: Callable[[], Readiness], clock: Clock, host: str, port: int) -> None:
         self.host = host
         self.port = port
         """Where it listens; 0 becomes what the system chose."""
         self._scraper = scraper
+        self._health = health
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -124,10 +129,12 @@ class MetricsServer:
             self._reading.discard(task)
             if len(self._answering) - len(self._reading) > MAX_CONNECTIONS:
                 answer = refusal(503, "too many scrapes at once: come again later")
-            elif request.path != PATH:
-                answer = refusal(404, f"metrics are at {PATH}")
-            else:
+            elif request.path == PATH:
                 answer = await self._scraper.answer(request.method, request.headers)
+            else:
+                answer = probe(request.method, request.path, self._health) or refusal(
+                    404, f"there are {PATH}, {HEALTH} and {READY}"
+                )
             await _send(answer, writer, bodiless=request.method == "HEAD")
             writer.close()
             await writer.wait_closed()

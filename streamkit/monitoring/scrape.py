@@ -26,6 +26,11 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
 
 
+READING = ("GET", "HEAD")
+_PLAIN = ("Content-Type", "text/plain; charset=utf-8")
+ONLY_READING = Answer(405, (("Allow", ", ".join(READING)), _PLAIN), b"use GET or HEAD\n")
+
+
 class Scraper:
     """Answers requests for the metrics of a kit, one after the other."""
 
@@ -37,8 +42,8 @@ class Scraper:
 
     async def answer(self, method: str, headers: Mapping[str, str]) -> Answer:
         """``headers`` by their names in lower case. Cancellation: at any time."""
-        if method not in ("GET", "HEAD"):
-            return Answer(405, (("Allow", "GET, HEAD"), _PLAIN), b"use GET or HEAD\n")
+        if method not in READING:
+            return ONLY_READING
         openmetrics = accepts_openmetrics(headers.get("accept", ""))
         found = [("Content-Type", OPENMETRICS if openmetrics else TEXT), ("Vary", "Accept, Accept-Encoding")]
         gzip = accepts_gzip(headers.get("accept-encoding", ""))
@@ -60,9 +65,6 @@ class Scraper:
             if packer is not None:
                 parts.append(packer.flush())
         return b"".join(parts)
-
-
-_PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

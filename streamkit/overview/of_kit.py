@@ -58,8 +58,8 @@ class Looking(ABC):
         """How everything is, now."""
         alarms = self.alarms.states()
         errors = {name: f"{type(error).__name__}: {error}" for name, error in self._supervisor.errors().items()}
-        healthy = self._closing is None and not errors and "ALARM" not in alarms.values()
-        return Health(healthy, self._supervisor.states(), errors, alarms)
+        ready = self._closing is None and not errors
+        return Health(ready and "ALARM" not in alarms.values(), ready, self._supervisor.states(), errors, alarms)
 
     async def overview(self) -> Overview:
         """Streams with their shards and how far their consumers are behind, queues, tables, mappings, alarms, services.

@@ -62,9 +62,9 @@ def failures_of(answer: object, messages: Sequence[Message[T]]) -> dict[Message[
         return {by_id[message_id]: error for message_id, error in _named(answer).items()}
     except (TypeError, KeyError, AttributeError):
         raise FunctionError(
-            f"the handler returned {answer!r:.100}, so that all of its batch counts as failed: return None, the "
-            "messages of the batch that failed (a list, or a dict of message and exception), or "
-            '{"batchItemFailures": [{"itemIdentifier": message_id}]}'
+            f"the handler returned a value of type {type(answer).__qualname__}, so that all of its batch counts as "
+            "failed: return None, the messages of the batch that failed (a list, or a dict of message and exception), "
+            'or {"batchItemFailures": [{"itemIdentifier": message_id}]}'
         ) from None
 
 

@@ -11,6 +11,7 @@ import re
 import string
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import cache
 
 from streamkit.errors import ValidationError
 from streamkit.queues.message import MessageAttribute
@@ -26,7 +27,6 @@ _MOST_DIGITS = 38
 _LARGEST, _SMALLEST = Decimal(10) ** 126, -(Decimal(10) ** 128)
 _MOST_ID_CHARACTERS = 128
 _ID = frozenset(string.ascii_letters + string.digits + string.punctuation)
-_FORBIDDEN_TEXT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PREFIX = re.compile(r"(.+)\.\*")
 _ERROR_CHARACTERS = 1000
 
@@ -130,11 +130,17 @@ def check_text(text: str, what: str = "the body") -> None:
     Raises:
         ValidationError: it has others.
     """
-    found = _FORBIDDEN_TEXT.search(text)
+    found = _forbidden_text().search(text)
     if found is not None:
         raise ValidationError(
             f"{what} has the character U+{ord(found[0]):04X} at {found.start()}, which no message may"
         )
+
+
+@cache
+def _forbidden_text() -> re.Pattern[str]:
+    # Its table takes longer to make than the rest of this module, and who only looks at queues has no need of it.
+    return re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def check_group_id(group_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar, Unpack
 
 import msgspec
@@ -12,9 +13,11 @@ from streamkit.codecs import Codec
 from streamkit.errors import StreamKitError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.queues import traced
 from streamkit.queues.attributes import QueueOptions, milliseconds
 from streamkit.queues.attributes import attributes_of as attributes_of_options
 from streamkit.queues.content import AttributeValue, attributes_of
+from streamkit.queues.given import check_several, check_whole, handle_of, letter_of
 from streamkit.queues.handling import Handler
 from streamkit.queues.message import Message
 from streamkit.queues.move_task import MoveTask
@@ -23,6 +26,7 @@ from streamkit.queues.selection import Where
 from streamkit.queues.store import QueueDescription, QueueStore, SendEntry, SendResult, VisibilityEntry
 from streamkit.queues.worker import Worker, WorkerOptions
 from streamkit.service import Stop
+from streamkit.spans import Tracing
 
 T = TypeVar("T")
 
@@ -46,12 +50,21 @@ class Queue(Generic[T]):
     ChangeMessageVisibility (Amazon SQS API Reference).
     """
 
-    def __init__(self, name: str, codec: Codec[T], store: QueueStore, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        name: str,
+        codec: Codec[T],
+        store: QueueStore,
+        clock: Clock,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.name = name
         self.codec = codec
         self._store = store
         self._clock = clock
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._counters = QueueMetrics(name, store, clock, metrics)
 
     def __repr__(self) -> str:
@@ -94,7 +107,7 @@ class Queue(Generic[T]):
             group_id,
             deduplication_id,
         )
-        result = (await self._send([entry]))[0]
+        result = (await self._send([entry], alone=True))[0]
         if result.error is not None:
             raise result.error
         return result.message_id
@@ -153,10 +166,12 @@ class Queue(Generic[T]):
             ValidationError: ``max_messages`` is not a whole number in the engine's range, or a duration is out of its
                 range; a visibility timeout is 0 to 43,200 s.
         """
-        _check_whole("max_messages", max_messages)
+        check_whole("max_messages", max_messages)
         timeout_ms = None if visibility_timeout is None else milliseconds("visibility_timeout", visibility_timeout)
         wait_ms = None if wait is None else milliseconds("wait", wait)
-        received = await self._store.receive_messages(self.name, max_messages, timeout_ms, wait_ms, attempt_id)
+        receiving = self._store.receive_messages(self.name, max_messages, timeout_ms, wait_ms, attempt_id)
+        spans = self._tracing.spans
+        received = await (receiving if spans is None else traced.receive(spans, self.name, receiving))
         self._counters.received(len(received))
         return [Message(message, self.codec) for message in received]
 
@@ -166,7 +181,7 @@ class Queue(Generic[T]):
         Raises:
             ValidationError: ``limit`` is not a whole number, 1 or more.
         """
-        _check_whole("limit", limit)
+        check_whole("limit", limit)
         return [Message(message, self.codec) for message in await self._store.peek_messages(self.name, limit)]
 
     # ---- settling
@@ -196,8 +211,10 @@ class Queue(Generic[T]):
             ValidationError: one is neither a message nor a receipt handle, or there are none or too many; nothing was
                 deleted.
         """
-        _check_several(messages)
-        errors = await self._store.delete_messages(self.name, [_handle(message) for message in messages])
+        check_several(messages)
+        deleting = self._store.delete_messages(self.name, [handle_of(message) for message in messages])
+        spans = self._tracing.spans
+        errors = await (deleting if spans is None else traced.delete(spans, self.name, messages, deleting))
         self._counters.deleted(errors.count(None))
         return errors
 
@@ -229,7 +246,7 @@ class Queue(Generic[T]):
                 changed.
         """
         entries = [
-            VisibilityEntry(_handle(message), milliseconds("timeout", timeout), *last_error)
+            VisibilityEntry(handle_of(message), milliseconds("timeout", timeout), *last_error)
             for message, timeout, *last_error in messages
         ]
         return await self._store.change_visibility(self.name, entries)
@@ -251,11 +268,11 @@ class Queue(Generic[T]):
 
         Cancellation: what goes to one queue was moved or was not, never in part; not so what goes to several.
         """
-        _check_several(messages)
+        check_several(messages)
         target = to.name if isinstance(to, Queue) else to
         by_target: dict[str, list[str]] = {}
         for message in messages:
-            message_id, source = (message, None) if isinstance(message, str) else _letter(message)
+            message_id, source = (message, None) if isinstance(message, str) else letter_of(message)
             destination = source if target is None else target
             if destination is None:
                 reason = "is given by its id alone" if isinstance(message, str) else f"was sent to {self.name!r} itself"
@@ -310,7 +327,7 @@ class Queue(Generic[T]):
         Raises:
             ValidationError: an option is out of range, or the handler takes a list of messages.
         """
-        return Worker(self, handler, self._clock, self._metrics, **options)
+        return Worker(self, handler, self._clock, self._metrics, tracing=self._tracing, **options)
 
     def batch_worker(self, handler: Handler, *, max_messages: int = 10, **options: Unpack[WorkerOptions]) -> Worker[T]:
         """The same with up to ``max_messages`` at a time, as they come. See ``Worker`` for what failed of a batch.
@@ -318,7 +335,9 @@ class Queue(Generic[T]):
         Raises:
             ValidationError: an option is out of range, or the handler takes a single message.
         """
-        return Worker(self, handler, self._clock, self._metrics, max_messages=max_messages, **options)
+        return Worker(
+            self, handler, self._clock, self._metrics, max_messages=max_messages, tracing=self._tracing, **options
+        )
 
     async def work(self, handler: Handler, **options: Unpack[WorkerOptions]) -> None:
         """Call ``handler`` with every message until this call is cancelled. See ``Worker``.
@@ -349,32 +368,12 @@ class Queue(Generic[T]):
         policies = {queue.name: queue.attributes.redrive_policy for queue in await self._store.describe_queues()}
         return [name for name, policy in policies.items() if policy and policy.dead_letter_queue == self.name]
 
-    async def _send(self, entries: list[SendEntry]) -> list[SendResult]:
-        results = await self._store.send_messages(self.name, entries)
+    async def _send(self, entries: list[SendEntry], *, alone: bool = False) -> list[SendResult]:
+        spans = self._tracing.spans
+        if spans is None:
+            results = await self._store.send_messages(self.name, entries)
+        else:
+            store = partial(self._store.send_messages, self.name)
+            results = await traced.send(spans, self.name, entries, store, alone=alone)
         self._counters.sent(entries, results)
         return results
-
-
-def _check_whole(what: str, number: int) -> None:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise ValidationError(f"{what} is a whole number, 1 or more, not {number!r:.40}")
-
-
-def _check_several(messages: object) -> None:
-    # A str is iterable too, letter by letter.
-    if isinstance(messages, (str, Message)):
-        raise ValidationError(f"one message where several are expected: pass a list, [{messages!r:.80}]")
-
-
-def _handle(message: Message[T] | str) -> str:
-    if isinstance(message, str):
-        return message
-    if isinstance(message, Message):
-        return message.receipt_handle
-    raise ValidationError(f"{message!r:.80} is neither a received message nor a receipt handle")
-
-
-def _letter(message: Message[T]) -> tuple[str, str | None]:
-    if not isinstance(message, Message):
-        raise ValidationError(f"{message!r:.80} is neither a message nor a message id")
-    return message.message_id, message.dead_letter_source

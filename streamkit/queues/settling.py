@@ -11,7 +11,8 @@ import anyio.lowlevel
 
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
-from streamkit.errors import ClosedError, StreamKitError, ValidationError, without_text
+from streamkit.errors import ClosedError, StreamKitError, ValidationError
+from streamkit.logs import without_text
 from streamkit.queues.message import Message
 from streamkit.queues.portions import Hiding, Portions
 

@@ -25,6 +25,8 @@ class SendEntry(msgspec.Struct, frozen=True, gc=False):
     """FIFO: required. Standard queues: the tenant, if messages of several share the queue."""
     deduplication_id: str | None = None
     """FIFO: required, unless the queue deduplicates by content."""
+    context: Mapping[str, str] | None = None
+    """A trace context that it shall carry if it has room for that; see ``queues.carried``. None: none."""
 
 
 class SendResult(msgspec.Struct, frozen=True, gc=False):

@@ -13,8 +13,10 @@ import anyio.abc
 from streamkit.backoff import Retry
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.errors import ClosedError, ValidationError
+from streamkit.logs import Fields, about, of_messages
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.queues import traced
 from streamkit.queues.batches import BatchHandling, held_back
 from streamkit.queues.handling import Handler, Handling, Heartbeat, takes_message, takes_messages
 from streamkit.queues.message import Message
@@ -22,6 +24,7 @@ from streamkit.queues.portions import Portions, Source
 from streamkit.queues.receiving import Receiving
 from streamkit.queues.settling import Settling
 from streamkit.service import Stop
+from streamkit.spans import Tracing
 
 T = TypeVar("T")
 
@@ -87,6 +90,7 @@ class Worker(Generic[T]):
         metrics: Metrics,
         *,
         max_messages: int | None = None,
+        tracing: Tracing | None = None,
         **options: Unpack[WorkerOptions],
     ) -> None:
         concurrency = options.get("concurrency", 1)
@@ -108,6 +112,7 @@ class Worker(Generic[T]):
         self._call_size = max_messages or 1
         self._clock = clock
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._errors_metric = Metric.of("streamkit", "HandlerErrors", QueueName=source.name)
         self._concurrency = concurrency
         self._retry = retry
@@ -212,44 +217,54 @@ class Worker(Generic[T]):
     async def _handle(
         self, messages: Sequence[Message[T]], timeout: float, fifo: bool, tasks: anyio.abc.TaskGroup
     ) -> None:
-        beat = Heartbeat(self._clock, timeout / 2, tasks, lambda: self._extend(messages, timeout, tasks))
-        handled: Sequence[Message[T]] = ()
-        rest = messages
-        try:
+        with about(self._fields_of, messages):
+            beat = Heartbeat(self._clock, timeout / 2, tasks, lambda: self._extend(messages, timeout, tasks))
+            handled: Sequence[Message[T]] = ()
+            rest = messages
             try:
-                failures = await self._call(messages)
-            finally:
-                self._running -= 1
-                self._tell()
-            behind = held_back(messages, failures) if fifo and failures else {}
-            rest = [message for message in messages if message in failures or message in behind] if failures else ()
-            handled = [message for message in messages if message not in rest] if rest else messages
-            # INVARIANT: test_an_extension_on_its_way_does_not_outlast_the_handler
-            await beat.stop()
-            if failures:
-                await self._show_again(messages, failures, behind, timeout)
-                rest = ()
-            if handled:
-                deleted = await self._settling.delete(handled, alone=self._in_hand == 1)
-                self.handled += deleted
-        except asyncio.CancelledError:
-            # INVARIANT: test_cancelled_anywhere_nothing_is_lost
-            with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
+                try:
+                    failures = await self._call(messages)
+                finally:
+                    self._running -= 1
+                    self._tell()
+                behind = held_back(messages, failures) if fifo and failures else {}
+                rest = [message for message in messages if message in failures or message in behind] if failures else ()
+                handled = [message for message in messages if message not in rest] if rest else messages
+                # INVARIANT: test_an_extension_on_its_way_does_not_outlast_the_handler
                 await beat.stop()
-                deleted = await self._settling.let_go(handled, rest)
-                self.handled += deleted
-            raise
-        except Exception as error:
-            self._fail(error, tasks)
-        finally:
-            beat.cancel()
-            self._in_hand -= 1
-            if self._idle is not None and self._in_hand == 0:
-                wake(self._idle)
-            self._tell()
+                if failures:
+                    await self._show_again(messages, failures, behind, timeout)
+                    rest = ()
+                if handled:
+                    deleted = await self._settling.delete(handled, alone=self._in_hand == 1)
+                    self.handled += deleted
+            except asyncio.CancelledError:
+                # INVARIANT: test_cancelled_anywhere_nothing_is_lost
+                with anyio.move_on_after(_SETTLE_SECONDS, shield=True):
+                    await beat.stop()
+                    deleted = await self._settling.let_go(handled, rest)
+                    self.handled += deleted
+                raise
+            except Exception as error:
+                self._fail(error, tasks)
+            finally:
+                beat.cancel()
+                self._in_hand -= 1
+                if self._idle is not None and self._in_hand == 0:
+                    wake(self._idle)
+                self._tell()
+
+    def _fields_of(self, messages: Sequence[Message[T]]) -> Fields:
+        return {"worker": self.name, "queue": self._source.name, **of_messages(messages)}
 
     async def _call(self, messages: Sequence[Message[T]]) -> Mapping[Message[T], Exception]:
         """What failed, and with what."""
+        spans = self._tracing.spans
+        if spans is None:
+            return await self._failures(messages)
+        return await traced.handle(spans, self._source.name, messages, self._failures(messages))
+
+    async def _failures(self, messages: Sequence[Message[T]]) -> Mapping[Message[T], Exception]:
         if self._batches is not None:
             return await self._batches.call(messages)
         (message,) = messages

@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 
 from streamkit.codecs import Codec
-from streamkit.errors import RecordingError
+from streamkit.errors import RecordingError, ValidationError
 from streamkit.streams.keyspace import KEY_SPACE, HashKeyRange, hash_key
 from streamkit.streams.record import Record
+from streamkit.streams.record_attributes import check as check_attributes
 from streamkit.streams.store import StreamDescription
 
 VERSION = 1
@@ -68,6 +69,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """Its place in an aggregated record, which ``number`` is of."""
     hash_key: str | None = None
     """It was put with an explicit hash key, which a stream does not keep: this one leads to the same shard."""
+    attributes: dict[str, str] = {}
+    """Named text beside its value, such as the trace context; see ``Record.attributes``."""
 
     @property
     def data(self) -> bytes:
@@ -128,6 +131,7 @@ def _line_of(record: Record[Any], hash_keys: HashKeyRange | None) -> Line:
         "number": record.sequence_number,
         "subsequence": record.subsequence_number,
         "hash_key": str(hash_keys.start) if explicit and hash_keys is not None else None,
+        "attributes": dict(record.attributes),
     }
     if is_json_line(data):
         return Line(**line, value=msgspec.Raw(data))
@@ -181,4 +185,8 @@ def parse(path: str, number: int, line: bytes) -> Line | End:
         raise RecordingError(path, number, "a record has one of value, text and base64")
     if found.hash_key is not None and not (found.hash_key.isdecimal() and int(found.hash_key) < KEY_SPACE):
         raise RecordingError(path, number, "hash_key is a number from 0 to 2**128 - 1, as text")
+    try:
+        check_attributes(found.attributes, "a record")
+    except ValidationError as error:
+        raise RecordingError(path, number, str(error)) from None
     return found

@@ -91,6 +91,7 @@ async def replay(
                         partition_key=line.key,
                         explicit_hash_key=None if line.hash_key is None else int(line.hash_key),
                         sequence=None if id is None else done,
+                        attributes=line.attributes,
                     )
                     done += 1
                 if progress is not None:

@@ -8,8 +8,10 @@
                        repeated Record records = 3 }
     Record           { uint64 partition_key_index = 1; optional uint64 explicit_hash_key_index = 2; bytes data = 3;
                        repeated Tag tags = 4 }
+    Tag              { string key = 1; optional string value = 2 }
 
-Follows the message format of the Kinesis Producer Library ("aggregation-format.md"). Three message types are read and
+A record's attributes are its tags. Follows the message format of the Kinesis Producer Library
+("aggregation-format.md"). Four message types are read and
 written here by hand: the whole of protobuf would be a dependency of every install, for sixty lines.
 """
 
@@ -24,6 +26,7 @@ import msgspec
 
 from streamkit.streams.keyspace import KEY_SPACE, HashKeyRange, hash_key
 from streamkit.streams.record import StoredRecord
+from streamkit.streams.record_attributes import Attributes
 from streamkit.streams.store import PutEntry, ShardDescription
 
 MAGIC = b"\xf3\x89\x9a\xc2"
@@ -32,6 +35,7 @@ MAX_BYTES = 51_200
 _DIGEST = 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _KEYS, _EXPLICIT, _RECORDS, _TAGS = 1, 2, 3, 4
+_TAG_KEY, _TAG_VALUE = 1, 2
 _OUTER_KEY = "a"
 _data_of = attrgetter("data")
 
@@ -46,6 +50,7 @@ class UserRecord(msgspec.Struct, frozen=True, gc=False):
     partition_key: str
     data: bytes
     explicit_hash_key: int | None = None
+    attributes: Attributes | None = None
 
 
 def is_aggregated(data: bytes) -> bool:
@@ -77,7 +82,8 @@ def user_records(stored: StoredRecord, hash_key_range: HashKeyRange | None = Non
                 break
             inside += 1
         found = found[:inside]
-    return [StoredRecord(stored.sequence_number, stored.arrival_ms, each.partition_key, each.data) for each in found]
+    number, arrival_ms = stored.sequence_number, stored.arrival_ms
+    return [StoredRecord(number, arrival_ms, each.partition_key, each.data, each.attributes) for each in found]
 
 
 class Packing:
@@ -110,6 +116,11 @@ class Packing:
             _put_varint(record, _EXPLICIT << 3 | _VARINT)
             _put_varint(record, self._explicit.get(number, len(self._explicit)))
         _put_bytes(record, _RECORDS, entry.data)
+        for name, text in (entry.attributes or {}).items():
+            tag = bytearray()
+            _put_bytes(tag, _TAG_KEY, name.encode())
+            _put_bytes(tag, _TAG_VALUE, text.encode())
+            _put_bytes(record, _TAGS, tag)
         _put_bytes(records, _RECORDS, record)
         size = self.size + len(keys) + len(explicit) + len(records)
         if max_bytes is not None and size > max_bytes:
@@ -247,6 +258,7 @@ def _record(message: bytes, keys: list[str], explicit: list[int]) -> UserRecord:
     key: int | None = None
     number: int | None = None
     data: bytes | None = None
+    attributes: dict[str, str] = {}
     for field, value in _fields(message):
         if field == _KEYS and isinstance(value, int):
             key = value
@@ -255,14 +267,28 @@ def _record(message: bytes, keys: list[str], explicit: list[int]) -> UserRecord:
         elif field == _RECORDS and isinstance(value, bytes):
             data = value
         elif field == _TAGS and isinstance(value, bytes):
-            # Nobody reads tags, but what has a tag without a key was written by nobody either.
-            if not any(inner == _KEYS and isinstance(key_of_tag, bytes) for inner, key_of_tag in list(_fields(value))):
-                raise MalformedError
+            attributes.update(_tag(value))
         elif field in (_KEYS, _EXPLICIT, _RECORDS):
             raise MalformedError
     if key is None or data is None:
         raise MalformedError
-    return UserRecord(keys[key], data, None if number is None else explicit[number])
+    return UserRecord(keys[key], data, None if number is None else explicit[number], attributes or None)
+
+
+def _tag(message: bytes) -> dict[str, str]:
+    name: bytes | None = None
+    text = b""
+    for field, value in _fields(message):
+        if field == _TAG_KEY and isinstance(value, bytes):
+            name = value
+        elif field == _TAG_VALUE and isinstance(value, bytes):
+            text = value
+    if name is None:
+        raise MalformedError  # What has a tag without a key was written by nobody.
+    try:
+        return {name.decode(): text.decode()}
+    except UnicodeDecodeError:
+        return {}  # Somebody else's tag, and no reason to take the record for another than it is.
 
 
 def _hash_key_of(text: bytes) -> int:

@@ -11,6 +11,7 @@ from streamkit.errors import ValidationError
 from streamkit.limits import MIB
 from streamkit.streams.aggregation import MAX_BYTES, Accepted
 from streamkit.streams.keyspace import KEY_SPACE
+from streamkit.streams.record_attributes import check as check_attributes
 from streamkit.streams.store import PutEntry
 
 
@@ -136,8 +137,10 @@ def entry_bytes(entry: PutEntry) -> int:
     """Bytes of data and partition key.
 
     Raises:
-        ValidationError: the partition key or the hash key is malformed.
+        ValidationError: the partition key, the hash key or an attribute is malformed.
     """
+    if entry.attributes:
+        check_attributes(entry.attributes, "the record")
     key = entry.partition_key
     if not isinstance(key, str) or not 1 <= len(key) <= 256:
         raise ValidationError(f"a partition key is 1 to 256 characters, not {key!r:.80}")

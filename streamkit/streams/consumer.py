@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Container
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -20,6 +21,8 @@ from streamkit.metrics.metric import Metric
 from streamkit.metrics.rows import Column, Rows
 from streamkit.metrics.unit import Unit
 from streamkit.metrics.window import Metrics
+from streamkit.spans import Tracing
+from streamkit.streams import traced
 from streamkit.streams.balance import Leasing
 from streamkit.streams.coordinator import Coordinator, Holder
 from streamkit.streams.feed import ShardFeed
@@ -82,6 +85,7 @@ class Consumer(Generic[T]):
         *,
         start: Start = "TRIM_HORIZON",
         leasing: Leasing | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValidationError(f"consumer name {name!r} is not valid: use 1 to 128 letters, digits, '_', '.' or '-'")
@@ -120,6 +124,7 @@ class Consumer(Generic[T]):
         )
         self._clock = clock
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._open: bool | None = None
         self._samples: dict[str, Metric] = {}
         self._events: Rows | None = None
@@ -203,7 +208,7 @@ class Consumer(Generic[T]):
             ClosedError: the block was left, or not entered; or the engine is closed.
             StorageError: a shard could not be read; asking again tries again.
         """
-        return Batches(self._next, max_records, ())
+        return Batches(self._next_told, max_records, ())
 
     async def checkpoint(self, done: Batch[T] | Record[T]) -> None:
         """Everything of its shard up to this batch or record is done; durable when it returns.
@@ -277,12 +282,13 @@ class Consumer(Generic[T]):
 
         handling = Handling(
             handler,
-            Hold(held, self.checkpoint, hand_back, self._feeds.wake),
+            Hold(self.name, self.stream, held, self.checkpoint, hand_back, self._feeds.wake),
             self._clock,
             concurrency=concurrency,
             max_records=max_records,
             retry=retry,
             attempts=attempts,
+            around=self._around,
         )
         await handling.run(Batches(self._next, max_records, handling.busy))
 
@@ -291,6 +297,16 @@ class Consumer(Generic[T]):
     def _check_open(self) -> None:
         if not self._open:
             raise ClosedError(f"{self!r} (outside its async with block)")
+
+    async def _next_told(self, max_records: int, busy: Container[str]) -> Batch[T] | None:
+        batch = await self._next(max_records, busy)
+        if batch is not None and self._tracing.spans is not None:
+            traced.handed_out(self._tracing.spans, batch, self.stream, self.name)
+        return batch
+
+    def _around(self, batch: Batch[T]) -> AbstractContextManager[object]:
+        spans = self._tracing.spans
+        return nullcontext() if spans is None else traced.processing(spans, batch, self.stream, self.name)
 
     async def _next(self, max_records: int, busy: Container[str]) -> Batch[T] | None:
         """The next batch of a shard that is not ``busy``; None: there is none and there will be none."""

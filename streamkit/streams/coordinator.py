@@ -69,6 +69,8 @@ class Coordinator:
         """What the last look around failed with, if trying again will not help."""
         self._consumer = consumer
         self._name = stream
+        self._fields = {"consumer": consumer, "stream": stream}
+        """Of its log lines."""
         self._start: Start = start
         self._leasing = leasing
         self._store = store
@@ -117,6 +119,7 @@ class Coordinator:
                 self._name,
                 self._leasing.failover,
                 error,
+                extra=self._fields,
             )
         self.held.clear()
         self._stream = None
@@ -156,7 +159,11 @@ class Coordinator:
                 await self._look()
             except Exception as error:
                 if isinstance(error, StreamKitError) and error.retryable:
-                    logger.warning("consumer %s of stream %s looks again later: %s", self._consumer, self._name, error)
+                    logger.warning(
+                        "consumer %s of stream %s looks again later: %s",
+                        *(self._consumer, self._name, error),
+                        extra=self._fields,
+                    )
                 else:
                     self.error = error
                     self._holder.failed()
@@ -301,6 +308,7 @@ class Coordinator:
                     lease.done_to,
                     lease.shard_id,
                     self._name,
+                    extra={**self._fields, "shard": lease.shard_id},
                 )
 
     async def _release_all(self, stream: StreamDescription) -> None:

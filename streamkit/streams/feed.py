@@ -247,6 +247,7 @@ class ShardFeed(Generic[T]):
             count,
             self.shard_id,
             self.lease.stream,
+            extra={"consumer": self.lease.consumer, "stream": self.lease.stream, "shard": self.shard_id},
         )
         if following:
             self._gaps[following[0].sequence_number] = count

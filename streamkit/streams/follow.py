@@ -60,7 +60,7 @@ class Follow(AsyncIterator[Record[T]]):
                 if self._errors:
                     raise self._errors.popleft()
                 if self._stream is None:
-                    await self._begin()
+                    await self.begin()
                 elif self._some_ended:
                     self._adopt(await self._look.store.describe_stream(self._look.stream))
                 elif not self._readers:
@@ -79,7 +79,14 @@ class Follow(AsyncIterator[Record[T]]):
             # They end at once, so a cancellation that comes meanwhile finds them ended or about to be.
             await asyncio.wait(self._reads)
 
-    async def _begin(self) -> None:
+    async def begin(self) -> None:
+        """Take its place now, and not with the first record: nothing that comes from here on is missed.
+
+        To be called before anything else, once.
+
+        Raises:
+            NotFoundError: there is no such stream.
+        """
         stream = await self._look.store.describe_stream(self._look.stream)
         newest = await self._look.newest(self._n, stream)
         # ATOMIC: to the end, so that the newest are handed out once

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from streamkit.errors import ValidationError
 from streamkit.limits import MIB
+from streamkit.streams.record_attributes import Attributes
 from streamkit.streams.store import PutColumns, PutEntry, PutResult
 
 _MOST_ENTRIES = 500
@@ -42,6 +43,7 @@ class Gathering:
         self._keys: list[str] = []
         self._data: list[bytes] = []
         self._explicit: list[int | None] = []
+        self._attributes: dict[int, Attributes] = {}
         self._waiters: list[asyncio.Future[PutResult]] = []
         self._bytes = 0
         self._sending: set[asyncio.Task[None]] = set()
@@ -49,7 +51,9 @@ class Gathering:
         self._left = 0
         self._handed = 0
 
-    def put(self, partition_key: str, data: bytes, explicit_hash_key: int | None) -> asyncio.Future[PutResult]:
+    def put(
+        self, partition_key: str, data: bytes, explicit_hash_key: int | None, attributes: Attributes | None = None
+    ) -> asyncio.Future[PutResult]:
         """The future gets the entry's result, or the error that refused it."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[PutResult] = loop.create_future()
@@ -58,6 +62,8 @@ class Gathering:
         elif len(self._waiters) >= _MOST_ENTRIES or self._bytes + len(data) > _MOST_BYTES:
             self._send()
             loop.call_soon(self._send)
+        if attributes:
+            self._attributes[len(self._waiters)] = attributes
         self._keys.append(partition_key)
         self._data.append(data)
         self._explicit.append(explicit_hash_key)
@@ -85,12 +91,16 @@ class Gathering:
     def _send(self) -> None:
         if not self._waiters:
             return
-        entries: Sequence[PutEntry] = PutColumns(self._keys, self._data)
+        given = self._attributes
+        entries: Sequence[PutEntry] = PutColumns(self._keys, self._data, given)
         if self._explicit.count(None) < len(self._explicit):
-            entries = list(map(PutEntry, self._keys, self._data, self._explicit))
+            attributes = [given.get(place) for place in range(len(self._keys))]
+            entries = list(map(PutEntry, self._keys, self._data, self._explicit, attributes))
         self._start(_Call(entries, self._waiters, self._left))
         self._left += len(self._waiters)
         self._keys, self._data, self._explicit, self._waiters, self._bytes = [], [], [], [], 0
+        if given:
+            self._attributes = {}
 
     def _start(self, call: _Call) -> None:
         def ended(task: asyncio.Task[None]) -> None:

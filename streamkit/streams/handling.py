@@ -7,7 +7,8 @@ import inspect
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -15,7 +16,8 @@ import msgspec
 
 from streamkit.backoff import Retry
 from streamkit.clock import Clock
-from streamkit.errors import ClosedError, FunctionError, LeaseLostError, StreamKitError, ValidationError, without_text
+from streamkit.errors import ClosedError, FunctionError, LeaseLostError, StreamKitError, ValidationError
+from streamkit.logs import Fields, about, of_records, without_text
 from streamkit.streams.parallel import ByKey, Call, InTurn, Work
 from streamkit.streams.record import Batch, Record
 
@@ -30,6 +32,8 @@ Handler = Callable[[Batch[T]], Awaitable[object] | object]
 class Hold(msgspec.Struct, Generic[T], frozen=True):
     """What handling needs of the consumer that hands out the batches."""
 
+    consumer: str
+    stream: str
     held: Callable[[str], object | None]
     """The hold of a shard's lease, the same object for as long as it lasts; None: it is lost."""
     checkpoint: Callable[[Batch[T] | Record[T]], Awaitable[None]]
@@ -54,6 +58,27 @@ class _Shard(Generic[T]):
         """A checkpoint is on its way."""
 
 
+class _InHand:
+    """What one call has, as its log lines show it."""
+
+    __slots__ = ("attempt", "batch", "consumer", "stream")
+
+    def __init__(self, consumer: str, stream: str, batch: Batch[Any]) -> None:
+        self.consumer = consumer
+        self.stream = stream
+        self.batch = batch
+        self.attempt = 1
+
+    def fields(self) -> Fields:
+        return {
+            "consumer": self.consumer,
+            "stream": self.stream,
+            "shard": self.batch.shard_id,
+            **of_records(self.batch.records),
+            "attempt": self.attempt,
+        }
+
+
 class Handling(Generic[T]):
     """One handler, called with all batches of a consumer, those of different shards side by side.
 
@@ -71,8 +96,9 @@ class Handling(Generic[T]):
         max_records: int,
         retry: Retry | None,
         attempts: int | None,
+        around: Callable[[Batch[T]], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """See Consumer.run."""
+        """See Consumer.run. ``around``: what each call of the handler is within."""
         if attempts is not None and attempts < 1:
             raise ValidationError(f"attempts must be at least 1, or None for no end, not {attempts}")
         if not isinstance(concurrency, int) or concurrency < 1:
@@ -84,6 +110,7 @@ class Handling(Generic[T]):
         self._max_records = max_records
         self._retry = retry or Retry()
         self._attempts = attempts
+        self._around = around
         self._asynchronous = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
         )
@@ -181,8 +208,13 @@ class Handling(Generic[T]):
     # ---- one call
 
     async def _process(self, shard: _Shard[T], call: Call[T]) -> None:
+        in_hand = _InHand(self._hold.consumer, self._hold.stream, call.batch)
+        with about(in_hand.fields):
+            await self._settle(shard, call, in_hand)
+
+    async def _settle(self, shard: _Shard[T], call: Call[T], in_hand: _InHand) -> None:
         try:
-            await self._handle(shard, call.batch)
+            await self._handle(shard, call.batch, in_hand)
             shard.work.finish(call)
             self._go_on(shard)
             if not shard.writing:
@@ -200,9 +232,10 @@ class Handling(Generic[T]):
             shard.tasks -= 1
         self._go_on(shard)
 
-    async def _handle(self, shard: _Shard[T], batch: Batch[T]) -> None:
+    async def _handle(self, shard: _Shard[T], batch: Batch[T], in_hand: _InHand) -> None:
         failures = 0
         while self._is_held(shard):
+            in_hand.attempt = failures + 1
             error = await _attempt(self._call(batch), f"the handler of {batch!r}")
             if error is None:
                 return
@@ -216,19 +249,20 @@ class Handling(Generic[T]):
             await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
 
     async def _call(self, batch: Batch[T]) -> None:
-        if self._asynchronous:
-            answer = self._handler(batch)
-        else:
-            answer = await anyio.to_thread.run_sync(self._handler, batch, limiter=self._threads)
-        if inspect.isawaitable(answer):
-            await answer
+        with self._around(batch):
+            if self._asynchronous:
+                answer = self._handler(batch)
+            else:
+                answer = await anyio.to_thread.run_sync(self._handler, batch, limiter=self._threads)
+            if inspect.isawaitable(answer):
+                await answer
 
     async def _checkpoint(self, shard: _Shard[T]) -> None:
         """Write what is done, and what was done meanwhile; again, without the handler, as long as that may help."""
         failures = 0
         while self._is_held(shard) and (due := shard.work.due()) is not None:
             try:
-                error = await _attempt(self._hold.checkpoint(due.done), f"the checkpoint of {due.done!r}")
+                error = await _attempt(self._hold.checkpoint(due.done), f"the checkpoint of {shard.shard_id}")
             except LeaseLostError:
                 shard.hold = None
                 return
@@ -241,7 +275,7 @@ class Handling(Generic[T]):
                 raise error
             failures += 1
             delay = self._delay(failures, error)
-            logger.warning("the checkpoint of %r failed, trying again in %.1f s: %s", due.done, delay, error)
+            logger.warning("the checkpoint of %s failed, trying again in %.1f s: %s", shard.shard_id, delay, error)
             await self._clock.sleep_until(self._clock.now_ms() + round(delay * 1000))
 
     def _delay(self, failures: int, error: Exception) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
@@ -17,11 +17,14 @@ import anyio
 from streamkit.clock import Clock, wait_until, wake
 from streamkit.codecs import Codec
 from streamkit.errors import ClosedError, StaleAggregateError, StreamKitError, ValidationError
+from streamkit.logs import said
+from streamkit.spans import Tracing
 from streamkit.streams.aggregation import Accepted
 from streamkit.streams.buffer import Batching, Buffer, entry_bytes
 from streamkit.streams.inflight import Failed, InFlight
 from streamkit.streams.state import check_producer_id
 from streamkit.streams.store import ProducerSequences, PutEntry, PutResult, StreamDescription
+from streamkit.streams.traced import carrying
 
 T = TypeVar("T")
 
@@ -69,6 +72,7 @@ class Producer(Generic[T]):
         clock: Clock,
         batching: Batching,
         producer_id: str | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         if producer_id is not None:
             check_producer_id(producer_id)
@@ -84,6 +88,8 @@ class Producer(Generic[T]):
         """What the error that was raised last did not store, in order."""
         self._describe = describe
         self._described: StreamDescription | None = None
+        self._stream = stream
+        self._tracing = tracing or Tracing()
         self._what = f"the producer of stream {stream!r}"
         self._codec = codec
         self._put = put
@@ -95,8 +101,7 @@ class Producer(Generic[T]):
         )
         self._numbered = -1
         self._sender: asyncio.Task[None] | None = None
-        self._closed = False
-        self._hurry = False
+        self._closed = self._hurry = False
         self._flush_to = 0
         # Refusals that nobody was told of yet, and how many there ever were.
         self._untold: list[tuple[PutEntry, Exception]] = []
@@ -104,13 +109,18 @@ class Producer(Generic[T]):
         self._last_error: Exception | None = None
         # Who waits: puts for room, in turn; anybody for progress; the sender for work or for the end of a wait.
         self._turn = asyncio.Lock()
-        self._queued = 0
-        self._since_wait = 0
+        self._queued = self._since_wait = 0
         self._progress = asyncio.Event()
         self._nap: asyncio.Future[bool] | None = None
 
     async def put(
-        self, value: T, *, partition_key: str, explicit_hash_key: int | None = None, sequence: int | None = None
+        self,
+        value: T,
+        *,
+        partition_key: str,
+        explicit_hash_key: int | None = None,
+        sequence: int | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         """Accept a record; returns when it is buffered, and waits while the buffer is full.
 
@@ -122,15 +132,16 @@ class Producer(Generic[T]):
             explicit_hash_key: replaces the MD5 of the partition key when the shard is chosen; 0 to 2**128 - 1.
             sequence: of a producer with an id, the caller's number of this record; one that is not above
                 ``last_sequence`` is dropped and counted in ``duplicates``. None: one more than the last.
+            attributes: as of ``Stream.put``.
 
         Raises:
             EncodeError: the value does not fit the stream's type.
-            ValidationError: the partition key or the hash key is malformed.
+            ValidationError: a key or an attribute is malformed.
             ClosedError: the block was left, or not entered.
             Exception: an earlier record was refused (see the class); this one was not accepted.
         """
         self._check_open()
-        entry = PutEntry(partition_key, self._codec.encode(value), explicit_hash_key)
+        entry = PutEntry(partition_key, self._codec.encode(value), explicit_hash_key, attributes)
         size = entry_bytes(entry)
         # Puts that never wait would never let the sender run, so each batch's worth of them waits once.
         if self._queued or not self._buffer.has_room(size) or self._since_wait >= self._batching.max_records:
@@ -147,6 +158,8 @@ class Producer(Generic[T]):
             return
         # ATOMIC: to the end; so a put is accepted wholly, or (cancelled while it waited) not at all
         # INVARIANT: test_a_cancelled_put_was_not_accepted
+        if self._tracing.spans is not None:
+            entry = carrying(entry, self._tracing.spans.create(self._stream))
         was_waiting = self._buffer.due_ms() is None
         self._buffer.add(entry, size, self._clock.now_ms(), sequence)
         if self.producer_id is not None:
@@ -245,11 +258,9 @@ class Producer(Generic[T]):
         untold, self._untold = self._untold, []
         self._last_error = untold[0][1]
         self.refused = [entry for entry, _ in untold]
-        keys = ", ".join(repr(entry.partition_key) for entry in self.refused[:5])
-        more = ", ..." if len(untold) > 5 else ""
         return (
-            f"{self._what} could not store {len(untold):,} of the records it accepted (partition keys {keys}{more}): "
-            f"{type(self._last_error).__name__}: {self._last_error}; its attribute `refused` has them"
+            f"{self._what} could not store {len(untold):,} of the records it accepted: "
+            f"{said(self._last_error)}; its attribute `refused` has them"
         )
 
     def _wake_all(self) -> None:

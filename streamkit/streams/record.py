@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from streamkit.clock import to_datetime
 from streamkit.codecs import Codec
+from streamkit.streams.record_attributes import Attributes
 
 T = TypeVar("T")
+
+_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
 class StoredRecord(msgspec.Struct, frozen=True, gc=False):
@@ -22,6 +26,8 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     arrival_ms: int
     partition_key: str
     data: bytes
+    attributes: Attributes | None = None
+    """Named text beside the data; None: it has none."""
 
 
 class Record(msgspec.Struct, Generic[T], eq=False, gc=False, weakref=False):
@@ -53,6 +59,11 @@ class Record(msgspec.Struct, Generic[T], eq=False, gc=False, weakref=False):
     def data(self) -> bytes:
         """The stored bytes."""
         return self.stored.data
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """Named text that was put beside the data, such as a trace context; mostly none. Kinesis has no such thing."""
+        return self.stored.attributes or _NO_ATTRIBUTES
 
     @property
     def partition_key(self) -> str:

@@ -5,11 +5,12 @@ HOT: `python -m benchmarks --only append`, `--only puts` and `--only read`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from streamkit.streams.keyspace import SHARD_NUMBERS, HashKeyRange, shard_id_of
 from streamkit.streams.record import StoredRecord
+from streamkit.streams.record_attributes import Attributes, Runs, column
 from streamkit.streams.store import ShardDescription
 from streamkit.streams.throughput import ShardLoad, ShardMeter
 
@@ -23,6 +24,7 @@ class Shard:
 
     __slots__ = (
         "arrivals_ms",
+        "attributes",
         "closed_ms",
         "data",
         "ended",
@@ -58,6 +60,7 @@ class Shard:
         self.arrivals_ms: list[int] = []
         self.keys: list[str] = []
         self.data: list[bytes] = []
+        self.attributes = Runs()
         self.meter: ShardMeter | None = None
         self.load: ShardLoad | None = None
 
@@ -73,12 +76,23 @@ class Shard:
             self.trimmed_to,
         )
 
-    def append(self, arrivals_ms: Sequence[int], keys: Sequence[str], data: Sequence[bytes]) -> int:
-        """Number and keep records; returns the number of the first. They become readable by ``publish``."""
+    def append(
+        self,
+        arrivals_ms: Sequence[int],
+        keys: Sequence[str],
+        data: Sequence[bytes],
+        attributes: Mapping[int, Attributes] | None = None,
+    ) -> int:
+        """Number and keep records; returns the number of the first. They become readable by ``publish``.
+
+        ``attributes``: by place, of those that have some.
+        """
         first = self.last_number + 1
         self.arrivals_ms.extend(arrivals_ms)
         self.keys.extend(keys)
         self.data.extend(data)
+        if attributes:
+            self.attributes.add(first, attributes)
         self.last_number += len(data)
         return first
 
@@ -98,7 +112,10 @@ class Shard:
             end = start + count
             del data[count:]
         numbers = range(after + 1, after + 1 + count)
-        return list(map(StoredRecord, numbers, self.arrivals_ms[start:end], self.keys[start:end], data))
+        arrivals_ms, keys = self.arrivals_ms[start:end], self.keys[start:end]
+        if self.attributes and (runs := self.attributes.between(numbers.start, numbers.stop)):
+            return list(map(StoredRecord, numbers, arrivals_ms, keys, data, column(runs, count)))
+        return list(map(StoredRecord, numbers, arrivals_ms, keys, data))
 
     def first_at(self, instant_ms: int) -> tuple[int, int] | None:
         """Number and arrival of the first record in memory that arrived at or after ``instant_ms``."""
@@ -114,6 +131,7 @@ class Shard:
             del self.arrivals_ms[:count]
             del self.keys[:count]
             del self.data[:count]
+            self.attributes.forget(number)
             self.moved_to = number
 
     def forget_older(self, cutoff_ms: int, slack_ms: int) -> None:

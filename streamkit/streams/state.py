@@ -6,14 +6,16 @@ HOT: `python -m benchmarks --only append` and `--only puts`.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
 
 from streamkit.errors import NotFoundError, StaleAggregateError, ValidationError
 from streamkit.limits import Limits
+from streamkit.streams import record_attributes
 from streamkit.streams.keyspace import KEY_SPACE, MOST_SHARD_INDEX, HashKeyRange, even_ranges, hash_key, shard_id_of
+from streamkit.streams.record_attributes import Attributes
 from streamkit.streams.reshard import merged_range, split_range
 from streamkit.streams.shard import Shard
 from streamkit.streams.store import (
@@ -43,6 +45,18 @@ class Routed(msgspec.Struct, gc=False):
     shards: list[int]
     keys: list[str]
     data: list[bytes]
+    attributes: Mapping[int, Attributes] = {}
+    """By position; of those that have some."""
+
+    def some(self, places: Sequence[int]) -> Routed:
+        """The entries at these places."""
+        attributes = self.attributes
+        return Routed(
+            [self.shards[at] for at in places],
+            [self.keys[at] for at in places],
+            [self.data[at] for at in places],
+            {to: attributes[at] for to, at in enumerate(places) if at in attributes} if attributes else {},
+        )
 
 
 class ProducerState(msgspec.Struct):
@@ -154,11 +168,12 @@ class StreamState:
             raise ValidationError(f"put_records takes 1 to {limits.put_records:,} entries, not {count:,}")
         explicit: list[int | None] = []
         if isinstance(entries, PutColumns):
-            keys, data = list(entries.keys), list(entries.data)
+            keys, data, attributes = list(entries.keys), list(entries.data), entries.attributes
         else:
             keys = [entry.partition_key for entry in entries]
             data = [entry.data for entry in entries]
             explicit = [entry.explicit_hash_key for entry in entries]
+            attributes = {at: entry.attributes for at, entry in enumerate(entries) if entry.attributes}
         try:
             shards = list(map(self._routes.__getitem__, keys))
         except (KeyError, TypeError):
@@ -174,7 +189,11 @@ class StreamState:
         for position, key in enumerate(explicit):
             if key is not None:
                 shards[position] = self._shard_of_explicit(position, key)
-        return Routed(shards, keys, data)
+        if attributes:
+            # Those of a batch mostly share theirs.
+            for position, given in {id(given): (position, given) for position, given in attributes.items()}.values():
+                record_attributes.check(given, f"entry {position}")
+        return Routed(shards, keys, data, attributes)
 
     def _learn(self, keys: Sequence[str]) -> list[int]:
         """Where each key goes; those that were not seen yet are looked at and remembered."""

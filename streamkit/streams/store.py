@@ -11,6 +11,7 @@ import msgspec
 from streamkit.errors import StreamKitError, ValidationError
 from streamkit.streams.keyspace import HashKeyRange
 from streamkit.streams.record import StoredRecord
+from streamkit.streams.record_attributes import Attributes
 
 StartingPosition = Literal["TRIM_HORIZON", "LATEST", "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "AT_TIMESTAMP"]
 
@@ -78,24 +79,33 @@ class PutEntry(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     explicit_hash_key: int | None = None
     """Replaces the MD5 of the partition key when the shard is chosen. 0 to 2**128 - 1."""
+    attributes: Attributes | None = None
+    """At most 10 named texts, 1 KiB together; they count towards no other limit. Kinesis has no such thing."""
 
 
 class PutColumns(Sequence[PutEntry]):
     """Entries of one call as columns, for those who have many: an entry is made when somebody looks at it."""
 
-    __slots__ = ("data", "keys")
+    __slots__ = ("attributes", "data", "keys")
 
-    def __init__(self, keys: Sequence[str], data: Sequence[bytes]) -> None:
+    def __init__(
+        self, keys: Sequence[str], data: Sequence[bytes], attributes: Mapping[int, Attributes] | None = None
+    ) -> None:
         self.keys = keys
         self.data = data
+        self.attributes = attributes or {}
+        """By position; of those that have some."""
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return PutColumns(self.keys[index], self.data[index])
-        return PutEntry(self.keys[index], self.data[index])
+            places = dict(zip(range(len(self))[index], count()))
+            attributes = {places[place]: found for place, found in self.attributes.items() if place in places}
+            return PutColumns(self.keys[index], self.data[index], attributes)
+        place = index + len(self) if index < 0 else index
+        return PutEntry(self.keys[index], self.data[index], None, self.attributes.get(place))
 
 
 class PutResult(msgspec.Struct, frozen=True, gc=False):

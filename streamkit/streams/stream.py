@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import EllipsisType
 from typing import Generic, Literal, TypeVar, overload
 
@@ -14,6 +15,8 @@ from streamkit.codecs import Codec
 from streamkit.errors import NotFoundError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.spans import Tracing
+from streamkit.streams import traced
 from streamkit.streams.balance import Leasing
 from streamkit.streams.buffer import Batching
 from streamkit.streams.consumer import Consumer
@@ -53,7 +56,14 @@ class Stream(Generic[T]):
     """
 
     def __init__(
-        self, name: str, codec: Codec[T], store: StreamStore, tables: TableStore, clock: Clock, metrics: Metrics
+        self,
+        name: str,
+        codec: Codec[T],
+        store: StreamStore,
+        tables: TableStore,
+        clock: Clock,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
     ) -> None:
         self.name = name
         self.codec = codec
@@ -61,6 +71,7 @@ class Stream(Generic[T]):
         self._leases = LeaseTable(tables)
         self._clock = clock
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._puts = PutMetrics(name, clock, metrics)
         self._gathering = Gathering(lambda entries: self._put_records(entries, operation="PutRecord"))
         self._look = Look(name, codec, store, clock, metrics)
@@ -68,28 +79,39 @@ class Stream(Generic[T]):
     def __repr__(self) -> str:
         return f"Stream({self.name!r}, {self.codec!r})"
 
-    async def put(self, value: T, *, partition_key: str, explicit_hash_key: int | None = None) -> PutResult:
+    async def put(
+        self,
+        value: T,
+        *,
+        partition_key: str,
+        explicit_hash_key: int | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> PutResult:
         """Store one record; it is durable when this returns.
 
         Args:
             value: what the stream's ``type=`` says.
             partition_key: 1 to 256 characters; records of one key go to one shard and keep their order.
             explicit_hash_key: replaces the MD5 of the partition key when the shard is chosen; 0 to 2**128 - 1.
+            attributes: up to ten named texts beside the value, 1 KiB together; see ``Record.attributes``.
 
         Cancellation: the record was stored or it was not.
 
         Raises:
             EncodeError: the value does not fit the stream's type.
-            ValidationError: a key is malformed or the record is over a limit.
+            ValidationError: a key or an attribute is malformed or the record is over a limit.
             ThroughputExceededError: the shard refused it; try again.
         """
         data = self.codec.encode(value)
+        spans = self._tracing.spans
+        if spans is not None:
+            gathered = partial(self._gathered, partition_key, data, explicit_hash_key)
+            return await traced.put_one(spans, self.name, attributes, gathered)
         try:
-            stored = self._gathering.put(partition_key, data, explicit_hash_key)
-        except RuntimeError:
-            # There is no running loop, so this is a forked child of one, which the store refuses.
-            await self._put_records([PutEntry(partition_key, data, explicit_hash_key)], operation="PutRecord")
-            raise
+            # As `_gathered`, without the call. HOT: `python -m benchmarks --only puts`.
+            stored: Awaitable[PutResult] = self._gathering.put(partition_key, data, explicit_hash_key, attributes)
+        except RuntimeError as error:
+            stored = self._not_gathered(PutEntry(partition_key, data, explicit_hash_key, attributes), error)
         return await stored
 
     async def put_batch(self, values: Iterable[tuple[str, T]]) -> Sequence[PutResult]:
@@ -113,6 +135,9 @@ class Stream(Generic[T]):
         entries = PutColumns(keys, self.codec.encode_all([value for _, value in pairs]))
         if self._gathering.is_holding:
             await self._gathering.handed_over()
+        spans = self._tracing.spans
+        if spans is not None:
+            return await traced.put_columns(spans, self.name, entries, self._put_records)
         return await self._put_records(entries)
 
     def producer(self, batching: Batching | None = None, *, id: str | None = None) -> Producer[T]:
@@ -125,7 +150,14 @@ class Stream(Generic[T]):
             ValidationError: the id is not 1 to 128 characters.
         """
         return Producer(
-            self.name, self.codec, self._put_records, self.describe, self._clock, batching or Batching(), id
+            self.name,
+            self.codec,
+            self._put_gathered,
+            self.describe,
+            self._clock,
+            batching or Batching(),
+            id,
+            self._tracing,
         )
 
     def consumer(self, name: str, *, start: Start = "TRIM_HORIZON", leasing: Leasing | None = None) -> Consumer[T]:
@@ -152,6 +184,7 @@ class Stream(Generic[T]):
             self._metrics,
             start=start,
             leasing=leasing,
+            tracing=self._tracing,
         )
 
     # ---- looking, without a name and a checkpoint: for notebooks and tools
@@ -262,6 +295,29 @@ class Stream(Generic[T]):
             ValidationError: it is no name for a metric.
         """
         return stream_metric(self.name, name)
+
+    def _gathered(
+        self, partition_key: str, data: bytes, explicit_hash_key: int | None, attributes: Mapping[str, str] | None
+    ) -> Awaitable[PutResult]:
+        try:
+            return self._gathering.put(partition_key, data, explicit_hash_key, attributes)
+        except RuntimeError as error:
+            return self._not_gathered(PutEntry(partition_key, data, explicit_hash_key, attributes), error)
+
+    async def _not_gathered(self, entry: PutEntry, error: RuntimeError) -> PutResult:
+        # There is no running loop, so this is a forked child of one, which the store refuses.
+        await self._put_records([entry], operation="PutRecord")
+        raise error
+
+    async def _put_gathered(
+        self, entries: Sequence[PutEntry], producer: ProducerSequences | None, newest_shard_id: str | None
+    ) -> Sequence[PutResult]:
+        """What a producer puts."""
+        spans = self._tracing.spans
+        if spans is None:
+            return await self._put_records(entries, producer, newest_shard_id)
+        put = partial(self._put_records, producer=producer, newest_shard_id=newest_shard_id)
+        return await traced.put_entries(spans, self.name, entries, put)
 
     async def _put_records(
         self,

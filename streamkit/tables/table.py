@@ -10,6 +10,7 @@ from streamkit.clock import Clock
 from streamkit.errors import NotFoundError, StreamKitError, ValidationError
 from streamkit.metrics.metric import Metric
 from streamkit.metrics.window import Metrics
+from streamkit.spans import Tracing
 from streamkit.tables.condition import Condition
 from streamkit.tables.expression import Expression, as_condition, as_projection
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
@@ -43,11 +44,19 @@ class Table:
     order, ``"UA", 7``. Mirrors PutItem, GetItem, UpdateItem, DeleteItem, Query, Scan (Amazon DynamoDB API Reference).
     """
 
-    def __init__(self, schema: TableSchema, store: TableStore, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        schema: TableSchema,
+        store: TableStore,
+        clock: Clock,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.schema = schema
         self._store = store
         self._clock = clock
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._written = Metric.of("streamkit", "ItemsWritten", TableName=schema.name)
         self._calls = TableMetrics((schema.name,), clock, metrics)
         self._gets = self._calls.latencies("GetItem")
@@ -97,7 +106,8 @@ class Table:
         """
         name = self.schema.name
         writes = [Put(item, name) for item in items]
-        await self._calls.call("TransactWriteItems", self._store.write(writes), writes)
+        with self._tracing.write("TransactWriteItems", name, len(writes)):
+            await self._calls.call("TransactWriteItems", self._store.write(writes), writes)
         self._metrics.put(self._written, len(writes), self._clock.now_ms(), 1, "Count")
 
     async def write_batch(
@@ -121,7 +131,8 @@ class Table:
             if good.setdefault(key, at) != at:
                 raise ValidationError(f"two writes of the batch are of item {key!r} of table {self.name!r}: merge them")
         # What is written in one turn of the event loop shares a sync.
-        done = await asyncio.gather(*(self._write(writes[at]) for at in good.values()), return_exceptions=True)
+        with self._tracing.write("BatchWriteItem", self.name, len(good)):
+            done = await asyncio.gather(*(self._write_one(writes[at]) for at in good.values()), return_exceptions=True)
         for at, answer in zip(good.values(), done, strict=True):
             if isinstance(answer, StreamKitError):
                 errors[at] = answer
@@ -364,10 +375,17 @@ class Table:
         return dict(zip(names, key, strict=True))
 
     async def _write(self, write: Write) -> Item | None:
-        operation = _OPERATIONS.get(type(write), "TransactWriteItems")
-        (answer,) = await self._calls.call(operation, self._store.write([write]), (write,))
+        with self._tracing.write(_operation_of(write), self.schema.name, 1):
+            return await self._write_one(write)
+
+    async def _write_one(self, write: Write) -> Item | None:
+        (answer,) = await self._calls.call(_operation_of(write), self._store.write([write]), (write,))
         self._metrics.put(self._written, 1, self._clock.now_ms(), 1, "Count")
         return answer
+
+
+def _operation_of(write: Write) -> Operation:
+    return _OPERATIONS.get(type(write), "TransactWriteItems")
 
 
 def _values(key: Any) -> tuple[Any, ...]:

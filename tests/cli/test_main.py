@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from streamkit.cli import main as cli
+from streamkit.errors import StorageError
 
 
 def streamkit(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +68,7 @@ def test_figures_that_do_not_add_up_are_an_exit_code(monkeypatch: pytest.MonkeyP
         return Wrong()
 
     monkeypatch.setattr(demo, "run", run)
-    assert cli.main(["demo"]) == 1
+    assert cli.main(["demo", "--text"]) == 1
     assert "27,003 records" in capsys.readouterr().out
 
 
@@ -77,7 +79,7 @@ def test_an_interrupt_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: A
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "run", run)
-    assert cli.main(["demo"]) == 130
+    assert cli.main(["demo", "--text"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
 
@@ -91,7 +93,100 @@ def test_a_place_for_the_figures_that_is_a_directory(
         return report()
 
     monkeypatch.setattr(demo, "run", run)
-    assert cli.main(["demo", "--json", str(tmp_path)]) == 2
+    assert cli.main(["demo", "--text", "--json", str(tmp_path)]) == 2
     captured = capsys.readouterr()
     assert "everything adds up" in captured.out
     assert "the figures could not be written" in captured.err
+
+
+# ---- of every command
+
+
+def test_a_command_alone_is_loaded_and_nothing_that_it_works_with() -> None:
+    code = """
+import sys
+from streamkit.cli.main import main
+try:
+    main(["put", "--help"])
+except SystemExit:
+    print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert {name for name in loaded if name.startswith("streamkit.")} == {
+        "streamkit.cli",
+        "streamkit.cli.main",
+        "streamkit.cli.printing",
+        "streamkit.cli.put",
+    }
+    assert loaded.isdisjoint({"asyncio", "anyio", "msgspec", "json", "rich", "shtab", "watchfiles", "sqlite3"})
+
+
+def test_nothing_is_the_help(capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert all(f"\n    {name}" in said for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_a_description_examples_and_exit_codes(
+    name: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: streamkit {name} ")
+    assert f"streamkit {name}" in said.split("\nexample: ")[1]
+    codes = said.split("\nexit codes:\n")[1].split("\n\n")[0]
+    assert [line.split()[0] for line in codes.splitlines()][-1] == "130"
+    assert "  2   " in codes
+    assert all(len(line) <= 100 for line in said.splitlines())
+
+
+def test_what_nobody_foresaw_is_a_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(_: object) -> int:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr("streamkit.cli.verify.run", fails)
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        cli.main(["verify", str(tmp_path)])
+
+
+def test_several_failures_are_a_line_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    def fails(_: object) -> int:
+        raise ExceptionGroup("both", [StorageError("one"), OSError("two")])
+
+    monkeypatch.setattr("streamkit.cli.verify.run", fails)
+    assert cli.main(["verify", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "streamkit: one\nstreamkit: two\n"
+
+
+def test_options_and_files_in_any_order(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "lines").write_text("1\n")
+    file, data = str(tmp_path / "lines"), str(tmp_path / "data")
+    for words in (
+        [data, "numbers", "--create", file, "--json"],
+        ["--json", data, "numbers", file, "--create"],
+        ["--create", "--json", "--", data, "numbers", file],
+    ):
+        assert cli.main(["put", *words]) == 0
+        assert '"put":1' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["put", "--help"], ["inspect", "--help"]])
+def test_it_starts_in_less_than_150_ms(arguments: list[str]) -> None:
+    # Of the processor, and the best of five, so that it says nothing of what else the machine does.
+    assert min(_processor_seconds(arguments) for _ in range(5)) < 0.150
+
+
+def _processor_seconds(arguments: list[str]) -> float:
+    nowhere = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+    command = [sys.executable, "-m", "streamkit", *arguments]
+    pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=[nowhere])
+    _, status, used = os.wait4(pid, 0)
+    assert status == 0
+    return used.ru_utime + used.ru_stime

@@ -87,7 +87,7 @@ def test_another_file_and_what_is_printed(tmp_path: Path, some_days: str) -> Non
     expected = truth(some_days)
     assert expected["alarm_state"] == "OK"
     assert figures(tmp_path, "--data", data, "--dir", tmp_path / "data") == expected
-    again = demo("--data", data, "--dir", tmp_path / "data")
+    again = demo("--data", data, "--dir", tmp_path / "data", "--text")
     assert again.returncode == 0
     assert f"{expected['flights']:,} rows put, {expected['flights']:,} of them by an earlier run" in again.stdout
     assert "everything adds up" in again.stdout
@@ -100,7 +100,7 @@ def test_malformed_rows_are_reported_set_aside_and_accounted_for(tmp_path: Path,
     lines[200:200] = [lines[200].replace("2013", "MMXIII")]
     data = tmp_path / "days.csv"
     data.write_text("".join(lines))
-    done = demo("--data", data, "--json", tmp_path / "figures.json")
+    done = demo("--data", data, "--json", tmp_path / "figures.json", "--text")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "figures.json").read_text()) == truth(some_days)
     assert "days.csv line 101 is malformed and set aside: 1 fields where the header has 19" in done.stdout

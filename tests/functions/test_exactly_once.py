@@ -211,7 +211,7 @@ async def test_what_a_function_may_not_return_is_said(kit: Kit, caplog: pytest.L
     mapping = kit.start(counting(kit, function=junk, maximum_retry_attempts=0))
     await mapping.wait_caught_up()
     assert mapping.counts.dropped == 1
-    assert "the function returned 42: return None, a list" in caplog.text
+    assert "the function returned a value of type int: return None, a list" in caplog.text
 
 
 class Full:

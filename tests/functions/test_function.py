@@ -140,7 +140,7 @@ async def test_a_useless_answer_is_reported_and_not_raised() -> None:
 
     invocation = await invoke(junk, 1, 2)
     assert (invocation.done, invocation.failed, invocation.reported) == (0, 2, True)
-    assert "the function returned 42: return None, a list" in str(invocation.error)
+    assert "the function returned a value of type int: return None, a list" in str(invocation.error)
 
 
 # ---- windows

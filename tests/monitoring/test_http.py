@@ -9,17 +9,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 import streamkit
-from streamkit import Kit
-from streamkit.errors import ClosedError, ValidationError
+from streamkit import Kit, Stop
+from streamkit.errors import ClosedError, ServiceFailedError, ValidationError
 from streamkit.metrics.exposition import OPENMETRICS, TEXT, Bounds
 from streamkit.metrics.metric import Metric
 from streamkit.monitoring import http
 from streamkit.monitoring.http import MetricsServer
+from streamkit.monitoring.probes import probe
 from streamkit.monitoring.scrape import Answer
 from streamkit.testing.clock import ManualClock
 
@@ -68,6 +70,47 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0)
     raise AssertionError("it did not come about")
+
+
+class Failing:
+    name = "mailer"
+
+    async def run(self, stop: Stop) -> None:
+        raise ValueError("4111-1111")
+
+
+async def test_probes_say_whether_it_lives_and_whether_requests_should_come(kit: Kit, server: MetricsServer) -> None:
+    status, headers, body = await get(server, "/health")
+    assert (status, headers["Content-Type"], body) == (200, "application/json", b'{"alive":true}\n')
+    status, headers, body = await get(server, "/ready")
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert msgspec.json.decode(body) == {"ready": True, "services": {server.name: "running"}}
+    status, _, body = await ask(server, b"HEAD /ready HTTP/1.1\r\n\r\n")
+    assert (status, body) == (200, b"")
+    status, _, _ = await ask(server, b"POST /ready HTTP/1.1\r\n\r\n")
+    assert status == 405
+
+
+async def test_who_has_a_failed_service_lives_and_is_not_ready(clock: ManualClock) -> None:
+    kit = await streamkit.open("memory:", clock=clock)
+    server = await kit.metrics.start_http(0)
+    kit.start(Failing())
+    await until(lambda: bool(kit.health().errors))
+    status, _, body = await get(server, "/ready")
+    assert status == 503
+    assert msgspec.json.decode(body) == {"ready": False, "services": {server.name: "running", "mailer": "failed"}}
+    assert (await get(server, "/health"))[0] == 200
+    with pytest.raises(ServiceFailedError):
+        await kit.close()
+
+
+async def test_a_kit_that_closes_is_not_ready(clock: ManualClock) -> None:
+    kit = await streamkit.open("memory:", clock=clock)
+    assert kit.health().ready
+    closing = asyncio.create_task(kit.close())
+    await asyncio.sleep(0)
+    assert probe("GET", "/ready", kit.health).status == 503  # type: ignore[union-attr]
+    await closing
 
 
 def sample(families: Any, name: str) -> float:

@@ -143,7 +143,7 @@ async def test_what_all_failed_with_is_logged_once(make_queue: MakeQueue, caplog
             await turns()
     assert caplog.text.count("failed at receive 1 and is visible again in 60.00 s") == 5
     assert caplog.text.count("Traceback") == 1
-    assert "FunctionError: the handler raised ArithmeticError" in caplog.text
+    assert "FunctionError: ArithmeticError was raised" in caplog.text
     assert "a-secret" not in caplog.text
 
 

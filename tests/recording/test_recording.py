@@ -141,6 +141,20 @@ async def test_aggregated_records_are_recorded_one_by_one(tmp_path: Path) -> Non
         assert [(one.partition_key, one.value) async for one in target.records()] == [(f"k{n}", n) for n in range(5)]
 
 
+async def test_attributes_are_recorded_with_their_record(tmp_path: Path) -> None:
+    """So what is replayed goes on in the trace of what was recorded. A record without any has none in its line."""
+    given_ = [{"traceparent": "00-1", "note": "é"}, None, {"note": ""}]
+    async with streamkit.open("memory:") as kit:
+        source, copy = await kit.create_stream("source"), await kit.create_stream("copy")
+        for number, attributes in enumerate(given_):
+            await source.put(number, partition_key="k", attributes=attributes)
+        await record(source, tmp_path / "it.jsonl")
+        await replay(tmp_path / "it.jsonl", copy)
+        assert [one.attributes async for one in copy.records()] == [attributes or {} for attributes in given_]
+    recorded = (await asyncio.to_thread((tmp_path / "it.jsonl").read_text)).splitlines()
+    assert ["attributes" in json.loads(line) for line in recorded[1:-1]] == [True, False, True]
+
+
 async def test_only_what_arrived_from_an_instant_on(tmp_path: Path, clock: ManualClock) -> None:
     async with streamkit.open("memory:", clock=clock) as kit:
         source = await kit.create_stream("source", shards=2)
@@ -224,6 +238,11 @@ DAMAGED: dict[str, tuple[bytes, int, str]] = {
     "data twice": (HEADER + b'{"key":"k","value":1,"text":"1"}\n' + b'{"end":1}\n', 2, "one of value, text and base64"),
     "no hash key": (HEADER + b'{"key":"k","value":1,"hash_key":"-1"}\n{"end":1}\n', 2, "hash_key is a number"),
     "another type": (HEADER + LINE + b'{"key":"k","value":"x"}\n{"end":2}\n', 3, "does not fit the stream"),
+    "too many attributes": (
+        HEADER + b'{"key":"k","value":1,"attributes":{"n":"%s"}}\n{"end":1}\n' % (b"x" * 1024),
+        2,
+        "attributes have 1,025 bytes",
+    ),
     "no text": (HEADER + b'\xff\n{"end":1}\n', 2, "is damaged"),
 }
 

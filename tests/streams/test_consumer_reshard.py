@@ -229,6 +229,8 @@ async def test_what_was_trimmed_unread_is_told(
             first = await anext(consumer.batches(max_records=2))
         assert (first.values, first.trimmed) == ([10, 11], 6)
         assert "missed 6 records" in caplog.text
+        fields = {"consumer": "billing", "stream": "orders", "shard": "shardId-000000000000"}
+        assert vars(caplog.records[0]).items() >= fields.items()
         second = await anext(consumer.batches(max_records=2))
         assert (second.values, second.trimmed) == ([12, 13], 0)
         total = metrics.total(consumer.metric("RecordsTrimmed"))

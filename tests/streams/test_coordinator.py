@@ -102,6 +102,7 @@ async def test_a_full_disk_is_waited_out(
         with caplog.at_level(logging.WARNING, logger="streamkit.streams"):
             await clock.advance(15)
         assert "looks again later" in caplog.text
+        assert vars(caplog.records[0]).items() >= {"consumer": "billing", "stream": "orders"}.items()
         await put(stream, *range(10))
         assert sorted(await read(consumer, 10, checkpoint=False)) == list(range(10))
         tables.fail = None
@@ -133,6 +134,7 @@ async def test_leases_that_cannot_be_released_are_left_to_expire(
         tables.fail = DiskFullError("/data")
         caplog.set_level(logging.WARNING, logger="streamkit.streams")
     assert "could not release" in caplog.text
+    assert vars(caplog.records[0]).items() >= {"consumer": "billing", "stream": "orders"}.items()
     tables.fail = None
     async with worker(tables) as heir:
         assert held(heir) == []

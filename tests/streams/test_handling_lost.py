@@ -34,7 +34,9 @@ class Given:
         self.handed_back: list[str] = []
         self.freed = 0
         self._batches: asyncio.Queue[Batch[bytes] | None] = asyncio.Queue()
-        self.hold = Hold[bytes](lambda _: self.lease, self._checkpoint, self._hand_back, self._free)
+        self.hold = Hold[bytes](
+            "billing", "orders", lambda _: self.lease, self._checkpoint, self._hand_back, self._free
+        )
 
     async def _checkpoint(self, done: Batch[bytes] | Record[bytes]) -> None:
         if self.refuses:

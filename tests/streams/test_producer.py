@@ -269,10 +269,19 @@ async def test_a_refusal_is_raised_by_the_next_put_as_it_was(shelf: Shelf, clock
         assert raised.value is error
         assert [entry.data for entry in producer.refused] == [b"2"]
         assert "could not store 1 of the records" in raised.value.__notes__[0]
-        assert "'k'" in raised.value.__notes__[0]
+        assert "'k'" not in raised.value.__notes__[0]  # What is logged of it is that, too.
         await put(producer, b"5")
         await producer.flush()
     assert shelf.data == [b"1", b"3", b"5"]
+
+
+async def test_what_is_said_of_a_refusal_quotes_no_data(shelf: Shelf, clock: ManualClock) -> None:
+    shelf.refuse.append({0: ValidationError("4111-1111 is no amount")})
+    async with producer_of(shelf, clock) as producer:
+        await put(producer, b"1")
+        with pytest.raises(ValidationError) as raised:
+            await producer.flush()
+    assert "ValidationError; its attribute `refused` has them" in raised.value.__notes__[0]
 
 
 @pytest.mark.parametrize("where", ["flush", "end of the block"])

@@ -14,6 +14,7 @@ import msgspec
 
 from streamkit.errors import ValidationError
 from streamkit.queues.message import MessageAttribute, QueueAttributes
+from streamkit.streams.record_attributes import AttributeRun
 from streamkit.streams.store import StreamAttributes
 from streamkit.tables.attributes import TableAttributes
 from streamkit.tables.item import TableSchema
@@ -70,6 +71,8 @@ class ShardRecords(msgspec.Struct, array_like=True, gc=False):
     """Runs: an instant in milliseconds, and how many in a row arrived then."""
     keys: list[str]
     data: list[bytes]
+    attributes: list[AttributeRun] = []
+    """Of those that have some, by place."""
 
 
 class RecordsPut(msgspec.Struct, tag="r", array_like=True, gc=False):

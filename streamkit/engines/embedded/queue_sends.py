@@ -13,6 +13,7 @@ from streamkit.errors import StreamKitError, ValidationError
 from streamkit.limits import Limits
 from streamkit.queues import content
 from streamkit.queues.attributes import check_delay
+from streamkit.queues.carried import carrying
 from streamkit.queues.deduplication import Original, content_based_id
 from streamkit.queues.store import SendEntry, SendResult
 from streamkit.queues.visibility import QueueState
@@ -44,6 +45,7 @@ class QueueSends:
         if not 1 <= len(entries) <= limits.send_messages:
             raise ValidationError(f"a batch has 1 to {limits.send_messages:,} entries, not {len(entries):,}")
         total = 0
+        traced = False
         checked: list[SendEntry | StreamKitError] = []
         for position, entry in enumerate(entries):
             try:
@@ -52,9 +54,41 @@ class QueueSends:
                 checked.append(ValidationError(f"entry {position}: {error}") if len(entries) > 1 else error)
             else:
                 checked.append(entry)
+                traced = traced or entry.context is not None
         if total > limits.send_bytes:
             raise ValidationError(f"the batch has {total:,} bytes and the limit is {limits.send_bytes:,}: split it")
+        return self._carrying(queue, checked, limits.send_bytes - total) if traced else checked
+
+    def check_whole(self, queue: QueueState, entries: Sequence[SendEntry]) -> list[SendEntry]:
+        """The same for who sends all of them or none.
+
+        Raises:
+            ValidationError: as of ``check``, or one is refused.
+        """
+        checked: list[SendEntry] = []
+        for entry in self.check(queue, entries):
+            if isinstance(entry, StreamKitError):
+                raise entry
+            checked.append(entry)
         return checked
+
+    def _carrying(
+        self, queue: QueueState, checked: Sequence[SendEntry | StreamKitError], room: int
+    ) -> list[SendEntry | StreamKitError]:
+        """The same with their trace contexts where they have room for it, and ``room`` bytes more in all."""
+        placed: list[SendEntry | StreamKitError] = []
+        for entry in checked:
+            if isinstance(entry, SendEntry) and entry.context is not None:
+                size = content.size_of(entry.body, entry.attributes)
+                here = min(room, self._most_bytes(queue) - size)
+                entry = carrying(entry, entry.context, most=self._limits.message_attributes, room=here)
+                room -= content.size_of(entry.body, entry.attributes) - size
+            placed.append(entry)
+        return placed
+
+    def _most_bytes(self, queue: QueueState) -> int:
+        most, own = self._limits.message_bytes, queue.attributes.maximum_message_bytes
+        return most if own is None else min(most, own)
 
     def _check(self, queue: QueueState, entry: SendEntry) -> int:
         """The size of a valid entry."""
@@ -65,9 +99,7 @@ class QueueSends:
             content.check_attributes(entry.attributes, most=self._limits.message_attributes)
             content.check_trace_header(entry.trace_header)
         size = content.size_of(entry.body, entry.attributes) if entry.attributes else len(entry.body)
-        most = self._limits.message_bytes
-        if attributes.maximum_message_bytes is not None:
-            most = min(most, attributes.maximum_message_bytes)
+        most = self._most_bytes(queue)
         if size > most:
             raise ValidationError(
                 f"the message has {size:,} bytes and the limit is {most:,}: send a reference to large data instead"

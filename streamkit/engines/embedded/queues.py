@@ -161,12 +161,11 @@ class EmbeddedQueues:
         self._log.check()
         return await self._sending.call(queue, checked)
 
-    def validate(self, name: str, entries: Sequence[SendEntry]) -> None:
-        """Refuse a send as a whole, before anything of it, or of what it belongs to, is staged."""
-        for checked in self._sends.check(self._queue(name), entries):
-            if isinstance(checked, StreamKitError):
-                raise checked
+    def validate(self, name: str, entries: Sequence[SendEntry]) -> list[SendEntry]:
+        """Refuse a send as a whole, before anything of it, or of what it belongs to, is staged; what to stage."""
+        checked = self._sends.check_whole(self._queue(name), entries)
         self._log.check()
+        return checked
 
     def stage(self, name: str, entries: Sequence[SendEntry]) -> tuple[list[SendResult], int]:
         """Keep and log validated messages; they are durable with the returned group."""

@@ -74,8 +74,7 @@ class EmbeddedStores:
         self._log.prepare()
         # A shard's throughput limit is for those who can be told to slow down, which what was handled already cannot.
         puts = [self.streams.check(stream, entries) for stream, entries in effects.puts]
-        for queue, messages in effects.sends:
-            self.queues.validate(queue, messages)
+        sends = [(queue, self.queues.validate(queue, messages)) for queue, messages in effects.sends]
         handles_of: dict[str, list[str]] = {}
         for queue, handles in effects.deletes:
             handles_of.setdefault(queue, []).extend(handles)
@@ -85,7 +84,7 @@ class EmbeddedStores:
         group = 0
         if effects.writes or effects.progress:
             group = self.tables.stage(self.tables.decide(effects.writes, effects.progress))
-        for queue, messages in effects.sends:
+        for queue, messages in sends:
             # INVARIANT: test_a_commit_of_nothing_but_duplicates_is_durable_when_it_returns
             # Where all are duplicates nothing is logged, and the group is that of something earlier.
             group = max(group, self.queues.stage(queue, messages)[1])

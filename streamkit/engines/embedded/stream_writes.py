@@ -5,7 +5,7 @@ HOT: `python -m benchmarks --only append` and `--only puts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 
@@ -16,6 +16,7 @@ from streamkit.engines.embedded.changes import OpenedShard, RecordsPut, Resharde
 from streamkit.engines.embedded.log import Log
 from streamkit.errors import StreamKitError, ThroughputExceededError
 from streamkit.limits import Limits
+from streamkit.streams.record_attributes import Attributes, extend
 from streamkit.streams.reshard import middle
 from streamkit.streams.shard import Shard
 from streamkit.streams.state import Routed, StreamState
@@ -29,8 +30,16 @@ class _Pending(msgspec.Struct):
     shards: dict[int, ShardRecords]
     newest: dict[int, int]
 
-    def add(self, index: int, first: int, now_ms: int, keys: list[str], data: list[bytes]) -> None:
-        """Records of one shard, which go on where those before ended."""
+    def add(
+        self,
+        index: int,
+        first: int,
+        now_ms: int,
+        keys: list[str],
+        data: list[bytes],
+        attributes: Mapping[int, Attributes],
+    ) -> None:
+        """Records of one shard, which go on where those before ended; ``attributes`` by place."""
         logged = self.shards.get(index)
         if logged is None:
             logged = self.shards[index] = ShardRecords(index, first, [now_ms, len(keys)], keys, data)
@@ -42,6 +51,8 @@ class _Pending(msgspec.Struct):
                 logged.arrivals[-1] += len(keys)
             else:
                 logged.arrivals += (now_ms, len(keys))
+        if attributes:
+            extend(logged.attributes, first - logged.first_number, attributes)
         self.newest[index] = first + len(keys) - 1
 
 
@@ -85,12 +96,12 @@ class StreamWrites:
             pending = _Pending(RecordsPut(stream.stream_id, [], {}), {}, {})
         ids: dict[int, str] = {}
         firsts: dict[int, int] = {}
-        for index, keys, data in _by_shard(routed):
+        for index, keys, data, attributes in _by_shard(routed):
             shard = stream.shards[index]
             self._look_at(stream, shard, keys, data, now_ms)
             ids[index] = shard.shard_id
-            first = firsts[index] = shard.append([now_ms] * len(keys), keys, data)
-            pending.add(index, first, now_ms, keys, data)
+            first = firsts[index] = shard.append([now_ms] * len(keys), keys, data, attributes)
+            pending.add(index, first, now_ms, keys, data, attributes)
         if mark is not None:
             pending.change.producers[mark[0]] = mark[1]
             stream.producer_put(*mark, now_ms, self._log.group)
@@ -150,13 +161,8 @@ class StreamWrites:
         stored: Sequence[PutResult] = ()
         group = 0
         if admitted:
-            some = Routed(
-                [routed.shards[at] for at in admitted],
-                [routed.keys[at] for at in admitted],
-                [routed.data[at] for at in admitted],
-            )
             mark = None if producer is None else (producer.producer_id, producer.sequences[admitted[-1]])
-            stored, group = self.stage(stream, some, mark)
+            stored, group = self.stage(stream, routed.some(admitted), mark)
         answers = iter(stored)
         return [next(answers) if error is None else PutResult("", 0, error) for error in errors], group
 
@@ -171,7 +177,7 @@ class StreamWrites:
         duplicates = [PutResult("", 0, duplicate=True)] * known
         if known == len(routed.keys):
             return duplicates, group
-        rest = Routed(routed.shards[known:], routed.keys[known:], routed.data[known:])
+        rest = routed.some(range(known, len(routed.keys)))
         unknown = ProducerSequences(producer.producer_id, producer.sequences[known:])
         results, staged = self._stage_within_limits(stream, rest, unknown)
         return duplicates + results, max(group, staged)
@@ -215,22 +221,24 @@ class StreamWrites:
         self._hot.pop(stream.stream_id, None)
 
 
-def _by_shard(routed: Routed) -> Iterable[tuple[int, list[str], list[bytes]]]:
-    """The entries of each shard, in order, as columns.
+def _by_shard(routed: Routed) -> Iterable[tuple[int, list[str], list[bytes], Mapping[int, Attributes]]]:
+    """The entries of each shard, in order, as columns, and what attributes they have, by place.
 
     Only places go through a loop of Python; to pick both columns by them costs a tenth of that.
     """
     shards, keys, data = routed.shards, routed.keys, routed.data
     places: dict[int, list[int]] = {index: [] for index in dict.fromkeys(shards)}
     if len(places) == 1:
-        yield shards[0], keys, data
+        yield shards[0], keys, data, routed.attributes
         return
     add = {index: column.append for index, column in places.items()}
     for add_place, place in zip(map(add.__getitem__, shards), range(len(shards)), strict=True):
         add_place(place)
+    given = routed.attributes
     for index, chosen in places.items():
+        attributes = {to: given[at] for to, at in enumerate(chosen) if at in given} if given else given
         if len(chosen) == 1:
-            yield index, [keys[chosen[0]]], [data[chosen[0]]]
+            yield index, [keys[chosen[0]]], [data[chosen[0]]], attributes
         else:
             pick = itemgetter(*chosen)
-            yield index, list(pick(keys)), list(pick(data))
+            yield index, list(pick(keys)), list(pick(data)), attributes

@@ -25,6 +25,7 @@ from streamkit.engines.embedded.stream_writes import StreamWrites
 from streamkit.errors import AlreadyExistsError, NotFoundError, StorageError, ValidationError
 from streamkit.limits import Limits
 from streamkit.streams.keyspace import HashKeyRange
+from streamkit.streams.record_attributes import part
 from streamkit.streams.shard import Shard
 from streamkit.streams.state import ProducerState, Routed, StreamState
 from streamkit.streams.store import (
@@ -268,7 +269,8 @@ class EmbeddedStreams:
                 raise StorageError(f"{missing} are missing from the journal")
             runs = zip(put.arrivals[::2], put.arrivals[1::2], strict=True)
             arrivals_ms = list(chain.from_iterable(repeat(at_ms, times) for at_ms, times in runs))
-            shard.append(arrivals_ms[known:], put.keys[known:], put.data[known:])
+            first = shard.append(arrivals_ms[known:], put.keys[known:], put.data[known:])
+            shard.attributes.add_runs(first, part(put.attributes, known, None))
             shard.readable = shard.last_number
             self._reads.wake(stream, put.index)
         for producer_id, sequence in change.producers.items():

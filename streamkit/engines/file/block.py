@@ -3,7 +3,8 @@
 ::
 
     block    magic "SKBK" · count · payload length · file serial · first number · last number · latest arrival
-             header checksum · payload checksum · payload: first number, arrivals, keys, data as columns (msgpack)
+             header checksum · payload checksum · payload: first number, arrivals, keys, data as columns, and runs of
+             attributes by place (msgpack)
 
 A serial is of one file of the store alone, so a file in the place of another is noticed. Numbers have no gap in a file.
 
@@ -24,6 +25,7 @@ from streamkit.engines.file.frame import checksum
 from streamkit.errors import CorruptLogError
 from streamkit.limits import KIB
 from streamkit.streams.record import StoredRecord
+from streamkit.streams.record_attributes import AttributeRun, column, part
 
 BLOCK_BYTES = 256 * KIB
 _header = Struct("<4sIIQQQQII")
@@ -39,6 +41,8 @@ class Columns(msgspec.Struct, array_like=True, gc=False):
     arrivals_ms: list[int]
     keys: list[str]
     data: list[bytes]
+    attributes: list[AttributeRun] = []
+    """Of those that have some, by place. Files of before have no such column."""
 
     @property
     def last_number(self) -> int:
@@ -48,7 +52,11 @@ class Columns(msgspec.Struct, array_like=True, gc=False):
     def part(self, start: int, end: int) -> Columns:
         """Some of them, by place."""
         return Columns(
-            self.first_number + start, self.arrivals_ms[start:end], self.keys[start:end], self.data[start:end]
+            self.first_number + start,
+            self.arrivals_ms[start:end],
+            self.keys[start:end],
+            self.data[start:end],
+            part(self.attributes, start, end),
         )
 
 
@@ -120,4 +128,8 @@ def unpack(data: bytes | memoryview, path: str, offset: int) -> list[StoredRecor
         columns = _decode(payload)
     except msgspec.DecodeError as error:
         raise CorruptLogError(path, offset, f"a block does not decode: {error}") from None
-    return list(map(StoredRecord, count(columns.first_number), columns.arrivals_ms, columns.keys, columns.data))
+    numbers = count(columns.first_number)
+    if columns.attributes:
+        given = column(columns.attributes, len(columns.data))
+        return list(map(StoredRecord, numbers, columns.arrivals_ms, columns.keys, columns.data, given))
+    return list(map(StoredRecord, numbers, columns.arrivals_ms, columns.keys, columns.data))

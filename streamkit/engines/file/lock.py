@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import platform
 from collections.abc import Iterator
 
 import msgspec
@@ -65,7 +64,7 @@ class DirectoryLock:
         # Who holds it is a courtesy, for which a full disk may have no room.
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, msgspec.json.encode(Holder(self._pid, platform.node(), _boot_id())), 0)
+            os.pwrite(self._fd, msgspec.json.encode(Holder(self._pid, os.uname().nodename, _boot_id())), 0)
 
     def check_process(self) -> None:
         """Refuse to go on in a forked child.

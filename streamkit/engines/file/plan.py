@@ -84,7 +84,11 @@ class Plan:
             files = tuple(file for file in files if file.last_number > shard.trimmed_to)
             if shard.data:
                 records = block.Columns(
-                    shard.moved_to + 1, shard.arrivals_ms.copy(), shard.keys.copy(), shard.data.copy()
+                    shard.moved_to + 1,
+                    shard.arrivals_ms.copy(),
+                    shard.keys.copy(),
+                    shard.data.copy(),
+                    shard.attributes.between(shard.moved_to + 1, shard.last_number + 1),
                 )
                 self.moves.append(Move(stream.stream_id, shard.index, records, files, next_serial()))
             entries.append(_shard_entry(shard, files))

@@ -39,6 +39,41 @@ class MessageContract(Contract):
         (message,) = await receive(engine.queues, "q")
         assert (message.attributes, message.receive_count) == (attributes, 1)
 
+    async def test_a_context_is_carried_where_there_is_room(self, engine: Engine, clock: ManualClock) -> None:
+        """As attributes; else in the trace header, which counts for nothing; else nowhere. It refuses no message."""
+        most = engine.limits.message_attributes
+        await engine.queues.create_queue("q", QueueAttributes(maximum_message_bytes=1024))
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        context = {"traceparent": parent, "tracestate": "a=1"}
+        header = "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1"
+        added = sum(len(name) + len("String") + len(text) for name, text in context.items())
+        named = {f"n{n}": MessageAttribute("String", "v") for n in range(most - 1)}
+        entries = {
+            b"plain": SendEntry(b"plain", context=context),
+            b"f" * (1024 - added): SendEntry(b"f" * (1024 - added), context=context),
+            b"l" * (1025 - added): SendEntry(b"l" * (1025 - added), context=context),
+            b"own": SendEntry(b"own", trace_header="Root=1-own", context=context),
+            b"o" * 1024: SendEntry(b"o" * 1024, trace_header="Root=1-own", context=context),
+            b"taken": SendEntry(b"taken", attributes={"tracestate": MessageAttribute("String", "b")}, context=context),
+        }
+        if most <= 10:
+            entries[b"many"] = SendEntry(b"many", attributes=named, context=context)
+        for entry in entries.values():
+            assert [result.error for result in await engine.queues.send_messages("q", [entry])] == [None]
+        carried = {name: MessageAttribute("String", text) for name, text in context.items()}
+        peeked = await engine.queues.peek_messages("q", 10)
+        found = {message.body: (message.attributes, message.trace_header) for message in peeked}
+        expected = {
+            b"plain": (carried, None),
+            b"f" * (1024 - added): (carried, None),
+            b"l" * (1025 - added): ({}, header),
+            b"own": (carried, "Root=1-own"),
+            b"o" * 1024: ({}, "Root=1-own"),
+            b"taken": ({"tracestate": MessageAttribute("String", "b")}, header),
+            b"many": (named, header),
+        }
+        assert found == {body: expected[body] for body in entries}
+
     async def test_an_entry_that_is_not_valid_is_refused_alone(self, engine: Engine, clock: ManualClock) -> None:
         """And the others are stored, in order."""
         await engine.queues.create_queue("q", QueueAttributes(maximum_message_bytes=1024))

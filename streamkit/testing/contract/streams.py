@@ -10,7 +10,7 @@ from streamkit.engines.base import Engine
 from streamkit.errors import AlreadyExistsError, NotFoundError, ValidationError
 from streamkit.streams.keyspace import KEY_SPACE, hash_key
 from streamkit.streams.record import StoredRecord
-from streamkit.streams.store import PutEntry, StreamStore
+from streamkit.streams.store import PutColumns, PutEntry, StreamStore
 from streamkit.testing.clock import ManualClock
 from streamkit.testing.contract.terms import Contract, raises
 
@@ -176,6 +176,39 @@ class StreamContract(Contract):
             await clock.advance(1)
         records = await stored(engine.streams, "s", "shardId-000000000000")
         assert [(r.partition_key, r.data, r.arrival_ms) for r in records] == wanted
+
+    async def test_attributes_come_back_with_their_record(self, engine: Engine, clock: ManualClock) -> None:
+        """Each record's own, in whatever shard it is and however many have none; a put without them is as it was."""
+        await engine.streams.create_stream("s", 3)
+        both = {"traceparent": "00-1", "tracestate": "é" * 200}
+        largest = {"k" * 24: "v" * 1000}
+        given: list[dict[str, str] | None] = [both, both, None, {"n": ""}, None, both, largest, {}, None, both]
+        entries = [PutEntry(f"key-{at}", b"%d" % at, None, has) for at, has in enumerate(given)]
+        await engine.streams.put_records("s", entries[:7])
+        await engine.streams.put_records("s", PutColumns(["key-7", "key-8", "key-9"], [b"7", b"8", b"9"], {2: both}))
+        await put(engine.streams, "s", b"10")
+        found = {
+            int(r.data): r.attributes for records in (await everything(engine.streams, "s")).values() for r in records
+        }
+        assert found == {**{at: has or None for at, has in enumerate(given)}, 10: None}
+
+    async def test_attributes_that_no_record_may_have(self, engine: Engine, clock: ManualClock) -> None:
+        """More than ten, more than 1 KiB, or no text: nothing of the call is stored."""
+        await engine.streams.create_stream("s", 1)
+        bad: list[Any] = [
+            {str(n): "" for n in range(11)},
+            {"k": "v" * 1024},
+            {"k": "é" * 512},
+            {"k": b"v"},
+            {1: "v"},
+            {"": "v"},
+            {"k": "\ud800"},
+            ["k"],
+        ]
+        for attributes in bad:
+            with raises(ValidationError):
+                await engine.streams.put_records("s", [PutEntry("k", b"good"), PutEntry("k", b"x", None, attributes)])
+        assert await stored(engine.streams, "s", "shardId-000000000000") == []
 
     async def test_results_are_in_the_order_of_the_entries(self, engine: Engine, clock: ManualClock) -> None:
         """One result per entry, each where its record is."""

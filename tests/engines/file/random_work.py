@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from random import Random
 
+from msgspec.structs import replace
+
 from streamkit.engines.file.engine import FileEngine
 from streamkit.errors import (
     AlreadyExistsError,
@@ -25,6 +27,8 @@ from streamkit.testing.clock import ManualClock
 
 NAMES = ("one", "two", "three")
 FIFO_NAMES = ("four.fifo", "five.fifo")
+ATTRIBUTES = {"key-1": {"traceparent": "of one"}, "key-2": {"traceparent": "of two", "more": ""}}
+"""What records of these keys have beside their data."""
 _FORESEEN = (AlreadyExistsError, NotFoundError, ConditionFailedError, TransactionCanceledError, ValidationError)
 _RARE = (
     "do_create_stream",
@@ -68,7 +72,8 @@ class RandomWork:
         return self.random.randbytes(self.random.choice([1, 20, 300, 3_000]))
 
     def _entries(self) -> list[PutEntry]:
-        return [PutEntry(f"key-{self.random.randrange(9)}", self._bytes()) for _ in range(self.random.randint(1, 5))]
+        entries = [PutEntry(f"key-{self.random.randrange(9)}", self._bytes()) for _ in range(self.random.randint(1, 5))]
+        return [replace(entry, attributes=ATTRIBUTES.get(entry.partition_key)) for entry in entries]
 
     def _queue(self) -> str:
         return self.random.choice((*NAMES, *FIFO_NAMES))

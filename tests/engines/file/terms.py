@@ -210,7 +210,10 @@ class Script:
         ]
 
     async def put(self, *data: bytes) -> None:
-        await self.engine.streams.put_records("s", [PutEntry(f"key-{each[:3]!r}", each) for each in data])
+        # Some have attributes, neighbours the same.
+        given = [{"of": each[:1].decode()} if each[:1] in b"tf" else None for each in data]
+        entries = [PutEntry(f"key-{each[:3]!r}", each, None, has) for each, has in zip(data, given, strict=True)]
+        await self.engine.streams.put_records("s", entries)
 
     async def receive(self) -> None:
         self.received += await self.engine.queues.receive_messages("jobs", 2)
@@ -233,7 +236,7 @@ class Script:
         return Effects(
             writes=(Put({"customer": customer, "data": data}, "totals"),),
             sends=(("jobs", (SendEntry(b"from " + data),)), ("dead", (SendEntry(b"late " + data),))),
-            puts=(("s", (PutEntry("k", data), PutEntry("l", data))),),
+            puts=(("s", (PutEntry("k", data, None, {"of": customer}), PutEntry("l", data))),),
         )
 
 

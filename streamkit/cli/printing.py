@@ -1,0 +1,137 @@
+"""What commands say: lines for people on a terminal, JSON lines for programs everywhere else; and how they end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+FINE = 0
+FOUND = 1
+"""It ran, and what it found is wrong, or not all of it could be done."""
+CANNOT_RUN = 2
+INTERRUPTED = 130
+READER_GONE = 141
+"""Whoever read the output went away (``| head``): what a shell says of a program that a SIGPIPE ended."""
+
+
+def describe(parser: argparse.ArgumentParser, what: str, *examples: str, codes: Mapping[int, str]) -> None:
+    """Give a command what every one has: a description, its exit codes, and examples.
+
+    Args:
+        parser: the command's.
+        what: it does, as sentences.
+        examples: whole command lines.
+        codes: what 0, 1 and 2 mean of this command; the others mean the same of all.
+    """
+    import shutil
+    import textwrap
+
+    width = min(100, shutil.get_terminal_size().columns - 2)
+    parser.description = "\n\n".join(textwrap.fill(part, width) for part in what.split("\n\n"))
+    meanings = {**codes, INTERRUPTED: "interrupted"}
+    said = "\n".join(f"  {code:<4}{meaning}" for code, meaning in meanings.items())
+    parser.epilog = f"exit codes:\n{said}\n\nexample: " + "\n         ".join(examples)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--json`` and ``--text``."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--json",
+        dest="output",
+        action="store_const",
+        const="json",
+        help="print JSON lines (default: where the output is no terminal)",
+    )
+    add_text(which)
+
+
+def add_text(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--text`` alone, of a command whose ``--json`` is its own."""
+    parser.add_argument(
+        "--text",
+        dest="output",
+        action="store_const",
+        const="text",
+        help="print text for people (default: on a terminal)",
+    )
+
+
+def wants_json(options: argparse.Namespace) -> bool:
+    """Whether the output is read by a program."""
+    return bool(options.output == "json") if options.output else not sys.stdout.isatty()
+
+
+def print_json(found: Mapping[str, Any], *, flush: bool = True) -> None:
+    """One JSON line, at once unless there is more to come. ``msgspec.Raw`` stands in it as it is."""
+    import msgspec
+
+    line = msgspec.json.encode(found).decode()
+    print(escaped(line) if sys.stdout.isatty() else line, flush=flush)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows in columns that begin at one place; the last column is as long as it is."""
+    lines = [[escaped(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in lines) for column in range(len(lines[0]) - 1)]
+    for row in lines:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip())
+
+
+def escaped(text: str) -> str:
+    """Text that stays on its line and tells a terminal nothing: what cannot be printed is shown as JSON escapes it.
+
+    A name, a payload or a reason is anybody's text. Of JSON this is the same JSON.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def cannot_run(error: object) -> int:
+    """Say why on the error stream."""
+    say(f"streamkit: {error}")
+    return CANNOT_RUN
+
+
+def say(line: str) -> None:
+    """A line beside the output: it stays, and no program has to parse it."""
+    clear()
+    print(line, file=sys.stderr, flush=True)
+
+
+def show(progress: str) -> None:
+    """How far it is, over what was shown before; on a terminal alone."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{escaped(progress)}", end="", file=sys.stderr, flush=True)
+
+
+def clear() -> None:
+    """Take away what ``show`` left."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def when(instant_ms: int) -> str:
+    """An instant as JSON and AWS write it: UTC, in milliseconds."""
+    from streamkit.clock import to_datetime
+
+    return to_datetime(instant_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def named(names: Iterable[str], most: int = 10) -> str:
+    """Some names for a sentence."""
+    every = [escaped(name) for name in names]
+    return ", ".join(every[:most]) + (", ..." if len(every) > most else "")

@@ -1,0 +1,457 @@
+"""What a log line is about, lines of JSON, and what is said of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+import streamkit
+from streamkit import Batch, EventSourceMapping, Message, Record, RedrivePolicy, Retry, Stop, each
+from streamkit.errors import DecodeError, DiskFullError, FunctionError, ValidationError
+from streamkit.functions.context import current_context
+from streamkit.functions.function import Function
+from streamkit.logs import ContextFilter, JsonFormatter, bind, context, json_logs, of_messages, of_records, said
+
+SECRET = "4111-1111-1111-1111"
+log = logging.getLogger("shop")
+
+
+@pytest.fixture
+def written() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What has been logged since it was last asked, each line read as JSON."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    json_logs(logging.DEBUG, stream=stream)
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+
+    def lines() -> list[dict[str, Any]]:
+        text = stream.getvalue()
+        stream.seek(0)
+        stream.truncate()
+        return [json.loads(line) for line in text.splitlines()]
+
+    yield lines
+    logging.getLogger("asyncio").setLevel(logging.NOTSET)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+Written = Callable[[], list[dict[str, Any]]]
+
+
+# ---- the context
+
+
+def test_blocks_add_to_each_other_and_end() -> None:
+    assert context() == {}
+    with bind(request_id="r-1", step=1):
+        with bind(step=2):
+            assert context() == {"request_id": "r-1", "step": 2}
+        assert context() == {"request_id": "r-1", "step": 1}
+    assert context() == {}
+
+
+async def test_tasks_and_threads_within_inherit_it() -> None:
+    async def seen() -> dict[str, object]:
+        return context()
+
+    with bind(step=1):
+        assert await asyncio.create_task(seen()) == {"step": 1}
+        assert await asyncio.to_thread(context) == {"step": 1}
+
+
+async def test_what_a_task_logs_after_the_block_is_not_about_it() -> None:
+    go_on = asyncio.Event()
+
+    async def seen() -> dict[str, object]:
+        await go_on.wait()
+        return context()
+
+    with bind(service="s"):
+        with bind(step=1):
+            left_behind = asyncio.create_task(seen())
+            await asyncio.sleep(0)
+        go_on.set()
+        assert await left_behind == {"service": "s"}
+
+
+def test_what_is_in_hand_is_told_by_names_and_numbers() -> None:
+    records = [Numbered(3), Numbered(7)]
+    assert of_records(records[:1]) == {"sequence_number": 3}
+    assert of_records(records) == {"first_sequence_number": 3, "last_sequence_number": 7, "records": 2}
+    assert of_records([]) == {"records": 0}
+    messages = [Received(f"m{number}") for number in range(12)]
+    assert of_messages(messages[:1]) == {"message_id": "m0", "receive_count": 1}
+    assert of_messages(messages) == {"message_ids": [f"m{number}" for number in range(10)], "messages": 12}
+
+
+class Numbered:
+    def __init__(self, sequence_number: int) -> None:
+        self.sequence_number = sequence_number
+
+
+class Received:
+    receive_count = 1
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id = message_id
+
+
+# ---- lines
+
+
+def test_a_line_is_one_object_with_context_and_extras(written: Written) -> None:
+    with bind(stream="orders"):
+        log.info("charged\n%s", "ada", extra={"cents": 120})
+    (line,) = written()
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "INFO", "logger": "shop", "message": "charged\nada", "stream": "orders", "cents": 120,
+    }  # fmt: skip
+
+
+def test_an_extra_goes_before_the_context_and_never_before_the_line_itself(written: Written) -> None:
+    with bind(stream="orders", level="nonsense"):
+        log.info("charged", extra={"stream": "mine", "time": "never"})
+    (line,) = written()
+    assert (line["stream"], line["level"]) == ("mine", "INFO")
+    assert line["time"] != "never"
+
+
+def test_an_exception_has_its_type_and_traceback(written: Written) -> None:
+    try:
+        raise KeyError("x")
+    except KeyError:
+        log.exception("failed", stack_info=True)
+    (line,) = written()
+    assert line["exception"] == "KeyError"
+    assert line["traceback"].startswith("Traceback (most recent call last)")
+    assert line["traceback"].endswith("KeyError: 'x'")
+    assert "Stack (most recent call last)" in line["stack"]
+
+
+@pytest.mark.parametrize("strange", [math.nan, {1, 2}, {(1, 2): 3}, b"\xff", "\ud800", object()])
+def test_no_value_loses_a_line(written: Written, strange: object) -> None:
+    log.info("charged", extra={"strange": strange, "total": 5})
+    (line,) = written()
+    assert (line["message"], line["total"]) == ("charged", 5)
+    assert "strange" in line
+
+
+def test_what_has_no_json_form_leaves_the_others_theirs(written: Written) -> None:
+    log.info("charged", extra={"strange": object(), "items": [1, 2]})
+    assert written()[0]["items"] == [1, 2]
+
+
+def test_a_list_within_itself_loses_no_line(written: Written) -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    log.info("charged", extra={"endless": endless})
+    assert written()[0]["endless"] == "[[...]]"
+
+
+def test_other_formatters_show_the_context_with_the_filter() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(ContextFilter())
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s [%(context)s]"))
+    logger = logging.Logger("apart")
+    logger.addHandler(handler)
+    with bind(stream="orders", sequence_number=7):
+        logger.info("charged")
+    logger.info("idle")
+    assert stream.getvalue() == "INFO charged [stream=orders sequence_number=7]\nINFO idle []\n"
+
+
+def test_lines_that_another_thread_writes_keep_their_context() -> None:
+    waiting: SimpleQueue[Any] = SimpleQueue()
+    stream = io.StringIO()
+    target = logging.StreamHandler(stream)
+    target.setFormatter(JsonFormatter())
+    handler = QueueHandler(waiting)
+    handler.addFilter(ContextFilter())
+    logger = logging.Logger("apart")
+    logger.addHandler(handler)
+    with bind(stream="orders"):
+        logger.info("charged")
+    listener = QueueListener(waiting, target)
+    listener.start()
+    listener.stop()
+    line = json.loads(stream.getvalue())
+    assert line["stream"] == "orders"
+    assert "context" not in line  # Which is the same again.
+
+
+def test_loggers_that_are_adopted_log_like_all_others(written: Written) -> None:
+    server = logging.getLogger("test.server")
+    server.propagate = False
+    server.addHandler(logging.StreamHandler(io.StringIO()))
+    stream = io.StringIO()
+    json_logs(stream=stream, adopt=["test.server"])
+    server.warning("started")
+    assert json.loads(stream.getvalue())["message"] == "started"
+
+
+def test_a_level_that_is_none_is_refused(written: Written) -> None:
+    for wrong in ("LOUD", 1.5):
+        with pytest.raises(ValidationError, match="is no level: use one of logging's"):
+            json_logs(wrong)  # type: ignore[arg-type]
+
+
+# ---- what is said of errors
+
+
+def test_an_error_says_its_text_only_if_that_quotes_no_data() -> None:
+    assert said(DiskFullError("/data")).startswith("DiskFullError: no space left for /data")
+    assert said(FunctionError("Task timed out after 3.00 seconds")).endswith("timed out after 3.00 seconds")
+    passed_on = FunctionError(f"the sink failed: {SECRET}")
+    passed_on.__cause__ = ValueError(SECRET)
+    for error in (ValueError(SECRET), ValidationError(SECRET), DecodeError(SECRET), passed_on):
+        assert said(error) == type(error).__qualname__
+
+
+# ---- what is handled
+
+
+async def test_a_consumers_handler_logs_what_it_has_in_hand(written: Written) -> None:
+    done = asyncio.Event()
+
+    async def handle(batch: Batch[Any]) -> None:
+        log.info("handling")
+        if not done.is_set():
+            done.set()
+            raise ValueError(SECRET)
+
+    def in_a_thread(batch: Batch[Any]) -> None:
+        log.info("in a thread")
+
+    async with streamkit.open("memory:") as kit:
+        orders = await kit.create_stream("orders")
+        await orders.put_batch([("k", SECRET), ("k", SECRET)])
+        for name, handler in (("billing", handle), ("shipping", in_a_thread)):
+            async with orders.consumer(name) as consumer:
+                task = asyncio.create_task(consumer.run(handler, retry=Retry(first=0.0)))
+                await until_caught_up(orders, name)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+    lines = [line for line in written() if "shard" in line]
+    shared = {"stream": "orders", "shard": "shardId-000000000000"}
+    numbers = {"first_sequence_number": 1, "last_sequence_number": 2, "records": 2}
+    expected = [
+        ("handling", "billing", 1),
+        ("attempt 1 at", "billing", 1),
+        ("handling", "billing", 2),
+        ("in a thread", "shipping", 1),
+    ]
+    for line, (message, who, attempt) in zip(lines, expected, strict=True):
+        assert line["message"].startswith(message)
+        assert line.items() >= {"consumer": who, "attempt": attempt, **shared, **numbers}.items()
+
+
+async def test_a_workers_handler_logs_what_it_has_in_hand(written: Written) -> None:
+    async def handle(message: Message[str]) -> None:
+        log.info("handling")
+        if message.receive_count == 1:
+            raise ValueError(message.value)
+
+    async def handle_all(values: list[str]) -> None:
+        log.info("handling all")
+
+    async with streamkit.open("memory:") as kit:
+        queue = await kit.create_queue("emails", type=str)
+        sent = await queue.send(SECRET)
+        worker = kit.start(queue.worker(handle, retry=Retry(first=0.0), name="mailer"))
+        await worker.wait_drained()
+        await kit.stop(worker)
+        first, failed, second = (line for line in written() if "message_id" in line)
+        await queue.send_batch([SECRET, SECRET])
+        await kit.start(queue.batch_worker(handle_all, max_messages=2)).wait_drained()
+        (several,) = written()
+    shared = {"service": "mailer", "worker": "mailer", "queue": "emails", "message_id": sent}
+    assert first.items() >= {**shared, "message": "handling", "receive_count": 1}.items()
+    assert failed.items() >= {**shared, "logger": "streamkit.queues", "receive_count": 1}.items()
+    assert second.items() >= {**shared, "message": "handling", "receive_count": 2}.items()
+    assert several["messages"] == len(several["message_ids"]) == 2
+
+
+async def test_a_mappings_function_logs_what_it_has_in_hand(written: Written) -> None:
+    requests: list[str] = []
+
+    def count(batch: Batch[Any]) -> None:
+        requests.append(current_context().aws_request_id)
+        log.info("counting")
+        if len(requests) == 1:
+            raise ValueError(SECRET)
+
+    async with streamkit.open("memory:") as kit:
+        orders = await kit.create_stream("orders")
+        await orders.put_batch([("k", SECRET), ("k", SECRET)])
+        await kit.start(
+            EventSourceMapping("count", source=orders, function=count, retry=Retry(first=0.0))
+        ).wait_caught_up()
+    first, failed, second = (line for line in written() if line.get("mapping") == "count")
+    shared = {"service": "count", "stream": "orders", "shard": "shardId-000000000000", "records": 2}
+    assert first.items() >= {**shared, "attempt": 1, "function": "count", "request_id": requests[0]}.items()
+    assert failed.items() >= {**shared, "attempt": 1, "logger": "streamkit.functions"}.items()
+    assert "function" not in failed
+    assert second.items() >= {**shared, "attempt": 2, "request_id": requests[1]}.items()
+
+
+async def test_a_function_of_single_items_logs_which_one_it_has(written: Written) -> None:
+    async def one(item: Record[str] | Message[str]) -> None:
+        log.info("handling %s", item.value)
+
+    async with streamkit.open("memory:") as kit:
+        orders = await kit.create_stream("orders", type=str)
+        emails = await kit.create_queue("emails", type=str)
+        await orders.put_batch([("k", "a"), ("k", "b")])
+        sent = [await emails.send(text) for text in ("c", "d")]
+        await kit.start(EventSourceMapping("records", source=orders, function=each(one))).wait_caught_up()
+        await kit.start(EventSourceMapping("messages", source=emails, function=each(one))).wait_caught_up()
+    lines = [line for line in written() if "mapping" in line]
+    assert [(line["message"], line.get("sequence_number")) for line in lines[:2]] == [
+        ("handling a", 1),
+        ("handling b", 2),
+    ]
+    assert {(line["message"], line["message_id"], line["queue"]) for line in lines[2:]} == {
+        ("handling c", sent[0], "emails"),
+        ("handling d", sent[1], "emails"),
+    }
+
+
+async def until_caught_up(stream: streamkit.Stream[Any], consumer: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                if (await stream.lag(consumer)).records == 0:
+                    return
+            except streamkit.NotFoundError:
+                pass
+            await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - of what tells nobody
+        await asyncio.sleep(0)
+
+
+# ---- what streamkit logs itself
+
+
+async def test_nothing_that_streamkit_logs_quotes_the_data(written: Written) -> None:
+    """Failures of every kind, with a secret wherever one can be: value, key, attribute, group, answer, exception."""
+
+    async def fail(anything: Any) -> None:
+        raise ValueError(f"cannot charge {SECRET}")
+
+    def fail_in_a_thread(anything: Any) -> None:
+        try:
+            raise KeyError(SECRET)
+        except KeyError as error:
+            raise ValidationError(SECRET) from error
+
+    async def junk(anything: Any) -> Any:
+        return SECRET
+
+    async def junk_item(batch: Any) -> Any:
+        return [SECRET]
+
+    async def reported(batch: Any) -> Any:
+        return {"batchItemFailures": [{"itemIdentifier": SECRET}]}
+
+    async def exits(anything: Any) -> None:
+        raise SystemExit(SECRET)
+
+    async def refused_write(batch: Any) -> Any:
+        return streamkit.Put({"id": SECRET}, table="items", condition=streamkit.attribute("id").absent())
+
+    def refusing_sink(values: list[Any]) -> None:
+        raise OSError(SECRET)
+
+    class Failing:
+        name = "failing"
+
+        async def run(self, stop: Stop) -> None:
+            raise RuntimeError(SECRET)
+
+    async with asyncio.timeout(50):
+        kit = await streamkit.open("memory:")
+        await (await kit.create_table("items", partition_key="id")).put({"id": SECRET})
+        orders = await kit.create_stream("orders")
+        await orders.put_batch([(SECRET, {"card": SECRET}), (SECRET, {"card": SECRET})])
+        dead = await kit.create_queue("dead")
+        functions: tuple[Any, ...] = (
+            fail,
+            fail_in_a_thread,
+            junk,
+            junk_item,
+            reported,
+            exits,
+            refused_write,
+            each(fail),
+            Function(fail, timeout=9),
+        )
+        for number, function in enumerate(functions):
+            mapping = kit.start(
+                EventSourceMapping(
+                    f"m{number}", source=orders, function=function, maximum_retry_attempts=1, retry=Retry(first=0.0),
+                    on_failure=dead,
+                )
+            )  # fmt: skip
+            await mapping.wait_caught_up()
+        sinking = EventSourceMapping(
+            "sinks", source=orders, sink=refusing_sink, maximum_retry_attempts=0, on_failure=dead
+        )
+        await kit.start(sinking).wait_caught_up()
+        policy = RedrivePolicy(dead_letter_queue="dead", max_receive_count=1, eager=True)
+        for number, handler in enumerate((fail, fail_in_a_thread)):
+            jobs = await kit.create_queue(f"jobs{number}", redrive_policy=policy)
+            attribute = streamkit.queues.message.MessageAttribute("String", SECRET)
+            await jobs.send({"card": SECRET}, attributes={"card": attribute}, group_id=SECRET)
+            worker = kit.start(jobs.worker(handler, retry=Retry(first=0.0)))
+            await worker.wait_drained()
+        batches = await kit.create_queue("batches", redrive_policy=policy)
+        await batches.send(SECRET)
+        await kit.start(batches.batch_worker(junk, max_messages=5, retry=Retry(first=0.0))).wait_drained()
+        mapped = await kit.create_queue("mapped")
+        await mapped.send(SECRET)
+        mapping = kit.start(EventSourceMapping("mapped", source=mapped, function=fail))
+        await until(lambda: mapping.counts.errors > 0)
+        undecodable = await kit.create_stream("undecodable")
+        await undecodable.put(SECRET, partition_key=SECRET)
+        wrong = kit.stream("undecodable", type=int)
+        await kit.start(EventSourceMapping("wrong", source=wrong, sink=dead, maximum_retry_attempts=0)).wait_caught_up()
+        async with orders.consumer("billing") as consumer:
+            with pytest.raises(ValueError, match=SECRET):
+                await consumer.run(fail, retry=Retry(first=0.0), attempts=2)
+        kit.start(Failing())
+        await until(lambda: bool(kit.health().errors))
+        with pytest.raises(streamkit.errors.ServiceFailedError):
+            await kit.close()
+    lines = written()
+    about = {line.get("service") for line in lines} | {line.get("consumer") for line in lines}
+    wanted = {f"m{number}" for number in range(len(functions))}
+    wanted |= {"sinks", "worker:jobs0", "worker:jobs1", "worker:batches", "mapped", "wrong", "failing", "billing"}
+    assert wanted <= about, f"nothing was logged of {wanted - about}, so that nothing was tested of them"
+    leaks = [line for line in lines if SECRET in json.dumps(line)]
+    assert not leaks, leaks
+
+
+def test_the_context_of_another_thread_is_its_own() -> None:
+    seen: list[dict[str, object]] = []
+    with bind(step=1):
+        thread = threading.Thread(target=lambda: seen.append(context()))
+        thread.start()
+        thread.join()
+    assert seen == [{}]

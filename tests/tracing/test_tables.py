@@ -1,0 +1,55 @@
+"""Spans of writes to tables."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry.trace import SpanKind
+
+import streamkit
+from streamkit import tracing
+from streamkit.errors import ConditionFailedError
+from streamkit.tables.condition import attribute
+from streamkit.testing.clock import ManualClock
+from tests.tracing.seen import Seen
+
+
+async def test_writes_are_spans_and_reads_are_none(seen: Seen, clock: ManualClock) -> None:
+    async with streamkit.open("memory:", clock=clock) as kit:
+        tracing.instrument(kit, tracer_provider=seen.provider)
+        one = await kit.create_table("one", partition_key="id")
+        two = await kit.create_table("two", partition_key="id")
+        await one.put({"id": "s3cret"})
+        await one.update("s3cret", set={"n": 1})
+        await one.delete("s3cret")
+        await one.put_batch([{"id": "a"}, {"id": "b"}])
+        assert await one.write_batch(put=[{"id": "c"}], delete=["a"]) == [None, None]
+        await kit.write(
+            streamkit.Put({"id": "d"}, table="one"),
+            streamkit.Put({"id": "e"}, table="two"),
+            streamkit.Delete({"id": "b"}, table="one"),
+        )
+        assert await one.get("d") == {"id": "d"}
+        assert [page async for page in two.scan()] == [{"id": "e"}]
+        with pytest.raises(ConditionFailedError):
+            await one.put({"id": "s3cret"}, condition=attribute("id").exists())
+        names = [
+            "PutItem one",
+            "UpdateItem one",
+            "DeleteItem one",
+            "TransactWriteItems one",
+            "BatchWriteItem one",
+            "TransactWriteItems two",
+            "TransactWriteItems one",
+            "PutItem one",
+        ]
+        spans = seen.all()
+        assert [span.name for span in spans] == names
+        assert {span.kind for span in spans} == {SpanKind.CLIENT}
+        assert spans[0].attributes == {
+            "db.system.name": "streamkit",
+            "db.operation.name": "PutItem",
+            "db.collection.name": "one",
+        }
+        counts = [(span.attributes or {}).get("db.operation.batch.size") for span in spans]
+        assert counts == [None, None, None, 2, 2, None, 2, None]
+        assert spans[-1].status.description == "ConditionFailedError"
