@@ -14,9 +14,12 @@ from tests.pages.blocks import READ, ROOT, RUN, Block, blocks_of, faults, pages
 from tests.pages.running import Page, run, run_in_a_process
 
 ELSEWHERE: dict[str, str] = {
+    "docs/cli.md": "tests/cli/test_cli_docs.py",
     "docs/dashboard.md": "tests/dashboard/test_dashboard_docs.py",
     "docs/functions.md": "tests/functions/test_function_docs.py",
+    "docs/services.md": "tests/test_service_docs.py",
     "docs/testing.md": "tests/testing/test_testing_docs.py",
+    "docs/tracing.md": "tests/tracing/test_tracing_docs.py",
 }
 """Pages whose blocks need a test of their own, by the file that has it; it must name the page."""
 

@@ -57,7 +57,9 @@ def run(command: list[str], directory: Path) -> tuple[int, str]:
     """
     head = tuple(command)
     if head[0] == "streamkit" and head[1:2] != ("demo",):
-        return _ran([sys.executable, "-W", "error", "-m", "streamkit", *command[1:]], directory)
+        # What whoever reads the page sees on a terminal; where there is none, it prints JSON.
+        text = [] if head[1].startswith("-") or "--json" in head else ["--text"]
+        return _ran([sys.executable, "-W", "error", "-m", "streamkit", *command[1:], *text], directory)
     if head[0] == "python" and head[1].endswith(".py"):
         return _program(command[1:], directory)
     if head[:2] == ("streamkit", "demo"):
@@ -120,9 +122,9 @@ def _ran(command: list[str], directory: Path) -> tuple[int, str]:
 
 
 def _parses_streamkit(arguments: list[str]) -> None:
-    from streamkit.cli.main import _parser
+    from streamkit.cli.main import parser
 
-    _parser().parse_args(arguments)
+    parser(whole=True).parse_args(arguments)
 
 
 def _parses_benchmarks(arguments: list[str]) -> None:
