@@ -27,9 +27,13 @@ OPENED: WeakSet[Kit] = WeakSet()
 class Opening(Generic[K]):
     """What ``open`` returns: ``async with`` it, or ``await`` it and close the kit yourself."""
 
-    def __init__(self, opening: Callable[[], Awaitable[K]]) -> None:
+    def __init__(self, opening: Callable[[], Awaitable[K]], url: object) -> None:
+        self._url = url
         self._opening = opening
         self._kit: K | None = None
+
+    def __repr__(self) -> str:
+        return f"open({str(self._url)!r}) has not begun: `kit = await streamkit.open(...)`, or `async with` it"
 
     def __await__(self) -> Generator[Any, None, K]:
         return whole(self._opening).__await__()
@@ -79,7 +83,7 @@ def open(  # noqa: A001 - `streamkit.open` reads as the built-in does
         engine = await open_engine(url, clock=chosen, limits=limits or Limits.relaxed(), durability=durability)
         return await kit_on(engine, chosen)
 
-    return Opening(open_kit)
+    return Opening(open_kit, url)
 
 
 async def whole(opening: Callable[[], Awaitable[K]]) -> K:

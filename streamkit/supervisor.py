@@ -35,6 +35,18 @@ class Health(msgspec.Struct, frozen=True):
     alarms: dict[str, str]
     """The state of each alarm that is running, by name."""
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import Html, Tone, badge, card, table
+
+        services: dict[ServiceState, Tone] = {"running": "good", "failed": "bad", "stopped": "quiet"}
+        alarms: dict[str, Tone] = {"OK": "good", "ALARM": "bad"}
+        rows: list[tuple[str, Html, str]] = [
+            (name, badge(state, services[state]), self.errors.get(name, "")) for name, state in self.services.items()
+        ]
+        facts = {"": badge("healthy", "good") if self.healthy else badge("not healthy", "bad")}
+        states = [(name, badge(state, alarms.get(state, "quiet"))) for name, state in self.alarms.items()]
+        return card("Health", "", facts, table(["service", "state", "error"], rows), table(["alarm", "state"], states))
+
 
 class _Running:
     def __init__(self, service: Service) -> None:

@@ -20,7 +20,7 @@ import streamkit
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "streamkit"
 
-GROUND = ("errors", "limits", "clock", "backoff", "service", "words", "logs", "trace_context", "spans")
+GROUND = ("errors", "limits", "clock", "backoff", "service", "words", "logs", "trace_context", "spans", "showing")
 PORTS = ("streams.store", "queues.store", "tables.store", "functions.effects", "functions.sink")
 PURE = (
     *("streams.record", "streams.keyspace", "streams.shard", "streams.state", "streams.reshard", "streams.throughput"),
@@ -99,7 +99,10 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "shtab": ("cli.completion",),
     "watchfiles": ("cli.reloading",),
     "sqlite3": ("engines.file",),
-    "pyarrow": ("functions.parquet",),
+    "pyarrow": ("functions.parquet", "showing.arrow"),
+    "pandas": ("showing.arrow",),
+    "polars": ("showing.arrow",),
+    "IPython": ("showing.progress",),
     "opentelemetry": ("tracing",),
     "pytest": ("testing",),
     "pytest_asyncio": ("testing.plugin",),

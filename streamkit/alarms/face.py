@@ -11,7 +11,8 @@ from streamkit.alarms.alarm import Alarm, AlarmState
 from streamkit.alarms.composite import CompositeAlarm
 from streamkit.alarms.composite_watcher import CompositeWatcher
 from streamkit.alarms.composites import Composites
-from streamkit.alarms.history import HistoryItem, HistoryItemType
+from streamkit.alarms.happened import TONES, History
+from streamkit.alarms.history import HistoryItemType
 from streamkit.alarms.history_items import configuration_update, stored_deleted
 from streamkit.alarms.ports import ActionRunner, AlarmHistory, StoredState, Warm
 from streamkit.alarms.scheduler import AlarmScheduler
@@ -58,6 +59,16 @@ class Alarms:
 
     def __repr__(self) -> str:
         return f"Alarms({len(self._watchers)})"
+
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import badge, card, table
+        from streamkit.showing.words import instant
+
+        rows = [
+            (each.name, badge(each.state, TONES[each.state]), f"{instant(each.changed_ms)} UTC", each.reason)
+            for each in self.list()
+        ]
+        return card("Alarms", "", {"started here": len(rows)}, table(["alarm", "state", "since", "reason"], rows))
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -112,14 +123,14 @@ class Alarms:
         """The state of each, by name."""
         return {name: watcher.state for name, watcher in self._watchers.items()}
 
-    async def history(
-        self, name: str | None = None, *, item_type: HistoryItemType | None = None
-    ) -> Sequence[HistoryItem]:
+    async def history(self, name: str | None = None, *, item_type: HistoryItemType | None = None) -> History:
         """What happened to an alarm or to all, the newest first; also to those that were stopped or deleted.
 
-        Mirrors DescribeAlarmHistory.
+        A notebook shows the states over time; pandas, polars and DuckDB read it as a table. Mirrors
+        DescribeAlarmHistory.
         """
-        return await self._history.items(name, item_type=item_type)
+        items = await self._history.items(name, item_type=item_type)
+        return History(items, name or "all alarms", self._clock.now_ms())
 
     # ---- working on them
 

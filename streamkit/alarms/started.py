@@ -89,6 +89,31 @@ class StartedAlarm(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.state})"
 
+    def _repr_html_(self) -> str:
+        from streamkit.alarms.happened import TONES, bands
+        from streamkit.showing.html import badge, card, quiet
+        from streamkit.showing.svg import states
+        from streamkit.showing.words import instant
+
+        changes = self._history
+        ends = [*(change.at_ms for change in changes[1:]), self._clock.now_ms()]
+        known = [(each.state, each.at_ms, end, each.reason) for each, end in zip(changes, ends, strict=True)]
+        if changes and changes[0].previous_at_ms:
+            first = changes[0]
+            known.insert(0, (first.previous, first.previous_at_ms, first.at_ms, first.previous_reason))
+        facts = {
+            "": badge(self.state, TONES[self.state]),
+            "since": f"{instant(self.changed_ms)} UTC",
+            "actions": None if self.actions_enabled else "disabled",
+            "evaluation": self.evaluation_state,
+        }
+        parts = (quiet(self.explain()), self._picture(), states([("", bands(known))]))
+        return card("Composite alarm" if isinstance(self.alarm, CompositeAlarm) else "Alarm", self.name, facts, *parts)
+
+    def _picture(self) -> str:
+        """A plot of what it watches, if that is one metric."""
+        return ""
+
     @property
     def name(self) -> str:
         """The alarm's name."""

@@ -38,6 +38,16 @@ class AlarmWatcher(StartedAlarm):
         self._reading: Reading | None = None
         self._before: AlarmState = self.state
 
+    def _picture(self) -> str:
+        from streamkit.metrics.picture import level
+
+        alarm = self.alarm
+        metric = alarm.metric
+        if metric is None or alarm.statistic is None:
+            return ""
+        now_ms, unit = self._clock.now_ms(), "" if alarm.unit in (None, "None") else str(alarm.unit).lower()
+        return level(self._metrics, now_ms, lambda: metric, alarm.statistic, unit, threshold=alarm.threshold)
+
     async def evaluate_now(self) -> AlarmState:
         """Read the gauges of its metrics if they have some, evaluate the alarm, and have its actions called.
 

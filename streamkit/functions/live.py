@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +18,8 @@ from streamkit.errors import ClosedError, StorageError, ValidationError
 from streamkit.functions.calling import calling
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.mapping_rules import check_change
-from streamkit.functions.tally import Counts, Ports, Tally
+from streamkit.functions.tally import Counts, Ports, Tally, mapping_metric
+from streamkit.metrics.metric import Metric
 from streamkit.service import Stop
 from streamkit.streams.lag import Lag
 
@@ -54,6 +56,25 @@ class LiveMapping:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.state}, {self.counts!r})"
 
+    def _repr_html_(self) -> str:
+        from streamkit.metrics.picture import level
+        from streamkit.showing.html import badge, card
+
+        counts, ports = self.counts, self._ports
+        sink = getattr(self.mapping.sink, "name", None) or (
+            None if self.mapping.sink is None else type(self.mapping.sink).__name__
+        )
+        facts: dict[str, object] = {
+            "": badge(self.state, "good" if self.state == "Enabled" else "quiet"),
+            "from": self.mapping.source.name,
+            "to": sink,
+            **{name.replace("_", " "): getattr(counts, name) for name in counts.__struct_fields__},
+            "last result": self.last_processing_result,
+        }
+        age = partial(self.metric, "IteratorAge")
+        picture = level(ports.metrics, ports.clock.now_ms(), age, "Maximum", "age of what was done last, ms")
+        return card("Event source mapping", self.name, facts, picture)
+
     @property
     def counts(self) -> Counts:
         """What it has done since it was started, whatever was changed meanwhile; a copy."""
@@ -63,6 +84,14 @@ class LiveMapping:
     def last_processing_result(self) -> str:
         """ "No records processed", "OK", or what the last problem was."""
         return self._tally.last_processing_result
+
+    def metric(self, name: str) -> Metric:
+        """One of this mapping's metrics, such as ``IteratorAge``, for an alarm or a plot.
+
+        Raises:
+            ValidationError: it is no name for a metric.
+        """
+        return mapping_metric(self.name, name)
 
     # ---- changes
 

@@ -12,12 +12,13 @@ from datetime import datetime
 from streamkit.clock import Clock, to_datetime
 from streamkit.errors import ValidationError
 from streamkit.metrics.buckets import samples_of
+from streamkit.metrics.datapoints import Datapoints, MetricData, fitting_period_ms
 from streamkit.metrics.datum import MetricDatum, StorageResolution
 from streamkit.metrics.gauges import Reading
-from streamkit.metrics.math_query import MetricDataResult, MetricQueries, MetricQuery
+from streamkit.metrics.math_query import MetricQueries, MetricQuery
 from streamkit.metrics.math_series import Series, TimeRange
 from streamkit.metrics.metric import Metric
-from streamkit.metrics.periods import SECOND_MS, check_range
+from streamkit.metrics.periods import SECOND_MS, SECONDS_KEPT_MS, check_range
 from streamkit.metrics.samples import Samples
 from streamkit.metrics.statistic import compile_statistic
 from streamkit.metrics.statistic_set import StatisticSet
@@ -25,6 +26,7 @@ from streamkit.metrics.unit import Unit, check_unit
 from streamkit.metrics.window import Datapoint, Metrics
 from streamkit.monitoring.flusher import Flusher
 from streamkit.monitoring.layout import merged
+from streamkit.monitoring.sampler import Sampler
 from streamkit.monitoring.serving import Serving
 from streamkit.monitoring.stored import StoredMetrics
 from streamkit.tables.store import TableStore
@@ -129,8 +131,10 @@ class KitMetrics(Serving):
         end: datetime,
         period: float,
         unit: Unit | None = None,
-    ) -> list[Datapoint]:
+    ) -> Datapoints:
         """Plain and extended statistics of each period that has samples, oldest first. Mirrors GetMetricStatistics.
+
+        A notebook shows them as a plot; pandas, polars and DuckDB read them as a table.
 
         Args:
             metric: Of which.
@@ -153,10 +157,48 @@ class KitMetrics(Serving):
         for each in await self._units(metric) if unit is None else [unit]:
             found = await self._periods(metric, each, span, period_ms)
             points += [Datapoint(start_ms, each, some.count, some.answers(asked)) for start_ms, some in found]
-        return sorted(points, key=lambda point: (point.start_ms, point.unit))
+        points.sort(key=lambda point: (point.start_ms, point.unit))
+        return Datapoints(points, metric, statistics, span, period_ms)
 
-    async def get_data(self, queries: Iterable[MetricQuery], start: datetime, end: datetime) -> list[MetricDataResult]:
-        """What metrics have, and expressions make of them. Mirrors GetMetricData.
+    async def recent(self, metric: Metric, *statistics: str, last: float | None = None) -> Datapoints:
+        """The last hours of a metric, in periods that suit a plot: to look at in a notebook.
+
+        Args:
+            metric: Of which: a lag, such as ``consumer.metric("RecordsBehindLatest")`` or a mapping's ``IteratorAge``;
+                a depth or an age, such as ``queue.metric("ApproximateNumberOfMessagesVisible")``, which somebody has
+                to read now and then: ``kit.start(kit.metrics.sampler())``, an alarm, or a scrape; or a traffic, such
+                as ``stream.metric("IncomingRecords")`` with ``"Sum"``.
+            statistics: ``"Maximum"`` unless given.
+            last: Seconds back from now; None: as far back as there are samples, three hours at most.
+
+        Raises:
+            ValidationError: There is no such statistic, or ``last`` is not above 0.
+        """
+        if last is not None and not last > 0:
+            raise ValidationError(f"last={last!r}: look back for more than 0 seconds")
+        now_ms = self._clock.now_ms()
+        start_ms = now_ms - (SECONDS_KEPT_MS if last is None else round(last * 1000))
+        if last is None:
+            unit = await self._first_unit(metric)
+            samples = await self._periods(metric, unit, (start_ms, now_ms + 1), SECOND_MS)
+            start_ms = samples[0][0] if samples else start_ms
+        period_ms = fitting_period_ms(now_ms - start_ms)
+        # Whole periods, of which the last is that of now.
+        start_ms = start_ms // period_ms * period_ms
+        end_ms = now_ms // period_ms * period_ms + period_ms
+        asked = statistics or ("Maximum",)
+        return await self.datapoints(metric, asked, to_datetime(start_ms), to_datetime(end_ms), period_ms / 1000)
+
+    def sampler(self, every: float = 60.0) -> Sampler:
+        """A service that reads every gauge each so many seconds, so that depths and ages have a history: ``kit.start``.
+
+        Raises:
+            ValidationError: ``every`` is not 0.1 to 86,400.
+        """
+        return Sampler(self.raw, self._clock, every)
+
+    async def get_data(self, queries: Iterable[MetricQuery], start: datetime, end: datetime) -> MetricData:
+        """What metrics have, and expressions make of them; a notebook shows it as a plot. Mirrors GetMetricData.
 
         Returns:
             One result of each query with ``return_data``, in their order, several if it is an array; the points of
@@ -179,7 +221,7 @@ class KitMetrics(Serving):
             values = {each: samples.value(statistic) for each, samples in found}
             points = {each: value for each, value in values.items() if value is not None}
             series[query.id] = Series(query.period_ms, points)
-        return asked.evaluate(series, span)
+        return MetricData(asked.evaluate(series, span))
 
     async def list_metrics(
         self, namespace: str | None = None, name: str | None = None, dimensions: Mapping[str, str | None] | None = None

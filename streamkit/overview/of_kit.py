@@ -36,6 +36,27 @@ class Looking(ABC):
     def __repr__(self) -> str:
         return f"Kit({self.url!r}, durability={self.durability!r}{', closed' if self._closed else ''})"
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import Tone, badge, card, table
+
+        health = self.health()
+        tones: dict[str, Tone] = {"running": "good", "failed": "bad", "OK": "good", "ALARM": "bad"}
+        running = "closed" if self._closed else "open"
+        facts = {"": badge(running, "quiet" if self._closed else "good"), "durability": self.durability}
+        services = [
+            (name, badge(state, tones.get(state, "quiet")), health.errors.get(name, ""))
+            for name, state in health.services.items()
+        ]
+        alarms = [(name, badge(state, tones.get(state, "quiet"))) for name, state in health.alarms.items()]
+        return card(
+            "Kit",
+            self.url,
+            facts,
+            table(["service", "state", "error"], services),
+            table(["alarm", "state"], alarms),
+            hint="" if self._closed else "`await kit.overview()` shows all that is in it",
+        )
+
     @property
     def url(self) -> str:
         """What was opened."""

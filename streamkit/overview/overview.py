@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from streamkit.overview import text
+from streamkit.overview import html, text
 from streamkit.overview.shown import Shown
 
 
 class Overview(Shown, frozen=True):
-    """How everything in a kit is; its ``repr`` has a table for each kind of thing."""
+    """How everything in a kit is; its ``repr``, and a notebook, have a table for each kind of thing."""
 
     def __repr__(self) -> str:
         return "\n".join(text.lines(self))
+
+    def _repr_html_(self) -> str:
+        return html.overview_html(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from streamkit.overview.shown import QueueShown, Shown, StreamShown
+from streamkit.showing.words import age, aligned, kept, one_line, size
 
 Row = tuple[str, ...]
 _LINE_OF_REASON = 100
@@ -45,7 +46,7 @@ def lines(overview: Shown) -> list[str]:
             f"alarms ({len(overview.alarms)})",
             ("NAME", "STATE", "SINCE", "REASON"),
             (
-                (each.name, each.state, age(overview.now_ms - each.changed_ms), _cut(each.reason))
+                (each.name, each.state, age(overview.now_ms - each.changed_ms), one_line(each.reason, _LINE_OF_REASON))
                 for each in sorted(overview.alarms, key=lambda each: (each.state != "ALARM", each.name))
             ),
             numbers=(2,),
@@ -67,38 +68,16 @@ def lines(overview: Shown) -> list[str]:
         _section(
             "services that failed",
             ("NAME", "ERROR"),
-            ((each.name, _cut(each.error or "")) for each in overview.services if each.state == "failed"),
+            (
+                (each.name, one_line(each.error or "", _LINE_OF_REASON))
+                for each in overview.services
+                if each.state == "failed"
+            ),
         ),
     ]
     shown = [part for part in parts if part]
     head = f"{one_line(overview.url)} ({overview.owner}; {_sum(overview)})"
     return [head, *(line for part in shown for line in ("", *part))]
-
-
-def age(millis: int) -> str:
-    """Such as ``0.4 s``, ``12 s``, ``5 min``, ``3.5 h``, ``12 d``."""
-    seconds = max(0, millis) / 1000
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86_400:.0f} d"
-
-
-def size(count: float) -> str:
-    """Bytes, such as ``812 B``, ``1.4 KiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def one_line(text: str) -> str:
-    """Anybody's text, so that it neither breaks a line nor tells the terminal anything."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _sum(overview: Shown) -> str:
@@ -114,14 +93,13 @@ def _sum(overview: Shown) -> str:
 
 def _stream(stream: StreamShown) -> Iterable[Row]:
     closed = len(stream.shards) - stream.open_shards
-    kept = "for ever" if stream.retention_ms is None else age(stream.retention_ms)
     known = (
         stream.name,
         f"{stream.open_shards}" + (f" + {closed} closed" if closed else ""),
         f"{stream.records:,}",
         f"{stream.records_per_second:,.1f}",
         size(stream.bytes_per_second),
-        kept,
+        kept(stream.retention_ms),
     )
     consumers = [
         (
@@ -147,23 +125,5 @@ def _queue(queue: QueueShown) -> Row:
 
 
 def _section(title: str, header: Row, rows: Iterable[Row], *, numbers: Sequence[int] = ()) -> list[str]:
-    cells = [[one_line(cell) for cell in row] for row in rows]
-    if not cells:
-        return []
-    table = [list(header), *cells]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    return [
-        title,
-        *(
-            "  "
-            + "  ".join(
-                cell.rjust(width) if column in numbers else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in table
-        ),
-    ]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LINE_OF_REASON else f"{text[: _LINE_OF_REASON - 3]}..."
+    found = list(rows)
+    return [title, *(f"  {line}" for line in aligned(header, found, numbers=numbers))] if found else []

@@ -151,6 +151,11 @@ class Message(Generic[T]):
         return self._received.receive_count
 
     @property
+    def sent_ms(self) -> int:
+        """When it was sent, milliseconds since the epoch."""
+        return self._received.sent_ms
+
+    @property
     def sent(self) -> datetime:
         """When it was sent (UTC)."""
         return to_datetime(self._received.sent_ms)
@@ -195,6 +200,27 @@ class Message(Generic[T]):
     def last_error(self) -> str | None:
         """Of a dead letter: what its last handling failed with, if a worker of ours knew it."""
         return self._received.last_error
+
+    def _repr_html_(self) -> str:
+        from streamkit.errors import DecodeError
+        from streamkit.showing.flat import columns_of
+        from streamkit.showing.html import card, escaped, table
+
+        try:
+            columns = columns_of([self.value])
+        except DecodeError as error:
+            columns = {"error": [str(error)]}
+        facts = {
+            "sent": self.sent,
+            "received": f"{self.receive_count} x",
+            "group": self.group_id,
+            "dead letter of": self.dead_letter_source,
+            "last error": self.last_error,
+            "bytes": len(self.body),
+        }
+        rows = [(escaped(name), values[0]) for name, values in columns.items()]
+        rows += [(escaped(name), each.string_value or each.binary_value) for name, each in self.attributes.items()]
+        return card("Message", self.message_id, facts, table(["field", "value"], rows, separators=False))
 
     def __repr__(self) -> str:
         return f"Message({self.message_id}, receive_count={self.receive_count}, {len(self.body)} bytes)"

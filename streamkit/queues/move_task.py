@@ -73,6 +73,19 @@ class MoveTask:
     def __repr__(self) -> str:
         return f"MoveTask({self.source!r}, {self.status}, moved={self.moved} of {self.to_move})"
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import Tone, badge, card
+
+        tones: dict[MoveStatus, Tone] = {"COMPLETED": "good", "FAILED": "bad", "CANCELLED": "warn"}
+        facts = {
+            "": badge(self.status, tones.get(self.status, "quiet")),
+            "moved": f"{self.moved:,}" + ("" if self.to_move is None else f" of {self.to_move:,}"),
+            "to": self.to or "where each came from",
+            "a second": self.rate,
+            "why": self.failure_reason,
+        }
+        return card("Move task from", self.source, facts)
+
     def cancel(self) -> int:
         """Move nothing more after the batch in hand; what was moved stays moved. How many that is so far."""
         if self.status in ("CREATED", "RUNNING"):

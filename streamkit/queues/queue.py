@@ -20,6 +20,7 @@ from streamkit.queues.content import AttributeValue, attributes_of
 from streamkit.queues.given import check_several, check_whole, handle_of, letter_of
 from streamkit.queues.handling import Handler
 from streamkit.queues.message import Message
+from streamkit.queues.messages import Messages
 from streamkit.queues.move_task import MoveTask
 from streamkit.queues.queue_metrics import QueueMetrics, queue_metric
 from streamkit.queues.selection import Where
@@ -69,6 +70,14 @@ class Queue(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Queue({self.name!r}, {self.codec!r})"
+
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import card
+        from streamkit.showing.words import type_name
+
+        facts, picture = self._counters.shown()
+        hint = "`await queue.describe()` says how much waits, `await queue.peek()` shows what comes next"
+        return card("Queue", self.name, {"values": type_name(self.codec.type), **facts}, picture, hint=hint)
 
     # ---- sending
 
@@ -175,14 +184,15 @@ class Queue(Generic[T]):
         self._counters.received(len(received))
         return [Message(message, self.codec) for message in received]
 
-    async def peek(self, limit: int = 10) -> list[Message[T]]:
-        """The next visible messages, neither hidden nor counted; they have no receipt handle.
+    async def peek(self, limit: int = 10) -> Messages[T]:
+        """The next visible messages, neither hidden nor counted; they have no receipt handle. A table, too.
 
         Raises:
             ValidationError: ``limit`` is not a whole number, 1 or more.
         """
         check_whole("limit", limit)
-        return [Message(message, self.codec) for message in await self._store.peek_messages(self.name, limit)]
+        found = await self._store.peek_messages(self.name, limit)
+        return Messages([Message(message, self.codec) for message in found], self.name)
 
     # ---- settling
 

@@ -8,6 +8,7 @@ HOT: `python -m benchmarks --only queue`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from streamkit.clock import Clock
 from streamkit.metrics.metric import Metric
@@ -90,6 +91,21 @@ class QueueMetrics:
         # AWS: repeats included.
         if count:
             self._put(self._deleted, count, self._clock.now_ms(), 1, "Count")
+
+    def shown(self) -> tuple[dict[str, int | None], str]:
+        """What was counted since the kit was opened, and a picture of the depth if it was measured, or of what came."""
+        from streamkit.metrics.picture import level, total, traffic
+
+        def named(name: str) -> Callable[[], Metric]:
+            return partial(queue_metric, self._queue, name)
+
+        counts = {
+            word.lower(): total(self._metrics, named(f"NumberOfMessages{word}"))
+            for word in ("Sent", "Received", "Deleted")
+        }
+        now_ms, depth = self._clock.now_ms(), named("ApproximateNumberOfMessagesVisible")
+        picture = level(self._metrics, now_ms, depth, "Maximum", "visible messages")
+        return counts, picture or traffic(self._metrics, now_ms, named("NumberOfMessagesSent"), "messages")
 
     def _reader(self, of: Callable[[QueueDescription], float | None]) -> Callable[[], Awaitable[float | None]]:
         async def read() -> float | None:

@@ -78,6 +78,24 @@ class QueueDescription(msgspec.Struct, frozen=True):
     modified_ms: int = 0
     """When its attributes were last changed, or it was created."""
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import card
+        from streamkit.showing.words import instant, kept
+
+        attributes = self.attributes
+        policy = attributes.redrive_policy
+        letters = None if policy is None else f"{policy.dead_letter_queue} after {policy.max_receive_count} receives"
+        facts = {
+            "visible": self.visible,
+            "in flight": self.not_visible,
+            "delayed": self.delayed,
+            "oldest": None if self.oldest_ms is None else f"{instant(self.oldest_ms)} UTC",
+            "visibility timeout": kept(attributes.visibility_timeout_ms),
+            "kept": kept(attributes.retention_ms),
+            "dead letters to": letters,
+        }
+        return card("FIFO queue" if attributes.fifo else "Queue", self.name, facts)
+
 
 class QueueStore(Protocol):
     """The port. Every method may raise ``NotFoundError``, ``StorageError`` and ``ClosedError`` beside what it names.

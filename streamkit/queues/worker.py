@@ -135,6 +135,18 @@ class Worker(Generic[T]):
     def __repr__(self) -> str:
         return f"Worker({self.name!r}, handled={self.handled}, failed={self.failed})"
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import badge, card
+
+        facts = {
+            "queue": self._source.name,
+            "handled": self.handled,
+            "failed": self.failed,
+            "in hand": self._in_hand,
+            "": badge("ended", "quiet") if self._ended else None,
+        }
+        return card("Worker", self.name, facts)
+
     async def run(self, stop: Stop) -> None:
         """Work until a stop is requested.
 

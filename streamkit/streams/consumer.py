@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Container
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -131,6 +132,18 @@ class Consumer(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Consumer({self.name!r} of stream {self.stream!r})"
+
+    def _repr_html_(self) -> str:
+        from streamkit.metrics.picture import latest, level
+        from streamkit.showing.html import badge, card
+
+        state = (
+            badge("reading", "good") if self._open else badge("not entered" if self._open is None else "left", "quiet")
+        )
+        behind = partial(self.metric, _BEHIND_RECORDS)
+        facts = {"stream": self.stream, "": state, "records behind": latest(self._metrics, behind)}
+        picture = level(self._metrics, self._clock.now_ms(), behind, "Maximum", "records behind")
+        return card("Consumer", self.name, facts, picture, hint="`await consumer.lag()` says how far it is behind, now")
 
     async def __aenter__(self) -> Consumer[T]:
         if self._open is not None:

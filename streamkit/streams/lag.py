@@ -48,6 +48,25 @@ class Lag(msgspec.Struct, frozen=True):
         """Of all shards."""
         return sum(shard.trimmed for shard in self.shards)
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import badge, card, table
+        from streamkit.showing.words import age, count
+
+        state = (
+            badge("caught up", "good") if not self.records else badge(f"{count(self.records, 'record')} behind", "warn")
+        )
+        facts = {
+            "stream": self.stream,
+            "": state,
+            "oldest of them": age(self.millis_behind) if self.records else None,
+            "trimmed before they were read": self.trimmed or None,
+        }
+        rows = [
+            (each.shard_id, each.records, age(each.millis_behind) if each.records else None, each.trimmed)
+            for each in self.shards
+        ]
+        return card("Lag of consumer", self.consumer, facts, table(["shard", "records", "behind", "trimmed"], rows))
+
     def __repr__(self) -> str:
         behind = sorted((shard for shard in self.shards if shard.records), key=lambda shard: -shard.records)
         lost = sorted((shard for shard in self.shards if shard.trimmed and not shard.records), key=lambda s: -s.trimmed)

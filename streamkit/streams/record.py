@@ -15,6 +15,7 @@ from streamkit.streams.record_attributes import Attributes
 
 T = TypeVar("T")
 
+_MOST_SHOWN = 100
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -85,6 +86,21 @@ class Record(msgspec.Struct, Generic[T], eq=False, gc=False, weakref=False):
         """When the stream took it (UTC)."""
         return to_datetime(self.stored.arrival_ms)
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import card, escaped, table
+        from streamkit.streams.record_columns import record_columns
+
+        columns = {name: values[0] for name, values in record_columns([self]).items()}
+        facts = {
+            "shard": columns.pop("shard_id"),
+            "sequence number": str(columns.pop("sequence_number")),
+            "arrival": to_datetime(columns.pop("arrival")),
+            "bytes": len(self.data),
+        }
+        key = columns.pop("partition_key")
+        rows = [(escaped(name), value) for name, value in columns.items()]
+        return card("Record", key, facts, table(["field", "value"], rows, separators=False))
+
     def __repr__(self) -> str:
         number = f"{self.sequence_number}"
         if self.subsequence_number is not None:
@@ -131,6 +147,17 @@ class Batch(Generic[T], Sequence[Record[T]]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.records[index]
+
+    def _repr_html_(self) -> str:
+        from streamkit.showing.listing import listed_html
+        from streamkit.streams.record_columns import TYPES, record_columns
+
+        facts = {
+            "records": len(self),
+            "millis behind latest": self.millis_behind_latest,
+            "trimmed": self.trimmed or None,
+        }
+        return listed_html("Batch", self.shard_id, facts, record_columns(self.records[:_MOST_SHOWN]), TYPES, len(self))
 
     def __repr__(self) -> str:
         first, last = self.records[0].sequence_number, self.last_sequence_number

@@ -193,6 +193,28 @@ class StreamDescription(msgspec.Struct, frozen=True):
     producers: Mapping[str, int] = {}
     """The last sequence that is stored of each idempotent producer."""
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import Html, card, quiet, table
+        from streamkit.showing.words import instant, kept
+        from streamkit.streams.keyspace import KEY_SPACE
+
+        rows: list[tuple[object, ...]] = []
+        for shard in self.shards:
+            keys = shard.hash_key_range
+            records = max(0, shard.latest_sequence_number - max(shard.trim_horizon, shard.starting_sequence_number))
+            state: str | Html = "open" if shard.is_open else quiet("closed")
+            parents = ", ".join(shard.parent_shard_ids)
+            rows.append((shard.shard_id, state, records, f"{(keys.end - keys.start + 1) / KEY_SPACE:.1%}", parents))
+        facts = {
+            "records": sum(row[2] for row in rows if isinstance(row[2], int)),
+            "open shards": len(self.open_shards),
+            "mode": self.attributes.mode,
+            "kept": kept(self.attributes.retention_ms),
+            "created": f"{instant(self.created_ms)} UTC",
+        }
+        header = ["shard", "state", "records", "of the keys", "parents"]
+        return card("Stream", self.name, facts, table(header, rows))
+
     @property
     def newest_shard_id(self) -> str:
         """Every split and merge changes it, so it stands for the shards that there are."""

@@ -29,6 +29,7 @@ from streamkit.streams.look import Look
 from streamkit.streams.producer import Producer
 from streamkit.streams.record import Record
 from streamkit.streams.reshard import next_step
+from streamkit.streams.sample import Sample
 from streamkit.streams.store import (
     Merge,
     ProducerSequences,
@@ -78,6 +79,21 @@ class Stream(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Stream({self.name!r}, {self.codec!r})"
+
+    def _repr_html_(self) -> str:
+        from streamkit.metrics.picture import total, traffic
+        from streamkit.showing.html import card
+        from streamkit.showing.words import size, type_name
+
+        put = total(self._metrics, lambda: self.metric("IncomingRecords"))
+        volume = total(self._metrics, lambda: self.metric("IncomingBytes"))
+        facts = {
+            "values": type_name(self.codec.type),
+            "put since the kit was opened": None if put is None else f"{put:,} records, {size(volume or 0)}",
+        }
+        picture = traffic(self._metrics, self._clock.now_ms(), lambda: self.metric("IncomingRecords"), "records")
+        hint = "`await stream.head()` shows its records, `await stream.describe()` its shards"
+        return card("Stream", self.name, facts, picture, hint=hint)
 
     async def put(
         self,
@@ -200,23 +216,29 @@ class Stream(Generic[T]):
         """
         return self._look.records(start)
 
-    async def head(self, n: int = 10) -> list[Record[T]]:
-        """The ``n`` oldest records of all shards, by arrival."""
-        return await self._look.head(n)
+    async def head(self, n: int = 10) -> Sample[T]:
+        """The ``n`` oldest records of all shards, by arrival: a sequence, and a table for pandas, polars, DuckDB.
+
+        ``(await stream.head(100)).to_pandas()``; see ``Sample`` for its columns.
+        """
+        return Sample(await self._look.head(n), self.name)
 
     @overload
-    def tail(self, n: int = 10, *, follow: Literal[False] = False) -> Awaitable[list[Record[T]]]: ...
+    def tail(self, n: int = 10, *, follow: Literal[False] = False) -> Awaitable[Sample[T]]: ...
 
     @overload
     def tail(self, n: int = 10, *, follow: Literal[True]) -> Follow[T]: ...
 
-    def tail(self, n: int = 10, *, follow: bool = False) -> Awaitable[list[Record[T]]] | Follow[T]:
-        """The ``n`` newest records of all shards, by arrival: ``await stream.tail()``.
+    def tail(self, n: int = 10, *, follow: bool = False) -> Awaitable[Sample[T]] | Follow[T]:
+        """The ``n`` newest records of all shards, by arrival: ``await stream.tail()``. As ``head``, a table too.
 
         With ``follow`` an iterator over them and all that come, ``async for record in stream.tail(follow=True)``: woken
         by the append, through splits and merges, each key in order.
         """
-        return Follow(self._look, n) if follow else self._look.tail(n)
+        return Follow(self._look, n) if follow else self._tail(n)
+
+    async def _tail(self, n: int) -> Sample[T]:
+        return Sample(await self._look.tail(n), self.name)
 
     async def lag(self, consumer: str) -> Lag:
         """How far a consumer of this name is behind, per shard: in records, exactly, and in milliseconds."""

@@ -10,6 +10,9 @@ from typing import Any
 import msgspec
 
 from streamkit.errors import ValidationError
+from streamkit.showing.flat import columns_of
+from streamkit.showing.listing import MOST_SHOWN, listed_html
+from streamkit.showing.tabular import Tabular
 from streamkit.tables import number
 from streamkit.tables.condition import Condition, same
 from streamkit.tables.item import Item, Key, KeyValue, TableSchema
@@ -33,8 +36,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Of a scan: the part of the table that this reader has; others read the others at the same time."""
 
 
-class Page(msgspec.Struct, frozen=True):
-    """One page of a query or scan."""
+class Page(Tabular, msgspec.Struct, frozen=True):
+    """One page of a query or scan. pandas, polars and DuckDB read it as a table, with a column for each attribute."""
 
     items: list[Item]
     last_key: Key | None
@@ -46,6 +49,19 @@ class Page(msgspec.Struct, frozen=True):
     def count(self) -> int:
         """Items of this page (Count)."""
         return len(self.items)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Each attribute's values, by its name; None where an item has none of it."""
+        return columns_of(self.items)
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "items": self.count,
+            "looked at": self.scanned,
+            "more": "yes, from after last_key" if self.last_key else None,
+        }
+        shown = columns_of(self.items[:MOST_SHOWN])
+        return listed_html("Page", "", facts, shown, {}, self.count)
 
 
 class Pages:

@@ -24,6 +24,30 @@ class TableDescription(msgspec.Struct, frozen=True):
     building: tuple[str, ...] = ()
     """The names of indexes that are being filled and cannot be queried yet (CREATING); others are ACTIVE."""
 
+    def _repr_html_(self) -> str:
+        from streamkit.showing.html import card, table
+        from streamkit.showing.words import instant
+
+        attributes, schema = self.attributes, self.schema
+        facts = {
+            "key": ", ".join(schema.key_names),
+            "expires by": attributes.ttl,
+            "change feed": attributes.stream or None,
+            "capacity": None if attributes.capacity is None else attributes.capacity.mode,
+            "created": f"{instant(self.created_ms)} UTC",
+        }
+        rows = [
+            (
+                index.name,
+                ", ".join(name for name in (index.partition_key or schema.partition_key, index.sort_key) if name),
+                index.kind,
+                index.projection,
+                "being filled" if index.name in self.building else "ready",
+            )
+            for index in attributes.indexes
+        ]
+        return card("Table", schema.name, facts, table(["index", "key", "kind", "projection", "state"], rows))
+
 
 class SortKeyRange(msgspec.Struct, frozen=True, kw_only=True):
     """Which sort keys a query wants; None is open. ``prefix`` (str or bytes keys) excludes the other two."""

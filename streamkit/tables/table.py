@@ -78,6 +78,11 @@ class Table:
     def __repr__(self) -> str:
         return f"Table({self.name!r}, key={'/'.join(self.schema.key_names)})"
 
+    def _repr_html_(self) -> str:
+        from streamkit.metrics.picture import written_html
+
+        return written_html(self._metrics, self._clock.now_ms(), self._written, self.name, self.schema.key_names)
+
     async def describe(self) -> TableDescription:
         """Its key, indexes and other attributes, and which indexes are still being built (DescribeTable)."""
         (description,) = await self._store.describe_tables([self.name])

@@ -217,7 +217,7 @@ def open(  # noqa: A001 - `streamkit.testing.open` reads as `streamkit.open` doe
         raise ValidationError(f"{url!r} is to be looked at, which needs no trial: use streamkit.open({url!r})")
     caller = sys._getframe(1)
     place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-    return Opening(Trial(url, durability, limits, clock, place).opened)
+    return Opening(Trial(url, durability, limits, clock, place).opened, url)
 
 
 def _leave_behind(
