@@ -17,6 +17,7 @@ ELSEWHERE: dict[str, str] = {
     "docs/cli.md": "tests/cli/test_cli_docs.py",
     "docs/dashboard.md": "tests/dashboard/test_dashboard_docs.py",
     "docs/functions.md": "tests/functions/test_function_docs.py",
+    "docs/notebooks.md": "tests/test_notebook_docs.py",
     "docs/services.md": "tests/test_service_docs.py",
     "docs/testing.md": "tests/testing/test_testing_docs.py",
     "docs/tracing.md": "tests/tracing/test_tracing_docs.py",
