@@ -16,7 +16,6 @@ from tests.dashboard.asking import NASTY, dead_letters
 from tests.dashboard.browsing import ARGUMENTS, PATIENCE_MS, Served, Watched, chromium, fill, look_again
 
 expect.set_options(timeout=PATIENCE_MS)
-pytestmark = pytest.mark.xdist_group("one browser")
 
 
 @pytest.fixture(scope="module")
