@@ -122,7 +122,7 @@ def _lives(kit: TrialKit | None) -> Iterator[TrialKit]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test whose services failed has failed, unless it has looked after them: stopped, or closed its kit."""
+    """A test whose trial kit's services failed has failed, unless it has looked after them: stopped, or closed its kit."""
     before = {id(kit) for kit in _open_kits()}
     try:
         result = yield
@@ -159,9 +159,12 @@ def _open_kits() -> list[Kit]:
 
 
 def _failures() -> str:
-    """The services that failed since one was last told of, in kits that are open."""
+    """The services that failed since one was last told of, in trial kits that are open.
+
+    A kit of the program under test raises them itself when it is closed, and the program may have looked after them.
+    """
     lines: list[str] = []
-    for kit in _open_kits():
+    for kit in filter(_is_trial, _open_kits()):
         told = _told.setdefault(kit, set())
         for name, error in kit.health().errors.items():
             if name not in told:
