@@ -122,7 +122,7 @@ def _lives(kit: TrialKit | None) -> Iterator[TrialKit]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test whose trial kit's services failed has failed, unless it has looked after them: stopped, or closed its kit."""
+    """A test has failed if its trial kit's services have, unless it looked after them: stopped, or closed its kit."""
     before = {id(kit) for kit in _open_kits()}
     try:
         result = yield
