@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from opentelemetry.trace import SpanKind
 
 import streamkit
 from streamkit import tracing
-from streamkit.errors import ConditionFailedError
+from streamkit.errors import ConditionFailedError, ValidationError
 from streamkit.tables.condition import attribute
 from streamkit.testing.clock import ManualClock
 from tests.tracing.seen import Seen
+
+
+async def test_what_is_no_write_is_refused_as_ever(seen: Seen, clock: ManualClock) -> None:
+    async with streamkit.open("memory:", clock=clock) as kit:
+        await kit.create_table("one", partition_key="id")
+        bad: Any = 5
+        for _ in range(2):
+            with pytest.raises(ValidationError, match="not a write"):
+                await kit.write(streamkit.Put({"id": "a"}, table="one"), bad)
+            tracing.instrument(kit, tracer_provider=seen.provider)
+        assert seen.one("TransactWriteItems one").status.description == "ValidationError"
 
 
 async def test_writes_are_spans_and_reads_are_none(seen: Seen, clock: ManualClock) -> None:
