@@ -120,7 +120,7 @@ class OtelSpans:
             yield
 
     @contextmanager
-    def write(self, operation: str, table: str, count: int) -> Iterator[None]:
+    def write(self, operation: str, table: str, count: int) -> Iterator[_Writing]:
         """See Spans."""
         attributes: _Attributes = {
             "db.system.name": _SYSTEM,
@@ -131,7 +131,7 @@ class OtelSpans:
             attributes["db.operation.batch.size"] = count
         span = self._begin(f"{operation} {table}", _parent(), SpanKind.CLIENT, attributes)
         with _ended(span):
-            yield
+            yield _Writing(span)
 
     @contextmanager
     def within(self, here: object) -> Iterator[None]:
@@ -193,6 +193,17 @@ class _Receiving:
         _identify(self.attributes, message_id, partition)
         if message_id is None:
             self.attributes["messaging.batch.message_count"] = len(contexts)
+
+
+class _Writing:
+    """Implements ``Writing``."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def failed(self, error: BaseException) -> None:
+        """See Writing."""
+        _failed(self._span, error)
 
 
 class _Processing:
