@@ -20,9 +20,11 @@ from streamkit import Limits
 from streamkit.codecs import Codec
 from streamkit.errors import NotFoundError, RecordingError, StorageError, ValidationError
 from streamkit.recording import lines, record, replay
+from streamkit.streams.aggregation import aggregate
 from streamkit.streams.buffer import Batching
 from streamkit.streams.keyspace import KEY_SPACE
 from streamkit.streams.record import Record, StoredRecord
+from streamkit.streams.store import PutEntry
 from streamkit.testing.clock import ManualClock
 
 HEADER = b'{"streamkit_recording":1,"stream":"s"}\n'
@@ -153,6 +155,21 @@ async def test_attributes_are_recorded_with_their_record(tmp_path: Path) -> None
         assert [one.attributes async for one in copy.records()] == [attributes or {} for attributes in given_]
     recorded = (await asyncio.to_thread((tmp_path / "it.jsonl").read_text)).splitlines()
     assert ["attributes" in json.loads(line) for line in recorded[1:-1]] == [True, False, True]
+
+
+async def test_tags_that_no_record_may_have_do_not_spoil_a_recording(tmp_path: Path) -> None:
+    """Another library's aggregate may have more than a record's attributes may: then its record has none."""
+    tags = [{"n": "x" * 1025}, {str(n): "" for n in range(11)}, {"": "x"}, {"n": "x" * 1023}]
+    packed = aggregate([PutEntry("k", b"%d" % number, None, each) for number, each in enumerate(tags)])
+    async with streamkit.open("memory:") as kit:
+        source, copy = await kit.create_stream("source", type=bytes), await kit.create_stream("copy", type=bytes)
+        await source.put(packed.data, partition_key="k")
+        assert [one.attributes async for one in source.records()] == [{}, {}, {}, tags[3]]
+        await record(source, tmp_path / "it.jsonl")
+        await replay(tmp_path / "it.jsonl", copy)
+        assert [(one.value, one.attributes) async for one in copy.records()] == [
+            (one.value, one.attributes) async for one in source.records()
+        ]
 
 
 async def test_only_what_arrived_from_an_instant_on(tmp_path: Path, clock: ManualClock) -> None:
