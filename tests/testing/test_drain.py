@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -346,7 +347,7 @@ async def test_a_replay_at_its_pace_is_read_on_before_it_returns(kit: TrialKit, 
 
 async def test_bad_bounds_and_a_closed_kit() -> None:
     async with streamkit.testing.open("memory:") as kit:
-        for within, patience in ((-1, 1), (1, 0), (float("nan"), 1)):
+        for within, patience in ((-1, 1), (1, 0), (float("nan"), 1), (math.inf, 1), (1, math.inf)):
             with pytest.raises(ValidationError, match="within is 0 or more seconds"):
                 await kit.drain(within=within, patience=patience)
     with pytest.raises(ClosedError):

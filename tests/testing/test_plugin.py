@@ -172,6 +172,42 @@ def test_in_each_mode(mode: str, tmp_path: Path) -> None:
     assert "streamkit_kit is for tests that are `async def`" in output
 
 
+SCOPES = """
+import pytest
+
+async def used(kit):
+    jobs = await kit.create_queue("jobs")
+    await jobs.send(1)
+    got = []
+    kit.start(jobs.worker(got.append))
+    await kit.drain()
+    assert got == [1]
+
+async def test_by_default(streamkit_kit):
+    await used(streamkit_kit)
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_of_a_module(streamkit_kit):
+    await used(streamkit_kit)
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_of_its_own(streamkit_kit):
+    await used(streamkit_kit)
+"""
+
+
+@pytest.mark.parametrize(("fixtures", "tests"), [("session", "function"), ("function", "session")])
+def test_a_kit_is_of_its_tests_event_loop_whatever_its_scope(fixtures: str, tests: str, tmp_path: Path) -> None:
+    (tmp_path / "test_users.py").write_text(SCOPES)
+    defaults = (
+        "-o",
+        f"asyncio_default_fixture_loop_scope={fixtures}",
+        "-o",
+        f"asyncio_default_test_loop_scope={tests}",
+    )
+    assert "3 passed" in (output := run(tmp_path, "-o", "asyncio_mode=auto", *defaults, *PLUGIN)), output
+
+
 def test_it_costs_next_to_nothing_where_nobody_uses_it() -> None:
     """pytest imports it at every start. What is imported before coverage begins would not count."""
     code = "import sys, pytest, streamkit.testing.plugin; print(*sorted(n for n in sys.modules if 'streamkit' in n))"
