@@ -73,7 +73,7 @@ class TrialKit(Kit):
         Raises:
             NotDrainedError: that was not enough, or what is left nobody will consume; it says what that is, and why. It
                 is an ``AssertionError``, too.
-            ClosedError: the kit is closed.
+            ClosedError: the kit is closed, or was meanwhile.
         """
         self._check_open()
         await drain(self.engine, self._supervisor, self.clock, within, patience)

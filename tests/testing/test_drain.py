@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import streamkit.testing
-from streamkit import Batch, EventSourceMapping, Message, RedrivePolicy, Retry, Stop, each
+from streamkit import Batch, EventSourceMapping, Message, RedrivePolicy, Retry, Stop, StorageError, each
 from streamkit.errors import ClosedError, ServiceFailedError, ValidationError
 from streamkit.recording import replay
 from streamkit.testing import NotDrainedError, TrialKit
@@ -343,6 +343,22 @@ async def test_a_replay_at_its_pace_is_read_on_before_it_returns(kit: TrialKit, 
     await kit.clock.advance(499)
     await kit.drain(within=0)
     assert await replaying == len(handled) == 2500
+
+
+@pytest.mark.parametrize("end", ["close", "crash"])
+async def test_a_kit_that_ends_under_it_is_not_drained(end: str) -> None:
+    async def fail(value: int) -> None:
+        raise ValueError
+
+    async with streamkit.testing.open() as kit:
+        jobs = await kit.create_queue("jobs")
+        await jobs.send(1)
+        kit.start(jobs.worker(fail))
+        draining = asyncio.create_task(kit.drain(within=1e6))
+        await asyncio.sleep(0)
+        await getattr(kit, end)()
+        with pytest.raises((ClosedError, StorageError)):  # Whatever it finds first.
+            await draining
 
 
 async def test_bad_bounds_and_a_closed_kit() -> None:
