@@ -14,6 +14,7 @@ import pytest
 
 import streamkit.testing
 from streamkit import Batch, EventSourceMapping, Message, RedrivePolicy, Retry, Stop, StorageError, each
+from streamkit.dashboard import dashboard
 from streamkit.errors import ClosedError, ServiceFailedError, ValidationError
 from streamkit.recording import replay
 from streamkit.testing import NotDrainedError, TrialKit
@@ -343,6 +344,24 @@ async def test_a_replay_at_its_pace_is_read_on_before_it_returns(kit: TrialKit, 
     await kit.clock.advance(499)
     await kit.drain(within=0)
     assert await replaying == len(handled) == 2500
+
+
+async def test_who_looks_at_a_dashboard_is_not_waited_for(kit: TrialKit) -> None:
+    await kit.create_stream("s")
+    began = asyncio.Event()
+
+    async def look_for_ever() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        began.set()
+
+    asked = {"method": "GET", "path": "/api/tail", "query_string": b"stream=s", "headers": [(b"host", b"localhost")]}
+    looking = asyncio.create_task(dashboard(kit)({"type": "http", **asked}, look_for_ever, send))
+    await began.wait()
+    await kit.drain(patience=0.1)
+    looking.cancel()
+    await asyncio.wait([looking])
 
 
 @pytest.mark.parametrize("end", ["close", "crash"])
