@@ -15,7 +15,7 @@ import pytest
 
 import streamkit
 from streamkit import Stop, ValidationError
-from streamkit.dashboard import Dashboard, serve
+from streamkit.dashboard import Dashboard, serve, serving
 from tests.dashboard.asking import MARK, dead_letters
 from tests.dashboard.browsing import chromium
 
@@ -86,6 +86,23 @@ async def test_closing_waits_for_no_tail() -> None:
         await ended.wait()
         await task
         assert kit.health().healthy
+
+
+async def test_closing_does_not_wait_for_who_never_asks_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert serving.GRACE_SECONDS == 3
+    monkeypatch.setattr(serving, "GRACE_SECONDS", 0.1)
+    async with streamkit.open("memory:") as kit:
+        board = Dashboard(kit, port=0)
+        await board.bind()
+        kit.start(board)
+        reader, writer = await asyncio.open_connection("127.0.0.1", board.port)
+        lines = ("POST /api/redrive HTTP/1.1", "Host: localhost", "X-Streamkit: 1", "Content-Type: application/json")
+        writer.write("\r\n".join((*lines, "Expect: 100-continue", "Content-Length: 9", "", "{")).encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 100 "), "it waits for what is asked"
+        async with asyncio.timeout(2.5):
+            await kit.stop(board)
+        assert kit.health().healthy
+        writer.close()
 
 
 async def test_a_port_that_is_taken() -> None:
