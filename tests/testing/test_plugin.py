@@ -55,6 +55,21 @@ async def test_fails_a_failed_service(streamkit_kit):
     await streamkit_kit.drain()
 
 
+class FailingAtLast:
+    name = "failing at last"
+
+    async def run(self, stop):
+        with stop.interruptible():
+            await asyncio.Event().wait()
+        raise ValueError("at last")
+
+
+@MARK
+async def test_fails_as_it_is_closed(streamkit_kit):
+    streamkit_kit.start(FailingAtLast())
+    await streamkit_kit.drain()
+
+
 @MARK
 async def test_fails_by_itself(streamkit_kit):
     streamkit_kit.start(Failing())
@@ -160,9 +175,9 @@ def test_in_each_mode(mode: str, tmp_path: Path) -> None:
     left_open = {"test_leaves_a_trial_open", "test_leaves_a_kit_open"}
     assert outcomes == {
         # What a test leaves open is known once its fixtures are done with it.
-        "PASSED": PASS | left_open,
+        "PASSED": PASS | left_open | {"test_fails_as_it_is_closed"},
         "FAILED": {"test_fails_a_failed_service", "test_fails_by_itself"},
-        "ERROR": {"test_wrong_plain", *left_open},
+        "ERROR": {"test_wrong_plain", "test_fails_as_it_is_closed", *left_open},
     }, output
     assert output.count("a service failed during the test: expect it with") == 3  # In full, in the summary, beside.
     assert output.count("  failing of Kit(") == 2
