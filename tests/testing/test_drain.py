@@ -357,7 +357,7 @@ async def test_who_looks_at_a_dashboard_is_not_waited_for(kit: TrialKit) -> None
         began.set()
 
     asked = {"method": "GET", "path": "/api/tail", "query_string": b"stream=s", "headers": [(b"host", b"localhost")]}
-    looking = asyncio.create_task(dashboard(kit)({"type": "http", **asked}, look_for_ever, send))
+    looking = asyncio.ensure_future(dashboard(kit)({"type": "http", **asked}, look_for_ever, send))
     await began.wait()
     await kit.drain(patience=0.1)
     looking.cancel()
