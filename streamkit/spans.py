@@ -49,6 +49,13 @@ class Processing(Protocol):
         """It did not raise, and failed."""
 
 
+class Writing(Protocol):
+    """A write to a table."""
+
+    def failed(self, error: BaseException) -> None:
+        """One of several was refused; the others were not."""
+
+
 class Spans(Protocol):
     """The port. Nothing here raises, blocks or is awaited. An exception that leaves a block marks what it was."""
 
@@ -77,14 +84,21 @@ class Spans(Protocol):
     ) -> AbstractContextManager[object]:
         """Around a deletion; ``message_id``: of the only one."""
 
-    def write(self, operation: str, table: str, count: int) -> AbstractContextManager[object]:
+    def write(self, operation: str, table: str, count: int) -> AbstractContextManager[Writing]:
         """Around writes to a table; ``operation`` as DynamoDB calls it."""
 
     def within(self, here: object) -> AbstractContextManager[object]:
         """What is done in the block belongs to that process."""
 
 
-_NOTHING: AbstractContextManager[None] = nullcontext()
+class _Untold:
+    """Nobody traces."""
+
+    def failed(self, error: BaseException) -> None:
+        """See Writing."""
+
+
+_NOTHING: AbstractContextManager[Writing] = nullcontext(_Untold())
 
 
 class Tracing:
@@ -96,7 +110,7 @@ class Tracing:
         self.spans: Spans | None = None
         """None: nobody."""
 
-    def write(self, operation: str, table: str, count: int) -> AbstractContextManager[object]:
+    def write(self, operation: str, table: str, count: int) -> AbstractContextManager[Writing]:
         """See Spans."""
         return _NOTHING if self.spans is None else self.spans.write(operation, table, count)
 

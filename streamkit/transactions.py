@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -49,10 +50,10 @@ class Transactions(ABC):
         """
         self._check_open()
         asked = self.engine.tables.write(writes, client_request_token)
-        tables = {name for write in writes if isinstance(name := getattr(write, "table", None), str)}
+        # What is no write, or of no table, is for the store to refuse.
+        tables = Counter(name for write in writes if isinstance(name := getattr(write, "table", None), str))
         with ExitStack() as spans:
-            for table in sorted(tables) if self.tracing.spans is not None else ():
-                count = sum(write.table == table for write in writes)
+            for table, count in sorted(tables.items()) if self.tracing.spans is not None else ():
                 spans.enter_context(self.tracing.write("TransactWriteItems", table, count))
             await self._calls(writes).call("TransactWriteItems", asked, writes)
         if client_request_token is None:

@@ -97,14 +97,20 @@ def _guards(request: pytest.FixtureRequest) -> Iterator[None]:
     """Before all other fixtures of a test, so that it looks when they are done."""
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
         request.getfixturevalue("no_task_left")
-    logger = logging.getLogger("streamkit")
-    level = logger.level
+    levels = {logger: logger.level for logger in _loggers()}
     _blocking_calls.clear()
     yield
-    logger.setLevel(level)  # The command line sets it for its whole process, which here is all the tests'.
+    for logger in _loggers():  # The command line sets them for its whole process, which here is all the tests'.
+        logger.setLevel(levels.get(logger, logging.NOTSET))
     blocked, _blocking_calls[:] = _blocking_calls[:], []
     if blocked:
         pytest.fail(f"streamkit blocked the event loop: {', '.join(blocked)}", pytrace=False)
+
+
+def _loggers() -> list[logging.Logger]:
+    """streamkit's."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "streamkit"]
+    return [logging.getLogger(name) for name in ("streamkit", *names)]
 
 
 @pytest.fixture

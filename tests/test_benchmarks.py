@@ -36,7 +36,6 @@ from benchmarks.report import terminal
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.append import APPEND
 
-pytestmark = pytest.mark.xdist_group("one small run")
 ROOT = Path(__file__).parent.parent
 PEER_NAMES = {peer.name for peer in known()}
 NAMES = list(dict.fromkeys(workload.name for workload in WORKLOADS))

@@ -27,6 +27,38 @@ def test_what_is_none_is_not_taken_for_one(bad: str) -> None:
     assert carried_in({"traceparent": bad}) is None
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        "s3cret",
+        "a=1=2",
+        "a=1,A=2",
+        "a=é",
+        "=1",
+        "a=",
+        "a= ",
+        "a=1\n",
+        f"a={'1' * 257}",
+        f"a=1{' ' * 600}",
+        "," * 1_000_000,
+        "a" * 1_000_000,
+        " " * 1_000_000,
+    ],
+)
+def test_a_state_that_is_none_is_left_behind(state: str) -> None:
+    """Anybody may have sent it, and OpenTelemetry's API logs it, and in some versions takes minutes for a long one."""
+    assert carried_in({"traceparent": PARENT, "tracestate": state}) == {"traceparent": PARENT}
+
+
+@pytest.mark.parametrize("state", ["a=1", "a=1, b=2 ,,c=3", "0t@sys=!x y", "a_-*/9=<;>", "rojo=00f067aa0ba902b7"])
+def test_a_state_of_the_w3c_goes_along(state: str) -> None:
+    assert carried_in({"traceparent": PARENT, "tracestate": state}) == {"traceparent": PARENT, "tracestate": state}
+
+
+def test_a_parent_that_is_too_long_is_none() -> None:
+    assert carried_in({"traceparent": f"01{PARENT[2:]}-{'x' * 1_000_000}"}) is None
+
+
 def test_none_is_found_where_there_is_none() -> None:
     assert carried_in(None) is None
     assert carried_in({}) is None

@@ -176,8 +176,9 @@ async def _body(request: Request, kind: type[T]) -> T:
             raise HTTPException(413, f"a request has {MAX_BODY_BYTES:,} bytes at most")
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise ValidationError(f"the request is not understood: {error}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = "it is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise ValidationError(f"the request is not understood: {reason}") from None
 
 
 def _name(request: Request, parameter: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import msgspec
 
@@ -42,6 +42,8 @@ PROTECTION: tuple[tuple[bytes, bytes], ...] = (
     (b"x-frame-options", b"DENY"),
 )
 # The page's files may be kept if they are asked for again each time; what it shows may not.
+# What a browser sends of a path as it is, and a cookie's path may have.
+_AS_IT_IS = "/!$&'()*+,=:@"
 _CACHING = {"page": b"no-cache", "data": b"no-store", "change": b"no-store"}
 
 
@@ -83,9 +85,11 @@ class Guard:
         """Keep a token that came in the address as a cookie, and take it out of the address."""
         headers = [(b"location", b"./"), (b"content-length", b"0")]
         if self._access.token is not None:
-            path = f"{scope.get('root_path', '').rstrip('/')}/"
+            path = f"{quote(scope.get('root_path', '').rstrip('/'), _AS_IT_IS)}/"
             secure = "; Secure" if scope.get("scheme") == "https" else ""
-            kept = f"{self._access.cookie}={self._access.token}; Path={path}; HttpOnly; SameSite=Strict{secure}"
+            # Lax: whoever follows a link to this from another site is to get further than here; a strict cookie stays
+            # behind on that way. What asks for data or changes something is held back by its headers.
+            kept = f"{self._access.cookie}={self._access.token}; Path={path}; HttpOnly; SameSite=Lax{secure}"
             headers.append((b"set-cookie", kept.encode("latin-1")))
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})

@@ -71,8 +71,7 @@ class Dashboard:
         """See Service."""
         own_names = () if is_loopback(host) else (socket.gethostname(),)
         self._access = access_for(host, own_names, allowed_hosts, token)
-        self._ending = Stop()
-        self._app = application(kit, self._access, self._ending)
+        self._kit = kit
         self._socket: socket.socket | None = None
 
     def __repr__(self) -> str:
@@ -120,6 +119,7 @@ class Dashboard:
         """Give the port back, of a dashboard that was not run."""
         if self._socket is not None:
             self._socket.close()
+            self._socket = None
 
     async def run(self, stop: Stop) -> None:
         """See Service. Binds first, unless ``bind`` did.
@@ -130,7 +130,8 @@ class Dashboard:
         if self._socket is None:
             await self.bind()
         assert self._socket is not None
-        server = _Server(self._app)
+        ending = Stop()
+        server = _Server(application(self._kit, self._access, ending))
         task = asyncio.create_task(server.serve([self._socket]), name=self.name)
         try:
             logger.info("the dashboard is at %s", self.address)
@@ -143,7 +144,7 @@ class Dashboard:
             raise
         finally:
             # What follows a stream would go on for ever.
-            self._ending.request()
+            ending.request()
             server.should_exit = True
             try:
                 await end_of(task)
@@ -151,12 +152,20 @@ class Dashboard:
                 self.close()
 
 
+class _Config(uvicorn.Config):
+    """One that does not tell a log at its finest level what requests are made of: their addresses have the token."""
+
+    def load(self) -> None:
+        super().load()
+        self.loaded_app = self.app
+
+
 class _Server(uvicorn.Server):
     """One that leaves signals and the program's logging alone."""
 
     def __init__(self, app: object) -> None:
         super().__init__(
-            uvicorn.Config(
+            _Config(
                 app,  # type: ignore[arg-type]
                 log_config=None,
                 access_log=False,

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("streamkit.queues")
 
+# How often wait_drained looks at a queue whose dead letters are moved without a receive.
+_LOOK_MS = 500
 # A timeout much shorter would end before anybody could extend it, and the message would be handled twice at a time.
 _SHORTEST_TIMEOUT_SECONDS = 1.0
 _LONGEST_TIMEOUT_SECONDS = 43_200.0
@@ -184,7 +186,7 @@ class Worker(Generic[T]):
             raise self._failure
 
     async def wait_drained(self) -> None:
-        """Return once the queue is empty: nothing visible, in flight or delayed.
+        """Return once the queue is empty, nothing visible, in flight or delayed, and what was handled is counted.
 
         Raises:
             ClosedError: the worker ended before; if it failed, with what as its ``__cause__``.
@@ -192,11 +194,20 @@ class Worker(Generic[T]):
         while True:
             progress = self._next_progress()
             found = await self._source.describe()
-            if found.visible + found.not_visible + found.delayed == 0:
+            is_empty = found.visible + found.not_visible + found.delayed == 0
+            if is_empty and (self._in_hand == 0 or self._ended):
                 return
             if self._ended:
                 raise ClosedError(f"{self.name}, with messages left in its queue,") from self._failure
-            await progress.wait()
+            # An eager policy moves messages by itself, and tells no receiver.
+            policy = found.attributes.redrive_policy
+            is_eager = policy is not None and policy.eager
+            timer = self._clock.call_at(self._clock.now_ms() + _LOOK_MS, self._tell) if is_eager else None
+            try:
+                await progress.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
 
     # ---- receiving
 

@@ -12,6 +12,7 @@ A record's bytes are one of ``value`` (they are JSON: it stands there as it was 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +94,7 @@ class End(msgspec.Struct, frozen=True):
 _header = msgspec.json.Decoder(Header)
 _line = msgspec.json.Decoder(Line)
 _end = msgspec.json.Decoder(End)
+_is_end = re.compile(rb'\s*\{\s*"end"\s*:').match
 
 
 def first_line(stream: StreamDescription, codec: Codec[Any], recorded: str) -> bytes:
@@ -176,13 +178,15 @@ def parse(path: str, number: int, line: bytes) -> Line | End:
         RecordingError: it is damaged.
     """
     try:
-        if line.startswith(b'{"end":'):
+        if _is_end(line):
             return _end.decode(line)
         found = _line.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingError(path, number, f"it is damaged: {error}") from None
     if sum(data is not msgspec.UNSET for data in (found.value, found.text, found.base64)) != 1:
         raise RecordingError(path, number, "a record has one of value, text and base64")
+    if not 1 <= len(found.key) <= 256:
+        raise RecordingError(path, number, "key has 1 to 256 characters")
     if found.hash_key is not None and not (found.hash_key.isdecimal() and int(found.hash_key) < KEY_SPACE):
         raise RecordingError(path, number, "hash_key is a number from 0 to 2**128 - 1, as text")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Any
@@ -14,6 +14,7 @@ from streamkit.codecs import Codec
 from streamkit.errors import DecodeError, RecordingError, StorageError, ValidationError
 from streamkit.recording.lines import End, Line, parse, parse_header
 from streamkit.recording.recorder import Progress
+from streamkit.recording.threads import in_thread
 from streamkit.streams.stream import Stream
 
 _LINES = 1000
@@ -60,23 +61,22 @@ async def replay(
     source = await anyio.to_thread.run_sync(os.path.abspath, os.fspath(path))
     await stream.describe()
     with _readable(source):
-        total = await anyio.to_thread.run_sync(_check, source, stream.codec)
-        file = await anyio.to_thread.run_sync(open, source, "rb")
+        total = await in_thread(_check, source, stream.codec)
     raw: Stream[bytes] = Stream(
         stream.name, Codec(bytes), stream._store, stream._leases._tables, clock, stream._metrics
     )
     done = 0
     first_ms: int | None = None
+    lines = _records(source)
+
+    def next_lines() -> list[Line]:
+        return list(islice(lines, _LINES))
+
     try:
         async with raw.producer(id=id) as producer:
-            lines = _records(source, file)
-
-            def next_lines() -> list[Line]:
-                return list(islice(lines, _LINES))
-
             while True:
                 with _readable(source):
-                    some = await anyio.to_thread.run_sync(next_lines)
+                    some = await in_thread(next_lines)
                 if not some:
                     break
                 for line in some:
@@ -97,7 +97,7 @@ async def replay(
                 if progress is not None:
                     progress(done, total)
     finally:
-        await anyio.to_thread.run_sync(file.close)
+        await in_thread(lines.close)
     return done
 
 
@@ -116,18 +116,23 @@ def _check(path: str, codec: Codec[Any]) -> int:
         RecordingError: not all of the file is as it should be.
     """
     records = 0
-    with open(path, "rb") as file:
-        for number, line in enumerate(_records(path, file), start=2):
-            try:
-                codec.decode(line.data)
-            except DecodeError as error:
-                raise RecordingError(path, number, f"its value does not fit the stream: {error}") from None
-            records += 1
+    for number, line in enumerate(_records(path), start=2):
+        try:
+            codec.decode(line.data)
+        except DecodeError as error:
+            raise RecordingError(path, number, f"its value does not fit the stream: {error}") from None
+        records += 1
     return records
 
 
-def _records(path: str, file: IO[bytes]) -> Iterator[Line]:
-    """Each record's line; the end is one that says how many they are."""
+def _records(path: str) -> Generator[Line, None, None]:
+    """Each record's line."""
+    with open(path, "rb") as file:
+        yield from _lines(path, file)
+
+
+def _lines(path: str, file: IO[bytes]) -> Iterator[Line]:
+    """The end is one that says how many records there are."""
     header = file.readline()
     parse_header(path, header)
     number = 1

@@ -10,12 +10,12 @@ from datetime import datetime
 from io import BufferedWriter
 from typing import Any, Literal, TypeVar
 
-import anyio
 import anyio.to_thread
 
 from streamkit.clock import to_datetime
 from streamkit.errors import StorageError
 from streamkit.recording.lines import first_line, last_line, record_lines
+from streamkit.recording.threads import in_thread
 from streamkit.streams.keyspace import HashKeyRange
 from streamkit.streams.record import Record
 from streamkit.streams.stream import Stream
@@ -49,7 +49,7 @@ async def record(
         start: TRIM_HORIZON for all, or an aware ``datetime``: those that arrived at that instant or later.
         progress: called with how many records are done and about how many there are.
 
-    Cancellation: there is no file of this name, or the one that was there before.
+    Cancellation: there is no file of this name, or the one that was there before, unless the new one was whole already.
 
     Raises:
         NotFoundError: there is no such stream.
@@ -65,10 +65,9 @@ async def record(
         for shard in description.shards
     )
     records = 0
-    part = f"{target}.part-{secrets.token_hex(4)}"
-    file = await _in_thread(target, _create, part)
+    file = _NewFile(target)
     try:
-        await _in_thread(target, file.write, first_line(description, stream.codec, recorded))
+        await _in_thread(target, file.create, first_line(description, stream.codec, recorded))
         pending: list[Record[Any]] = []
         size = 0
         async for some in stream._look.in_order(description, start):
@@ -77,15 +76,14 @@ async def record(
             records += len(some)
             if len(pending) >= _WRITE_RECORDS or size >= _WRITE_BYTES:
                 # Making lines takes longer than writing them, and the loop has others to serve.
-                await _in_thread(target, _write, file, pending, ranges)
+                await _in_thread(target, file.write, pending, ranges)
                 pending, size = [], 0
             if progress is not None:
                 progress(records, max(records, expected))
-        await _in_thread(target, _write, file, pending, ranges)
-        await _in_thread(target, _finish, file, last_line(records), part, target)
+        await _in_thread(target, file.write, pending, ranges)
+        await _in_thread(target, file.finish, last_line(records))
     except BaseException:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(_give_up, file, part)
+        await in_thread(file.give_up)
         raise
     if progress is not None:
         progress(records, records)
@@ -94,34 +92,43 @@ async def record(
 
 async def _in_thread(path: str, work: Callable[..., T], *arguments: Any) -> T:
     try:
-        return await anyio.to_thread.run_sync(work, *arguments)
+        return await in_thread(work, *arguments)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error}") from error
 
 
-def _create(part: str) -> BufferedWriter:
-    return open(part, "xb")
+class _NewFile:
+    """A file that has its name once it is whole. Every method is for a thread."""
 
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._part = f"{target}.part-{secrets.token_hex(4)}"
+        self._file: BufferedWriter | None = None
 
-def _write(file: BufferedWriter, records: Sequence[Record[Any]], ranges: Mapping[str, HashKeyRange]) -> None:
-    file.writelines(record_lines(records, ranges))
+    def create(self, header: bytes) -> None:
+        self._file = open(self._part, "xb")  # noqa: SIM115 - what comes after this closes it
+        self._file.write(header)
 
+    def write(self, records: Sequence[Record[Any]], ranges: Mapping[str, HashKeyRange]) -> None:
+        assert self._file is not None
+        self._file.writelines(record_lines(records, ranges))
 
-def _finish(file: BufferedWriter, end: bytes, part: str, target: str) -> None:
-    file.write(end)
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-    os.replace(part, target)
-    directory = os.open(os.path.dirname(target), os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    def finish(self, end: bytes) -> None:
+        assert self._file is not None
+        self._file.write(end)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._part, self._target)
+        directory = os.open(os.path.dirname(self._target), os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
-
-def _give_up(file: BufferedWriter, part: str) -> None:
-    with contextlib.suppress(OSError):
-        file.close()
-    with contextlib.suppress(OSError):
-        os.remove(part)
+    def give_up(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            with contextlib.suppress(OSError):
+                os.remove(self._part)

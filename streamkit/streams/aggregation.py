@@ -24,9 +24,10 @@ from operator import attrgetter
 
 import msgspec
 
+from streamkit.errors import ValidationError
 from streamkit.streams.keyspace import KEY_SPACE, HashKeyRange, hash_key
 from streamkit.streams.record import StoredRecord
-from streamkit.streams.record_attributes import Attributes
+from streamkit.streams.record_attributes import Attributes, check
 from streamkit.streams.store import PutEntry, ShardDescription
 
 MAGIC = b"\xf3\x89\x9a\xc2"
@@ -67,7 +68,8 @@ def any_aggregated(records: Sequence[StoredRecord]) -> bool:
 def user_records(stored: StoredRecord, hash_key_range: HashKeyRange | None = None) -> list[StoredRecord] | None:
     """The records that an aggregate holds, in order; None: it is a plain record.
 
-    They have its sequence number and arrival; their subsequence numbers are their places. Whatever does not decode to
+    They have its sequence number and arrival, and its attributes unless they have tags of their own; their subsequence
+    numbers are their places. Whatever does not decode to
     the last byte is a plain record and no error.
 
     With ``hash_key_range`` they are only those that belong to a shard: from the first that does not on, none does.
@@ -83,7 +85,8 @@ def user_records(stored: StoredRecord, hash_key_range: HashKeyRange | None = Non
             inside += 1
         found = found[:inside]
     number, arrival_ms = stored.sequence_number, stored.arrival_ms
-    return [StoredRecord(number, arrival_ms, each.partition_key, each.data, each.attributes) for each in found]
+    outer = stored.attributes
+    return [StoredRecord(number, arrival_ms, each.partition_key, each.data, each.attributes or outer) for each in found]
 
 
 class Packing:
@@ -272,6 +275,11 @@ def _record(message: bytes, keys: list[str], explicit: list[int]) -> UserRecord:
             raise MalformedError
     if key is None or data is None:
         raise MalformedError
+    if attributes:
+        try:
+            check(attributes, "the record")
+        except ValidationError:
+            attributes = {}  # Nobody could put them again, nor replay a recording of them.
     return UserRecord(keys[key], data, None if number is None else explicit[number], attributes or None)
 
 

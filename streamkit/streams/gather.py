@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from streamkit.errors import ValidationError
 from streamkit.limits import MIB
-from streamkit.streams.record_attributes import Attributes
+from streamkit.streams.record_attributes import Attributes, owned
 from streamkit.streams.store import PutColumns, PutEntry, PutResult
 
 _MOST_ENTRIES = 500
@@ -63,7 +63,8 @@ class Gathering:
             self._send()
             loop.call_soon(self._send)
         if attributes:
-            self._attributes[len(self._waiters)] = attributes
+            # INVARIANT: test_a_dict_that_is_used_again_changes_no_record
+            self._attributes[len(self._waiters)] = owned(attributes)
         self._keys.append(partition_key)
         self._data.append(data)
         self._explicit.append(explicit_hash_key)

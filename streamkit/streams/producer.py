@@ -22,6 +22,7 @@ from streamkit.spans import Tracing
 from streamkit.streams.aggregation import Accepted
 from streamkit.streams.buffer import Batching, Buffer, entry_bytes
 from streamkit.streams.inflight import Failed, InFlight
+from streamkit.streams.record_attributes import owned
 from streamkit.streams.state import check_producer_id
 from streamkit.streams.store import ProducerSequences, PutEntry, PutResult, StreamDescription
 from streamkit.streams.traced import carrying
@@ -102,10 +103,9 @@ class Producer(Generic[T]):
         self._numbered = -1
         self._sender: asyncio.Task[None] | None = None
         self._closed = self._hurry = False
-        self._flush_to = 0
+        self._flush_to = self._refusals = 0
         # Refusals that nobody was told of yet, and how many there ever were.
         self._untold: list[tuple[PutEntry, Exception]] = []
-        self._refusals = 0
         self._last_error: Exception | None = None
         # Who waits: puts for room, in turn; anybody for progress; the sender for work or for the end of a wait.
         self._turn = asyncio.Lock()
@@ -141,7 +141,7 @@ class Producer(Generic[T]):
             Exception: an earlier record was refused (see the class); this one was not accepted.
         """
         self._check_open()
-        entry = PutEntry(partition_key, self._codec.encode(value), explicit_hash_key, attributes)
+        entry = PutEntry(partition_key, self._codec.encode(value), explicit_hash_key, attributes and owned(attributes))
         size = entry_bytes(entry)
         # Puts that never wait would never let the sender run, so each batch's worth of them waits once.
         if self._queued or not self._buffer.has_room(size) or self._since_wait >= self._batching.max_records:

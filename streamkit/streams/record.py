@@ -64,7 +64,10 @@ class Record(msgspec.Struct, Generic[T], eq=False, gc=False, weakref=False):
     @property
     def attributes(self) -> Mapping[str, str]:
         """Named text that was put beside the data, such as a trace context; mostly none. Kinesis has no such thing."""
-        return self.stored.attributes or _NO_ATTRIBUTES
+        # Its neighbours, and the shard itself, have the same dict.
+        # INVARIANT: test_nobody_changes_attributes_that_are_stored
+        attributes = self.stored.attributes
+        return MappingProxyType(attributes) if attributes else _NO_ATTRIBUTES
 
     @property
     def partition_key(self) -> str:

@@ -55,6 +55,19 @@ def check(attributes: object, what: str) -> None:
         raise ValidationError(f"{what}: the record's attributes have {size:,} bytes and the limit is {MOST_BYTES:,}")
 
 
+def bytes_of(attributes: Attributes) -> int:
+    """Of names and values that have passed ``check``."""
+    return sum(len(name.encode()) + len(value.encode()) for name, value in attributes.items())
+
+
+def owned(attributes: Attributes) -> Attributes:
+    """The same, for whoever keeps them for a while: their giver may use his dict again meanwhile.
+
+    What is no mapping stays as it is: ``check`` refuses it.
+    """
+    return dict(attributes) if isinstance(attributes, Mapping) else attributes
+
+
 class Runs:
     """The attributes of a shard's records, by number; the numbers only grow.
 

@@ -136,13 +136,15 @@ class Table:
             if good.setdefault(key, at) != at:
                 raise ValidationError(f"two writes of the batch are of item {key!r} of table {self.name!r}: merge them")
         # What is written in one turn of the event loop shares a sync.
-        with self._tracing.write("BatchWriteItem", self.name, len(good)):
+        with self._tracing.write("BatchWriteItem", self.name, len(good)) as writing:
             done = await asyncio.gather(*(self._write_one(writes[at]) for at in good.values()), return_exceptions=True)
-        for at, answer in zip(good.values(), done, strict=True):
-            if isinstance(answer, StreamKitError):
-                errors[at] = answer
-            elif isinstance(answer, BaseException):
-                raise answer
+            for at, answer in zip(good.values(), done, strict=True):
+                if isinstance(answer, StreamKitError):
+                    errors[at] = answer
+                elif isinstance(answer, BaseException):
+                    raise answer
+            if refused := next(filter(None, errors), None):
+                writing.failed(refused)
         return errors
 
     async def update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -48,8 +49,10 @@ class NotDrainedError(StreamKitError, AssertionError):
 
 async def drain(engine: Engine, supervisor: Supervisor, clock: ManualClock, within: float, patience: float) -> None:
     """See ``TrialKit.drain``."""
-    if not within >= 0 or not patience > 0:
-        raise ValidationError(f"within is 0 or more seconds and patience above 0, not {within!r} and {patience!r}")
+    if not 0 <= within < math.inf or not 0 < patience < math.inf:
+        raise ValidationError(
+            f"within is 0 or more seconds and patience above 0, and neither for ever, not {within!r} and {patience!r}"
+        )
     end_ms = clock.now_ms() + round(within * 1000)
     while True:
         busy = await at_rest(clock, patience)
@@ -58,6 +61,9 @@ async def drain(engine: Engine, supervisor: Supervisor, clock: ManualClock, with
             raise NotDrainedError(
                 f"{patience:g} s of the machine's time were not enough (patience=)", left, busy
             ) from _cause(left)
+        # Who is closing, or crashed meanwhile, has nothing left to do and may not have done it.
+        # INVARIANT: test_a_kit_that_ends_under_it_is_not_drained
+        supervisor.check_open()
         if not left:
             return
         if any(each.failure is not None for each in left):

@@ -14,10 +14,11 @@ test needs it: so all of streamkit is imported in fixtures, and what no test imp
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from streamkit.testing.failing import Faults
     from streamkit.testing.trial import TrialKit
 
-_OF_ASYNCIO = "_streamkit_kit_of_asyncio"
+_OF_ASYNCIO = "_streamkit_kit_of_asyncio_"
+_LOOP_SCOPES: tuple[Literal["function", "class", "module", "package", "session"], ...]
+_LOOP_SCOPES = ("function", "class", "module", "package", "session")
 _OF_ANYIO = "_streamkit_kit_of_anyio"
 
 _told: WeakKeyDictionary[Kit, set[str]] = WeakKeyDictionary()
@@ -38,13 +41,15 @@ _LEFT_OPEN = "the test left kits open, which keep tasks and a directory: use `as
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the kit's fixture once for each plugin that runs async tests, since each has its own event loop."""
+    """Make the kit's fixture once for each event loop that tests may run on, since a kit belongs to one."""
     made = ModuleType("streamkit.testing.kits")
-    setattr(made, _OF_ANYIO, pytest.fixture(name=_OF_ANYIO)(_kit))
+    setattr(made, _OF_ANYIO, pytest.fixture(name=_OF_ANYIO)(_opening()))
     if config.pluginmanager.has_plugin("asyncio"):
         import pytest_asyncio
 
-        setattr(made, _OF_ASYNCIO, pytest_asyncio.fixture(name=_OF_ASYNCIO)(_kit))
+        for scope in _LOOP_SCOPES:
+            name = _OF_ASYNCIO + scope
+            setattr(made, name, pytest_asyncio.fixture(name=name, loop_scope=scope)(_opening()))
     config.pluginmanager.register(made, made.__name__)
 
 
@@ -68,9 +73,9 @@ def streamkit_clock() -> ManualClock:
 @pytest.fixture
 def streamkit_kit(request: pytest.FixtureRequest) -> TrialKit:
     """A kit to test with: ``await streamkit_kit.drain()``; closed after the test, as is what came of its crashes."""
-    node = request.node
-    if node.get_closest_marker("asyncio") is not None:
-        fixture = _OF_ASYNCIO
+    marker = request.node.get_closest_marker("asyncio")
+    if marker is not None:
+        fixture = _OF_ASYNCIO + _loop_scope(marker, request.config)
     elif "anyio_backend" in request.fixturenames:
         fixture = _OF_ANYIO
         backend = request.getfixturevalue("anyio_backend")
@@ -94,6 +99,26 @@ def streamkit_kit(request: pytest.FixtureRequest) -> TrialKit:
 def streamkit_faults(streamkit_kit: TrialKit) -> Faults:
     """What goes wrong with the disk of ``streamkit_kit``."""
     return streamkit_kit.faults
+
+
+def _loop_scope(marker: pytest.Mark, config: pytest.Config) -> str:
+    """With which tests one of pytest-asyncio shares its event loop."""
+    # INVARIANT: test_a_kit_is_of_its_tests_event_loop_whatever_its_scope
+    said = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
+    if said is None:
+        with suppress(ValueError):  # pytest-asyncio 0.24 and 0.25 have no such setting.
+            said = config.getini("asyncio_default_test_loop_scope")
+    return str(said or "function")
+
+
+def _opening() -> Callable[..., AsyncIterator[TrialKit]]:
+    """A function of its own for each fixture, since they are marked with what was made of them."""
+
+    async def opening(streamkit_url: str | Path, streamkit_clock: ManualClock) -> AsyncIterator[TrialKit]:
+        async for kit in _kit(streamkit_url, streamkit_clock):
+            yield kit
+
+    return opening
 
 
 async def _kit(streamkit_url: str | Path, streamkit_clock: ManualClock) -> AsyncIterator[TrialKit]:
@@ -122,7 +147,7 @@ def _lives(kit: TrialKit | None) -> Iterator[TrialKit]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test whose services failed has failed, unless it has looked after them: stopped, or closed its kit."""
+    """A test has failed if its trial kit's services have, unless it looked after them: stopped, or closed its kit."""
     before = {id(kit) for kit in _open_kits()}
     try:
         result = yield
@@ -159,9 +184,12 @@ def _open_kits() -> list[Kit]:
 
 
 def _failures() -> str:
-    """The services that failed since one was last told of, in kits that are open."""
+    """The services that failed since one was last told of, in trial kits that are open.
+
+    A kit of the program under test raises them itself when it is closed, and the program may have looked after them.
+    """
     lines: list[str] = []
-    for kit in _open_kits():
+    for kit in filter(_is_trial, _open_kits()):
         told = _told.setdefault(kit, set())
         for name, error in kit.health().errors.items():
             if name not in told:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio.to_thread
 
@@ -18,7 +19,7 @@ from streamkit.engines.registry import open_engine
 from streamkit.errors import ClosedError, ValidationError
 from streamkit.kit import Kit
 from streamkit.limits import Limits
-from streamkit.opening import Opening, kit_of, whole
+from streamkit.opening import Opening, kit_of
 from streamkit.service import end_of
 from streamkit.tables.item import TableSchema
 from streamkit.testing.clock import ManualClock
@@ -41,6 +42,7 @@ class TrialKit(Kit):
         super().__init__(engine, clock, schemas)
         self._trial = trial
         self._reopened: TrialKit | None = None
+        self._not_reopened: Exception | None = None
         self.faults = trial.faults
         """What goes wrong with its disk."""
 
@@ -71,7 +73,7 @@ class TrialKit(Kit):
         Raises:
             NotDrainedError: that was not enough, or what is left nobody will consume; it says what that is, and why. It
                 is an ``AssertionError``, too.
-            ClosedError: the kit is closed.
+            ClosedError: the kit is closed, or was meanwhile.
         """
         self._check_open()
         await drain(self.engine, self._supervisor, self.clock, within, patience)
@@ -93,17 +95,30 @@ class TrialKit(Kit):
 
         On memory a crash loses everything, as it does in life; the new kit is empty, and a warning in the log says so.
 
+        Cancellation: it is opened again first; whoever closes this kit closes that one.
+
         Raises:
             ClosedError: the kit is closed.
             StorageError: it cannot be opened again.
         """
         if self._closing is not None:
             raise ClosedError("the kit")
-        self._closing = asyncio.create_task(self._die(power_loss), name="streamkit crash")
+        self._closing = asyncio.create_task(self._die_and_reopen(power_loss), name="streamkit crash")
         await end_of(self._closing)
-        # Whoever closes this kit, as the end of its `async with` does, closes the one that came of it.
-        self._reopened = await whole(self._trial.opened)
+        if self._reopened is None:
+            assert self._not_reopened is not None
+            raise self._not_reopened
         return self._reopened
+
+    async def _die_and_reopen(self, power_loss: bool) -> None:
+        try:
+            await self._die(power_loss)
+            # Whoever closes this kit, as the end of its `async with` does, closes the one that came of it.
+            # INVARIANT: test_a_cancelled_crash_is_one_and_leaves_nothing_behind
+            self._reopened = await self._trial.opened()
+        except Exception as error:
+            self._not_reopened = error
+            await self._trial.end()
 
     async def _die(self, power_loss: bool) -> None:
         files = None if self.directory is None else self.faults.files
@@ -174,6 +189,8 @@ class Trial:
             )
             if engine.url != "memory:":
                 self.faults.watch(engine)
+                # It is the same after a crash, wherever the test is then.
+                self._url = Path(engine.url)
             kit = await kit_of(self._kit, engine, self._clock)
         except BaseException:
             await self.end()
@@ -224,8 +241,9 @@ def _leave_behind(
     after_crash: Callable[[str, str, Callable[[], bool]], None], directory: str, power_loss: bool
 ) -> None:
     """Put what is left of a directory in its place."""
-    image = f"{directory}.after-the-crash"
+    place = os.path.realpath(directory)
+    image = f"{place}.after-the-crash"
     shutil.rmtree(image, ignore_errors=True)
     after_crash(directory, image, lambda: not power_loss)
-    shutil.rmtree(directory)
-    os.rename(image, directory)
+    shutil.rmtree(place)
+    os.rename(image, place)

@@ -4,10 +4,15 @@ Names are those of the conventions 1.44.0 (opentelemetry-semantic-conventions 0.
 message its context (``create``, ``send``), CONSUMER for ``process``, CLIENT for all else. A ``process`` of one message
 is a child of what sent it, and of several a root; it links to each context either way. Values, partition keys, keys of
 items and the texts of errors are nobody's attributes.
+
+Samplers and span processors are the program's, and may raise where a span begins or ends: what is traced was stored, or
+is in somebody's hand, whether or not they do. So that is logged, and goes no further.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,6 +30,8 @@ _SYSTEM = "streamkit"
 _PROPAGATOR = TraceContextTextMapPropagator()
 _Attributes = dict[str, str | int]
 
+logger = logging.getLogger("streamkit.tracing")
+
 
 class OtelSpans:
     """Implements ``Spans``."""
@@ -37,23 +44,20 @@ class OtelSpans:
         """See Spans."""
         # What has a context keeps it, and the span only links there: then it gives none, and is no producer.
         gives = not contexts or None in contexts
-        span = self._tracer.start_span(
+        span = self._begin(
             f"send {destination}",
             _parent(),
-            kind=SpanKind.PRODUCER if gives else SpanKind.CLIENT,
-            attributes=_messaging("send", destination, None if alone else len(contexts)),
-            links=links_to(contexts),
+            SpanKind.PRODUCER if gives else SpanKind.CLIENT,
+            _messaging("send", destination, None if alone else len(contexts)),
+            links_to(contexts),
         )
         with _ended(span):
             yield _Sending(span)
 
     def create(self, destination: str) -> Carried:
         """See Spans."""
-        attributes = _messaging("create", destination)
-        span = self._tracer.start_span(
-            f"create {destination}", _parent(), kind=SpanKind.PRODUCER, attributes=attributes
-        )
-        span.end()
+        span = self._begin(f"create {destination}", _parent(), SpanKind.PRODUCER, _messaging("create", destination))
+        _end(span)
         return carried_of(span)
 
     @contextmanager
@@ -62,17 +66,26 @@ class OtelSpans:
         attributes = _messaging("receive", destination)
         if group is not None:
             attributes["messaging.consumer.group.name"] = group
-        span = self._tracer.start_span(f"receive {destination}", _parent(), kind=SpanKind.CLIENT, attributes=attributes)
-        receiving = _Receiving(span)
+        # Most receives of an idle service give nothing, or are cancelled. So the span begins when there is something to
+        # say, as of now: one that began and never ended would be alive for ever to whoever counts those.
+        # INVARIANT: test_a_receive_that_gives_nothing_leaves_no_span
+        receiving, parent, began_ns = _Receiving(), _parent(), time.time_ns()
+
+        def begin() -> Span:
+            attributes.update(receiving.attributes)
+            return self._begin(
+                f"receive {destination}", parent, SpanKind.CLIENT, attributes, links_to(receiving.contexts), began_ns
+            )
+
         try:
             yield receiving
         except Exception as error:
+            span = begin()
             _failed(span, error)
-            span.end()
+            _end(span)
             raise
-        if receiving.any:
-            span.end()
-        # One that is never ended is never exported: most receives of an idle service give nothing, or are cancelled.
+        if receiving.contexts:
+            _end(begin())
 
     @contextmanager
     def process(
@@ -90,9 +103,7 @@ class OtelSpans:
         if group is not None:
             attributes["messaging.consumer.group.name"] = group
         parent = context_from(contexts[0]) if len(contexts) == 1 else Context()
-        span = self._tracer.start_span(
-            f"process {destination}", parent, kind=SpanKind.CONSUMER, attributes=attributes, links=links_to(contexts)
-        )
+        span = self._begin(f"process {destination}", parent, SpanKind.CONSUMER, attributes, links_to(contexts))
         with _ended(span), _attached(trace.set_span_in_context(span)):
             yield _Processing(span)
 
@@ -104,14 +115,12 @@ class OtelSpans:
         parent = _parent()
         if len(contexts) == 1 and not trace.get_current_span(parent).get_span_context().is_valid:
             parent = context_from(contexts[0])  # It is not within what handled the message any more, but of its trace.
-        span = self._tracer.start_span(
-            f"delete {destination}", parent, kind=SpanKind.CLIENT, attributes=attributes, links=links_to(contexts)
-        )
+        span = self._begin(f"delete {destination}", parent, SpanKind.CLIENT, attributes, links_to(contexts))
         with _ended(span):
             yield
 
     @contextmanager
-    def write(self, operation: str, table: str, count: int) -> Iterator[None]:
+    def write(self, operation: str, table: str, count: int) -> Iterator[_Writing]:
         """See Spans."""
         attributes: _Attributes = {
             "db.system.name": _SYSTEM,
@@ -120,9 +129,9 @@ class OtelSpans:
         }
         if count > 1:
             attributes["db.operation.batch.size"] = count
-        span = self._tracer.start_span(f"{operation} {table}", _parent(), kind=SpanKind.CLIENT, attributes=attributes)
+        span = self._begin(f"{operation} {table}", _parent(), SpanKind.CLIENT, attributes)
         with _ended(span):
-            yield
+            yield _Writing(span)
 
     @contextmanager
     def within(self, here: object) -> Iterator[None]:
@@ -130,6 +139,23 @@ class OtelSpans:
         assert isinstance(here, _Processed)
         with _attached(trace.set_span_in_context(here)):
             yield
+
+    def _begin(
+        self,
+        name: str,
+        parent: Context,
+        kind: SpanKind,
+        attributes: _Attributes,
+        links: list[Link] | None = None,
+        began_ns: int | None = None,
+    ) -> Span:
+        try:
+            return self._tracer.start_span(
+                name, parent, kind=kind, attributes=attributes, links=links, start_time=began_ns
+            )
+        except Exception as error:
+            _log("begin", error)
+            return trace.INVALID_SPAN
 
 
 class _Processed(NonRecordingSpan):
@@ -157,20 +183,27 @@ class _Sending:
 class _Receiving:
     """Implements ``Receiving``."""
 
-    def __init__(self, span: Span) -> None:
-        self._span = span
-        self.any = False
+    def __init__(self) -> None:
+        self.contexts: Contexts = ()
+        self.attributes: _Attributes = {}
 
     def got(self, contexts: Contexts, message_id: str | None = None, partition: str | None = None) -> None:
         """See Receiving."""
-        self.any = bool(contexts)
-        attributes: _Attributes = {}
-        _identify(attributes, message_id, partition)
+        self.contexts = contexts
+        _identify(self.attributes, message_id, partition)
         if message_id is None:
-            attributes["messaging.batch.message_count"] = len(contexts)
-        self._span.set_attributes(attributes)
-        for link in links_to(contexts):
-            self._span.add_link(link.context)
+            self.attributes["messaging.batch.message_count"] = len(contexts)
+
+
+class _Writing:
+    """Implements ``Writing``."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def failed(self, error: BaseException) -> None:
+        """See Writing."""
+        _failed(self._span, error)
 
 
 class _Processing:
@@ -245,7 +278,20 @@ def _ended(span: Span) -> Iterator[None]:
         _failed(span, error)
         raise
     finally:
+        _end(span)
+
+
+def _end(span: Span) -> None:
+    # INVARIANT: test_a_tracer_that_raises_refuses_nothing
+    try:
         span.end()
+    except Exception as error:
+        _log("end", error)
+
+
+def _log(what: str, error: Exception) -> None:
+    # Its text may quote what the span is about.
+    logger.warning("a span did not %s, because a sampler or span processor raised %s", what, type(error).__qualname__)
 
 
 @contextmanager

@@ -271,6 +271,14 @@ async def test_all_go_back_at_a_rate_with_progress_until_somebody_stops_it(
         ("/api/redrive", b'{"queue":"dead","letters":[{"message_id":"x","number":"-1"}]}', 400, "number of a letter"),
         ("/api/redrive", b'{"queue":"none","letters":[{"message_id":"x","number":"1"}]}', 404, "none"),
         ("/api/redrive", b'"' + b"x" * MAX_BODY_BYTES + b'"', 413, "at most"),
+        ("/api/redrive", b'{"queue":"\xff","letters":[]}', 400, "no UTF-8"),
+        ("/api/move", b'{"queue":"dead","rate":' + b"[" * 9_999 + b"]" * 9_999 + b"}", 400, "not understood"),
+        (
+            "/api/redrive",
+            b'{"queue":"dead","letters":[{"x":' + b"[" * 9_999 + b"]" * 9_999 + b"}]}",
+            400,
+            "not understood",
+        ),
         ("/api/move", b'{"queue":"dead","rate":0}', 400, "1 to 500"),
         ("/api/move", b'{"queue":"none"}', 404, "none"),
         ("/api/move/cancel", b'{"queue":"dead"}', 404, "being moved"),
@@ -421,10 +429,19 @@ async def test_a_token_is_kept_as_a_cookie_and_leaves_the_address(kit: Kit, base
         kept = await asking.get("/s/", params={"token": token})
         assert (kept.status_code, kept.headers["location"]) == (303, "./")
         cookie = kept.headers["set-cookie"]
-        assert "; Path=/s/; HttpOnly; SameSite=Strict" in cookie
+        assert "; Path=/s/; HttpOnly; SameSite=Lax" in cookie
         assert ("Secure" in cookie) == base.startswith("https")
         assert (await asking.get("/s/")).status_code == 200
         assert (await asking.get("/s/api/overview")).status_code == 200
+
+
+async def test_a_token_is_kept_wherever_it_is_mounted(kit: Kit) -> None:
+    app = Starlette()
+    app.mount("/d\u0119bowy blat", dashboard(kit, token="t" * 16))
+    async with client(app) as asking:
+        kept = await asking.get("/d\u0119bowy blat/", params={"token": "t" * 16})
+        assert "; Path=/d%C4%99bowy%20blat/; HttpOnly" in kept.headers["set-cookie"]
+        assert (await asking.get("/d\u0119bowy blat/api/overview")).status_code == 200
 
 
 async def test_a_token_nobody_asked_for_only_leaves_the_address(kit: Kit) -> None:

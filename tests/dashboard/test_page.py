@@ -11,12 +11,12 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from streamkit import RedrivePolicy
 from streamkit.dashboard import dashboard
 from tests.dashboard.asking import NASTY, dead_letters
 from tests.dashboard.browsing import ARGUMENTS, PATIENCE_MS, Served, Watched, chromium, fill, look_again
 
 expect.set_options(timeout=PATIENCE_MS)
-pytestmark = pytest.mark.xdist_group("one browser")
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,42 @@ def test_one_click_sends_a_letter_back(browser: Browser) -> None:
         served.close()
 
 
+@pytest.mark.parametrize("name", ["constructor", "__proto__"])
+def test_a_name_may_be_one_that_javascript_knows(browser: Browser, name: str) -> None:
+    served = Served()
+    try:
+        served.do(served.kit.create_stream(name))
+        served.do(served.kit.create_queue(name))
+        policy = RedrivePolicy(dead_letter_queue=name, max_receive_count=1)
+        served.do(served.kit.create_queue("jobs", redrive_policy=policy))
+        with Watched(browser, served.board.url) as page:
+            expect(page.locator("#letters .panel")).to_contain_text("None: all is well.")
+            expect(page.locator("#letters .moving")).to_be_hidden()
+            expect(page.locator("#tail-status")).to_contain_text(f"following {name}")
+            served.do(served.kit.stream(name).put(1, partition_key="k"))
+            expect(page.locator("#tail .record")).to_have_count(1)
+    finally:
+        served.close()
+
+
+def test_letters_of_a_queue_that_was_made_again_are_not_taken_for_the_old_ones(browser: Browser) -> None:
+    served = Served()
+    try:
+        served.do(dead_letters(served.kit, 1, error="the first"))
+
+        async def again() -> None:
+            await served.kit.delete_queue("jobs")
+            await served.kit.delete_queue("dead")
+            await dead_letters(served.kit, 2, error="the second")
+
+        with Watched(browser, served.board.url) as page:
+            expect(page.locator("#letters .letter b")).to_have_text(["the first"])
+            served.do(again())
+            expect(page.locator("#letters .letter b.why")).to_have_text(["the second", "the second"])
+    finally:
+        served.close()
+
+
 def test_all_go_back_when_somebody_says_so(browser: Browser) -> None:
     served = Served()
     try:
@@ -219,14 +255,19 @@ def test_the_tail_shows_what_comes(watched: Page, served: Served) -> None:
     served.do(clicks.put({"page": "/second"}, partition_key="bob"))
     expect(watched.locator("#tail-status")).to_contain_text("paused: 1 new record held back")
     assert watched.locator("#tail code").first.inner_text() == '{"page":"/first"}'
+    # A tail that begins anew, with the newest there are, has nothing new to tell of them.
+    look_again(watched)
+    served.do(clicks.put({"page": "/between"}, partition_key="ada"))
+    expect(watched.locator("#tail-status")).to_contain_text("paused: 2 new records held back")
     watched.get_by_role("button", name="Go on").click()
-    expect(watched.locator("#tail code").first).to_have_text('{"page":"/second"}')
+    expect(watched.locator("#tail code").first).to_have_text('{"page":"/between"}')
+    expect(watched.locator("#tail code").nth(1)).to_have_text('{"page":"/second"}')
     watched.locator("#tail-contains").fill("ada")
-    expect(watched.locator("#tail .record")).to_have_count(1)
+    expect(watched.locator("#tail .record")).to_have_count(2)
     served.do(clicks.put({"page": "/third"}, partition_key="bob"))
     served.do(clicks.put({"page": "/fourth"}, partition_key="ada"))
     expect(watched.locator("#tail code").first).to_have_text('{"page":"/fourth"}')
-    assert watched.locator("#tail .key").all_inner_texts() == ["ada", "ada"]
+    assert watched.locator("#tail .key").all_inner_texts() == ["ada", "ada", "ada"]
     watched.locator("#tail-list").get_by_text("/fourth").click()
     expect(watched.locator("#tail pre")).to_have_text('{\n  "page": "/fourth"\n}')
     watched.get_by_role("button", name="Clear").click()
@@ -326,6 +367,12 @@ def test_with_a_token_the_whole_address_is_opened_once(browser: Browser) -> None
             expect(page.locator("body")).to_contain_text("open the whole address that was printed")
             page.goto(served.board.url)
             page.wait_for_selector(".connection.live")
+        # Whoever finds it as a link on a page of another site gets there as well.
+        page = browser.new_page()
+        page.goto(served.board.address.replace("127.0.0.1", "localhost"))
+        page.evaluate("url => { location.href = url }", served.board.url)
+        page.wait_for_selector(".connection.live")
+        page.close()
     finally:
         served.close()
 

@@ -7,6 +7,7 @@ import logging
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 
 import streamkit
 from streamkit import Stop, ValidationError
-from streamkit.dashboard import Dashboard, serve
+from streamkit.dashboard import Dashboard, serve, serving
 from tests.dashboard.asking import MARK, dead_letters
 from tests.dashboard.browsing import chromium
 
@@ -34,6 +35,28 @@ async def test_a_kit_serves_it_until_it_closes() -> None:
         assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     with pytest.raises(httpx.ConnectError):
         await httpx.AsyncClient().get(board.url)
+
+
+async def test_it_is_stopped_and_started_again() -> None:
+    async with streamkit.open("memory:") as kit:
+        await (await kit.create_stream("s")).put(1, partition_key="k")
+        board = Dashboard(kit, port=0)
+        for _ in range(2):
+            await board.bind()
+            kit.start(board)
+            async with (
+                httpx.AsyncClient(base_url=board.url) as asking,
+                asking.stream("GET", "/api/tail?stream=s") as answer,
+            ):
+                assert "event: records" in [line async for line in _until(answer.aiter_lines(), "event: records")]
+            await kit.stop(board)
+
+
+async def _until(lines: AsyncIterator[str], last: str) -> AsyncIterator[str]:
+    async for line in lines:
+        yield line
+        if line == last:
+            return
 
 
 async def test_closing_waits_for_no_tail() -> None:
@@ -63,6 +86,23 @@ async def test_closing_waits_for_no_tail() -> None:
         await ended.wait()
         await task
         assert kit.health().healthy
+
+
+async def test_closing_does_not_wait_for_who_never_asks_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert serving.GRACE_SECONDS == 3
+    monkeypatch.setattr(serving, "GRACE_SECONDS", 0.1)
+    async with streamkit.open("memory:") as kit:
+        board = Dashboard(kit, port=0)
+        await board.bind()
+        kit.start(board)
+        reader, writer = await asyncio.open_connection("127.0.0.1", board.port)
+        lines = ("POST /api/redrive HTTP/1.1", "Host: localhost", "X-Streamkit: 1", "Content-Type: application/json")
+        writer.write("\r\n".join((*lines, "Expect: 100-continue", "Content-Length: 9", "", "{")).encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 100 "), "it waits for what is asked"
+        async with asyncio.timeout(2.5):
+            await kit.stop(board)
+        assert kit.health().healthy
+        writer.close()
 
 
 async def test_a_port_that_is_taken() -> None:
@@ -100,6 +140,20 @@ async def test_another_host_than_this_machine_has_a_token_always(caplog: pytest.
         assert Dashboard(kit, host="0.0.0.0").url != Dashboard(kit, host="0.0.0.0").url
     assert Dashboard(kit).url == "http://127.0.0.1:8787/"
     assert Dashboard(kit, host="::1", token="t" * 16).url == f"http://[::1]:8787/?token={'t' * 16}"
+
+
+async def test_a_log_at_its_finest_level_has_no_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1)
+    async with streamkit.open("memory:") as kit:
+        board = Dashboard(kit, port=0, token="t" * 16)
+        await board.bind()
+        kit.start(board)
+        async with httpx.AsyncClient() as asking:
+            assert (await asking.get(board.url)).status_code == 303
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")]
+    assert not [
+        record for record in caplog.records if not record.name.startswith("http") and "t" * 16 in record.getMessage()
+    ]
 
 
 async def test_a_directory_beside_its_owner(tmp_path: Path) -> None:

@@ -141,6 +141,20 @@ async def test_a_stream_that_is_too_fast_is_followed_as_far_as_it_can_be(kit: Ki
     await heard.end()
 
 
+async def test_what_was_looked_at_is_not_told_again_where_it_goes_on_with_the_newest(
+    kit: Kit, clock: ManualClock
+) -> None:
+    stream = await kit.create_stream("s")
+    heard = Heard(Tail(stream, clock, Stop()))
+    await clock.advance(0)
+    for start in range(0, MOST_READ, 500):
+        await numbered(stream, *range(start, start + 500))
+    await numbered(stream, MOST_READ)
+    await clock.advance(1)
+    assert len(heard.values) == len(set(heard.values)) == MOST_SHOWN + 1
+    await heard.end()
+
+
 async def test_so_much_is_looked_at_in_a_second_and_no_more(kit: Kit, clock: ManualClock) -> None:
     """However fast a stream is: who looks on costs the program a share that has a bound."""
     stream = await kit.create_stream("s")

@@ -3,13 +3,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import Any
 
 import pytest
 
 from streamkit.backoff import Retry
+from streamkit.engines.memory import MemoryEngine
 from streamkit.errors import ClosedError, NotFoundError, ValidationError
 from streamkit.metrics.window import Metrics
-from streamkit.queues.message import Message
+from streamkit.queues.message import Message, RedrivePolicy
 from streamkit.service import Stop
 from streamkit.testing.clock import ManualClock
 
@@ -53,6 +55,50 @@ async def test_what_raises_comes_back_and_becomes_a_dead_letter(make_queue: Make
     errors = metrics.total(running.worker._errors_metric)
     assert errors is not None
     assert errors.sum == 3
+
+
+async def test_drained_is_a_queue_whose_last_message_is_counted(
+    make_queue: MakeQueue, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await make_queue()
+    delete_messages, answered = engine.queues.delete_messages, asyncio.Event()
+
+    async def late(*args: Any) -> Any:
+        answer = await delete_messages(*args)
+        await answered.wait()
+        return answer
+
+    monkeypatch.setattr(engine.queues, "delete_messages", late)
+
+    async def handler(value: int) -> None:
+        await asyncio.sleep(0)
+
+    await queue.send(1)
+    async with Running(queue.worker(handler)) as running:
+        waiting = asyncio.create_task(running.worker.wait_drained())
+        await turns()
+        assert (await queue.describe()).not_visible == 0
+        assert not waiting.done()
+        answered.set()
+        await waiting
+        assert running.worker.handled == 1
+
+
+async def test_drained_is_a_queue_that_an_eager_policy_has_emptied(make_queue: MakeQueue, clock: ManualClock) -> None:
+    await make_queue("dead")
+    queue = await make_queue(dead="dead", tries=1)
+    await queue.update(redrive_policy=RedrivePolicy(dead_letter_queue="dead", max_receive_count=1, eager=True))
+    await queue.send("never")
+
+    async def handler(value: str) -> None:
+        raise ArithmeticError("no number")
+
+    async with Running(queue.worker(handler, retry=Retry(first=3, longest=3))) as running:
+        waiting = asyncio.create_task(running.worker.wait_drained())
+        await turns()
+        assert not waiting.done()
+        await clock.advance(4)
+        assert waiting.done()
 
 
 async def test_the_wait_before_it_comes_back_is_the_retry_s(make_queue: MakeQueue, clock: ManualClock) -> None:

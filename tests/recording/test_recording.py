@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +20,12 @@ import streamkit
 from streamkit import Limits
 from streamkit.codecs import Codec
 from streamkit.errors import NotFoundError, RecordingError, StorageError, ValidationError
-from streamkit.recording import lines, record, replay
+from streamkit.recording import lines, player, record, recorder, replay
+from streamkit.streams.aggregation import aggregate
 from streamkit.streams.buffer import Batching
 from streamkit.streams.keyspace import KEY_SPACE
 from streamkit.streams.record import Record, StoredRecord
+from streamkit.streams.store import PutEntry
 from streamkit.testing.clock import ManualClock
 
 HEADER = b'{"streamkit_recording":1,"stream":"s"}\n'
@@ -155,6 +158,21 @@ async def test_attributes_are_recorded_with_their_record(tmp_path: Path) -> None
     assert ["attributes" in json.loads(line) for line in recorded[1:-1]] == [True, False, True]
 
 
+async def test_tags_that_no_record_may_have_do_not_spoil_a_recording(tmp_path: Path) -> None:
+    """Another library's aggregate may have more than a record's attributes may: then its record has none."""
+    tags = [{"n": "x" * 1025}, {str(n): "" for n in range(11)}, {"": "x"}, {"n": "x" * 1023}]
+    packed = aggregate([PutEntry("k", b"%d" % number, None, each) for number, each in enumerate(tags)])
+    async with streamkit.open("memory:") as kit:
+        source, copy = await kit.create_stream("source", type=bytes), await kit.create_stream("copy", type=bytes)
+        await source.put(packed.data, partition_key="k")
+        assert [one.attributes async for one in source.records()] == [{}, {}, {}, tags[3]]
+        await record(source, tmp_path / "it.jsonl")
+        await replay(tmp_path / "it.jsonl", copy)
+        assert [(one.value, one.attributes) async for one in copy.records()] == [
+            (one.value, one.attributes) async for one in source.records()
+        ]
+
+
 async def test_only_what_arrived_from_an_instant_on(tmp_path: Path, clock: ManualClock) -> None:
     async with streamkit.open("memory:", clock=clock) as kit:
         source = await kit.create_stream("source", shards=2)
@@ -236,6 +254,8 @@ DAMAGED: dict[str, tuple[bytes, int, str]] = {
     "a flipped bit": (HEADER + LINE + LINE.replace(b"key", b"kex") + b'{"end":2}\n', 3, "required field `key`"),
     "no data": (HEADER + b'{"key":"k"}\n' + b'{"end":1}\n', 2, "one of value, text and base64"),
     "data twice": (HEADER + b'{"key":"k","value":1,"text":"1"}\n' + b'{"end":1}\n', 2, "one of value, text and base64"),
+    "no key": (HEADER + LINE + b'{"key":"","value":1}\n{"end":2}\n', 3, "key has 1 to 256 characters"),
+    "a long key": (HEADER + LINE + b'{"key":"%b","value":1}\n{"end":2}\n' % (b"k" * 257), 3, "1 to 256 characters"),
     "no hash key": (HEADER + b'{"key":"k","value":1,"hash_key":"-1"}\n{"end":1}\n', 2, "hash_key is a number"),
     "another type": (HEADER + LINE + b'{"key":"k","value":"x"}\n{"end":2}\n', 3, "does not fit the stream"),
     "too many attributes": (
@@ -266,7 +286,7 @@ async def test_written_by_hand(tmp_path: Path) -> None:
         '{"streamkit_recording": 1, "stream": "orders"}\n'
         '{"key": "ada", "value": {"total": 120}}\n'
         '{"value": [1, 2],   "key": "bob"}\n'
-        '{"end":2}\n'
+        '{ "end" : 2 }\n'
     )
     async with streamkit.open("memory:") as kit:
         orders = await kit.create_stream("orders")
@@ -309,6 +329,80 @@ async def test_a_recording_that_fails_leaves_the_one_that_was_there(tmp_path: Pa
             await record(source, tmp_path / "r.jsonl", progress=fail)
         assert (tmp_path / "r.jsonl").read_bytes() == before
         assert os.listdir(tmp_path) == ["r.jsonl"]
+
+
+@pytest.mark.parametrize("step", ["create", "write", "finish", "give_up"])
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_recording_that_is_cancelled_leaves_nothing_behind(
+    step: str, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a thread is at work on the file, before and after it has done so."""
+    began, go = threading.Event(), threading.Event()
+    work = getattr(recorder._NewFile, step)
+
+    def held(*arguments: object) -> None:
+        if late:
+            work(*arguments)
+        began.set()
+        assert go.wait(10)
+        if not late:
+            work(*arguments)
+
+    async with streamkit.open("memory:") as kit:
+        source = await kit.create_stream("source")
+        await source.put(1, partition_key="k")
+        monkeypatch.setattr(recorder._NewFile, step, held)
+        recording = asyncio.create_task(
+            record(source, tmp_path / "r.jsonl", progress=_failing if step == "give_up" else None)
+        )
+        await asyncio.to_thread(began.wait, 10)
+        recording.cancel()
+        assert not (await asyncio.wait([recording], timeout=0.02))[0]
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await recording
+    assert os.listdir(tmp_path) == (["r.jsonl"] if step == "finish" else [])
+    if step == "finish":
+        assert (tmp_path / "r.jsonl").read_bytes().endswith(b'{"end":1}\n')
+
+
+def _failing(done: int, total: int) -> None:
+    raise KeyError("no")
+
+
+@pytest.mark.parametrize("step", ["_check", "_lines"])
+async def test_a_replay_that_is_cancelled_lets_go_of_its_file(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go = threading.Event(), threading.Event()
+    work = getattr(player, step)
+
+    def held(*arguments: Any) -> Any:
+        began.set()
+        assert go.wait(10)
+        return work(*arguments)
+
+    def open_files() -> list[str]:
+        return [path for path in map(_target, os.listdir("/proc/self/fd")) if str(tmp_path) in path]
+
+    (tmp_path / "r.jsonl").write_bytes(HEADER + LINE + b'{"end":1}\n')
+    async with streamkit.open("memory:") as kit:
+        monkeypatch.setattr(player, step, held)
+        replaying = asyncio.create_task(replay(tmp_path / "r.jsonl", await kit.create_stream("target")))
+        await asyncio.to_thread(began.wait, 10)
+        replaying.cancel()
+        assert not (await asyncio.wait([replaying], timeout=0.02))[0]
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await replaying
+        assert open_files() == []
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
 
 
 async def test_what_is_held_in_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from streamkit.engines.embedded.changes import RecordsPut, ShardRecords
 from streamkit.engines.file import backup, block, verify
 from streamkit.errors import ValidationError
 from streamkit.functions.mapping import EventSourceMapping
+from streamkit.streams.aggregation import aggregate
 from streamkit.streams.buffer import Batching
 from streamkit.streams.keyspace import HashKeyRange
 from streamkit.streams.record_attributes import AttributeRun, Runs, column, extend, part
@@ -178,7 +179,67 @@ async def test_a_producer_keeps_them(batching: Batching, clock: ManualClock) -> 
         assert await found(stream) == {1: A, 2: {}, 3: B, 5: B}
 
 
+@pytest.mark.parametrize("kind", ["put", "producer", "aggregated"])
+async def test_a_dict_that_is_used_again_changes_no_record(kind: str, clock: ManualClock) -> None:
+    """What was put waits, in a buffer or for the turn's end, when its caller writes the next one's into the dict."""
+    async with streamkit.open("memory:", clock=clock) as kit:
+        stream = await kit.create_stream("s")
+        used: dict[str, str] = {}
+
+        async def put(number: int) -> None:
+            used["n"] = str(number)
+            await stream.put(number, partition_key="k", attributes=used)
+
+        if kind == "put":
+            await asyncio.gather(*map(put, range(3)))
+        else:
+            async with stream.producer(Batching(aggregate=kind == "aggregated")) as producer:
+                for number in range(3):
+                    used["n"] = str(number)
+                    await producer.put(number, partition_key="k", attributes=used)
+        assert await found(stream) == {number: {"n": str(number)} for number in range(3)}
+
+
+async def test_nobody_changes_attributes_that_are_stored(clock: ManualClock) -> None:
+    """Those of neighbours that have the same are one dict, which the shard holds."""
+    async with streamkit.open("memory:", clock=clock) as kit:
+        stream = await kit.create_stream("s")
+        for number in range(2):
+            await stream.put(number, partition_key="k", attributes=A)
+        first, second = await stream.head()
+        with pytest.raises(TypeError):
+            first.attributes["traceparent"] = "changed"  # type: ignore[index]
+        assert (second.attributes, await found(stream)) == (A, {0: A, 1: A})
+        # As they are, they may be put on.
+        await stream.put(2, partition_key="k", attributes=first.attributes)
+        assert (await found(stream))[2] == A
+
+
+async def test_an_aggregate_that_was_put_as_one_gives_its_attributes_to_its_records(clock: ManualClock) -> None:
+    """To those that have no tags of their own: what another library packed is in the trace of its put."""
+    packed = aggregate([PutEntry("a", b"1"), PutEntry("a", b"2", None, B)])
+    async with streamkit.open("memory:", clock=clock) as kit:
+        stream = await kit.create_stream("s", type=bytes)
+        await stream.put(packed.data, partition_key="k", attributes=A)
+        assert await found(stream) == {b"1": A, b"2": B}
+
+
 # ---- on disk
+
+
+def test_a_block_counts_its_attributes() -> None:
+    """Whoever reads a record reads its block, which is not to be sixteen times as large because of them."""
+    own = {place: {"n": f"{place:01000}"} for place in range(2000)}
+    runs: list[AttributeRun] = []
+    extend(runs, 0, own)
+    records = block.Columns(1, [5] * 2000, ["k"] * 2000, [b"d"] * 2000, runs)
+    parts = list(block.blocks_of(records))
+    assert max(len(block.pack(each, 1)) for each in parts) < 2 * block.BLOCK_BYTES
+    read = [record for each in parts for record in block.unpack(block.pack(each, 1), "p", 0)]
+    assert [(record.sequence_number, record.attributes) for record in read] == [(at + 1, own[at]) for at in range(2000)]
+    # A run of many has them once.
+    same = block.Columns(1, [5] * 2000, ["k"] * 2000, [b"d"] * 2000, [AttributeRun(0, 2000, own[0])])
+    assert len(list(block.blocks_of(same))) == 1
 
 
 async def put_some(stream: streamkit.Stream[int], numbers: range) -> None:

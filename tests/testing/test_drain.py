@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 import streamkit.testing
-from streamkit import Batch, EventSourceMapping, Message, RedrivePolicy, Retry, Stop, each
+from streamkit import Batch, EventSourceMapping, Message, RedrivePolicy, Retry, Stop, StorageError, each
+from streamkit.dashboard import dashboard
 from streamkit.errors import ClosedError, ServiceFailedError, ValidationError
 from streamkit.recording import replay
 from streamkit.testing import NotDrainedError, TrialKit
@@ -344,9 +346,43 @@ async def test_a_replay_at_its_pace_is_read_on_before_it_returns(kit: TrialKit, 
     assert await replaying == len(handled) == 2500
 
 
+async def test_who_looks_at_a_dashboard_is_not_waited_for(kit: TrialKit) -> None:
+    await kit.create_stream("s")
+    began = asyncio.Event()
+
+    async def look_for_ever() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        began.set()
+
+    asked = {"method": "GET", "path": "/api/tail", "query_string": b"stream=s", "headers": [(b"host", b"localhost")]}
+    looking = asyncio.ensure_future(dashboard(kit)({"type": "http", **asked}, look_for_ever, send))
+    await began.wait()
+    await kit.drain(patience=0.1)
+    looking.cancel()
+    await asyncio.wait([looking])
+
+
+@pytest.mark.parametrize("end", ["close", "crash"])
+async def test_a_kit_that_ends_under_it_is_not_drained(end: str) -> None:
+    async def fail(value: int) -> None:
+        raise ValueError
+
+    async with streamkit.testing.open() as kit:
+        jobs = await kit.create_queue("jobs")
+        await jobs.send(1)
+        kit.start(jobs.worker(fail))
+        draining = asyncio.create_task(kit.drain(within=1e6))
+        await asyncio.sleep(0)
+        await getattr(kit, end)()
+        with pytest.raises((ClosedError, StorageError)):  # Whatever it finds first.
+            await draining
+
+
 async def test_bad_bounds_and_a_closed_kit() -> None:
     async with streamkit.testing.open("memory:") as kit:
-        for within, patience in ((-1, 1), (1, 0), (float("nan"), 1)):
+        for within, patience in ((-1, 1), (1, 0), (float("nan"), 1), (math.inf, 1), (1, math.inf)):
             with pytest.raises(ValidationError, match="within is 0 or more seconds"):
                 await kit.drain(within=within, patience=patience)
     with pytest.raises(ClosedError):

@@ -55,6 +55,21 @@ async def test_fails_a_failed_service(streamkit_kit):
     await streamkit_kit.drain()
 
 
+class FailingAtLast:
+    name = "failing at last"
+
+    async def run(self, stop):
+        with stop.interruptible():
+            await asyncio.Event().wait()
+        raise ValueError("at last")
+
+
+@MARK
+async def test_fails_as_it_is_closed(streamkit_kit):
+    streamkit_kit.start(FailingAtLast())
+    await streamkit_kit.drain()
+
+
 @MARK
 async def test_fails_by_itself(streamkit_kit):
     streamkit_kit.start(Failing())
@@ -77,8 +92,10 @@ async def test_leaves_a_trial_open():
 
 @MARK
 async def test_leaves_a_kit_open():
-    kit = await streamkit.open("memory:")
-    pytest.kept = kit
+    kit = pytest.kept = await streamkit.open("memory:")
+    kit.start(Failing())  # It is not for the plugin to say what that means for a program.
+    while not kit.health().errors:
+        await asyncio.sleep(0)
 
 
 @MARK
@@ -160,9 +177,9 @@ def test_in_each_mode(mode: str, tmp_path: Path) -> None:
     left_open = {"test_leaves_a_trial_open", "test_leaves_a_kit_open"}
     assert outcomes == {
         # What a test leaves open is known once its fixtures are done with it.
-        "PASSED": PASS | left_open,
+        "PASSED": PASS | left_open | {"test_fails_as_it_is_closed"},
         "FAILED": {"test_fails_a_failed_service", "test_fails_by_itself"},
-        "ERROR": {"test_wrong_plain", *left_open},
+        "ERROR": {"test_wrong_plain", "test_fails_as_it_is_closed", *left_open},
     }, output
     assert output.count("a service failed during the test: expect it with") == 3  # In full, in the summary, beside.
     assert output.count("  failing of Kit(") == 2
@@ -170,6 +187,42 @@ def test_in_each_mode(mode: str, tmp_path: Path) -> None:
     assert "assert 1 == 2" in output
     assert re.search(r"the test left kits open.*\n  Kit\('memory:'.*\), opened at .*test_users\.py:\d+", output)
     assert "streamkit_kit is for tests that are `async def`" in output
+
+
+SCOPES = """
+import pytest
+
+async def used(kit):
+    jobs = await kit.create_queue("jobs")
+    await jobs.send(1)
+    got = []
+    kit.start(jobs.worker(got.append))
+    await kit.drain()
+    assert got == [1]
+
+async def test_by_default(streamkit_kit):
+    await used(streamkit_kit)
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_of_a_module(streamkit_kit):
+    await used(streamkit_kit)
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_of_its_own(streamkit_kit):
+    await used(streamkit_kit)
+"""
+
+
+@pytest.mark.parametrize(("fixtures", "tests"), [("session", "function"), ("function", "session")])
+def test_a_kit_is_of_its_tests_event_loop_whatever_its_scope(fixtures: str, tests: str, tmp_path: Path) -> None:
+    (tmp_path / "test_users.py").write_text(SCOPES)
+    defaults = (
+        "-o",
+        f"asyncio_default_fixture_loop_scope={fixtures}",
+        "-o",
+        f"asyncio_default_test_loop_scope={tests}",
+    )
+    assert "3 passed" in (output := run(tmp_path, "-o", "asyncio_mode=auto", *defaults, *PLUGIN)), output
 
 
 def test_it_costs_next_to_nothing_where_nobody_uses_it() -> None:

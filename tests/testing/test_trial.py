@@ -223,6 +223,56 @@ async def test_a_sync_that_fails_stops_the_journal_until_it_is_opened_again() ->
         assert kit.faults.files.counts()["sync"] >= 1
 
 
+def there(directory: str) -> bool:
+    return os.path.exists(directory)
+
+
+async def test_a_crash_is_of_the_same_directory_wherever_the_test_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    for url in ("data", "file:link"):
+        async with streamkit.testing.open(url) as kit:
+            await (await kit.create_stream("s")).put(1, partition_key="k")
+            monkeypatch.chdir(tmp_path / "elsewhere")
+            kit = await kit.crash()
+            assert [one.value for one in await kit.stream("s").tail()] == [1]
+        monkeypatch.chdir(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["data", "elsewhere", "link", "real"]
+    assert os.listdir(tmp_path / "elsewhere") == []
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 10, 100])
+async def test_a_cancelled_crash_is_one_and_leaves_nothing_behind(turns: int) -> None:
+    async with streamkit.testing.open() as kit:
+        directory = str(kit.directory)
+        await kit.create_stream("s")
+        crash = asyncio.create_task(kit.crash())
+        for _ in range(turns + 1):
+            await asyncio.sleep(0)
+        crash.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await crash
+        assert there(directory)
+        with pytest.raises(ClosedError):
+            await kit.streams()
+    assert not there(os.path.dirname(directory))
+    assert OPEN == {}
+
+
+async def test_what_cannot_be_opened_again_says_so_once_and_leaves_nothing_behind() -> None:
+    async with streamkit.testing.open() as kit:
+        directory = str(kit.directory)
+        with kit.faults.failing("open"), pytest.raises(StorageError):
+            await kit.crash()
+    assert not there(os.path.dirname(directory))
+    assert OPEN == {}
+
+
 async def test_what_cannot_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "strange").write_text("x")
     with pytest.raises(StorageError, match="choose an empty directory"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
@@ -72,3 +72,16 @@ def parent_text(span: ReadableSpan) -> str:
     """As W3C writes it."""
     context = span.context
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+class Alive(SpanProcessor):
+    """Counts spans that have begun and not ended."""
+
+    def __init__(self) -> None:
+        self.spans = 0
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        self.spans += 1
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans -= 1

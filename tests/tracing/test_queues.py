@@ -15,7 +15,7 @@ from streamkit.limits import Limits
 from streamkit.queues.queue import Send
 from streamkit.testing.clock import ManualClock
 from tests.test_trace_context import HEADER, PARENT
-from tests.tracing.seen import Seen, id_of, links_of, parent_of, parent_text, trace_of
+from tests.tracing.seen import Alive, Seen, id_of, links_of, parent_of, parent_text, trace_of
 
 AT_ONCE = Retry(first=0.0, longest=0.0)
 
@@ -73,7 +73,9 @@ async def test_a_batch_is_one_span_of_each_kind(seen: Seen, clock: ManualClock) 
 
 
 async def test_a_receive_that_gives_nothing_leaves_no_span(seen: Seen, clock: ManualClock) -> None:
-    """Nor does one that is cancelled; one that fails does."""
+    """Nor does one that is cancelled; one that fails does. None begins that never ends: somebody may count those."""
+    alive = Alive()
+    seen.provider.add_span_processor(alive)
     async with streamkit.open("memory:", clock=clock) as kit:
         jobs = await kit.create_queue("jobs")
         tracing.instrument(kit, tracer_provider=seen.provider)
@@ -87,6 +89,12 @@ async def test_a_receive_that_gives_nothing_leaves_no_span(seen: Seen, clock: Ma
         with pytest.raises(streamkit.NotFoundError):
             await kit.queue("none").receive()
         assert seen.one("receive none").status.description == "NotFoundError"
+        await jobs.send(1)
+        await jobs.receive()
+        (received,) = seen.named("receive jobs")
+        # It began when it was asked for, as far as anybody can see.
+        assert (received.start_time or 0) <= (received.end_time or 0)
+        assert alive.spans == 0
 
 
 async def test_a_refused_message_says_so_in_its_span(seen: Seen, clock: ManualClock) -> None:

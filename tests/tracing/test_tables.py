@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 from opentelemetry.trace import SpanKind
 
 import streamkit
 from streamkit import tracing
-from streamkit.errors import ConditionFailedError
+from streamkit.errors import ConditionFailedError, ValidationError
+from streamkit.limits import Limits
 from streamkit.tables.condition import attribute
 from streamkit.testing.clock import ManualClock
 from tests.tracing.seen import Seen
+
+
+async def test_what_is_no_write_is_refused_as_ever(seen: Seen, clock: ManualClock) -> None:
+    async with streamkit.open("memory:", clock=clock) as kit:
+        await kit.create_table("one", partition_key="id")
+        bad: Any = 5
+        for _ in range(2):
+            with pytest.raises(ValidationError, match="not a write"):
+                await kit.write(streamkit.Put({"id": "a"}, table="one"), bad)
+            tracing.instrument(kit, tracer_provider=seen.provider)
+        assert seen.one("TransactWriteItems one").status.description == "ValidationError"
+
+
+async def test_a_batch_of_which_one_is_refused_says_so(seen: Seen, clock: ManualClock) -> None:
+    """Also one that is refused before the others are written; and nobody has to trace it for the others."""
+    limits = msgspec.structs.replace(Limits.relaxed(), item_bytes=100)
+    async with streamkit.open("memory:", clock=clock, limits=limits) as kit:
+        one = await kit.create_table("one", partition_key="id")
+        for bad in ({"id": "s3cret" * 100}, {"no": "s3cret"}):
+            tracing.uninstrument(kit)
+            errors = await one.write_batch(put=[bad, {"id": "a"}])
+            tracing.instrument(kit, tracer_provider=seen.provider)
+            assert [type(error) for error in errors] == [ValidationError, type(None)]
+            assert [type(error) for error in await one.write_batch(put=[bad, {"id": "a"}])] == list(map(type, errors))
+        spans = seen.named("BatchWriteItem one")
+        assert [span.status.description for span in spans] == ["ValidationError"] * 2
 
 
 async def test_writes_are_spans_and_reads_are_none(seen: Seen, clock: ManualClock) -> None:

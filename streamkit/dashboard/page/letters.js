@@ -18,7 +18,7 @@ export function letters(overview, moves, again) {
   if (!nothing) list.after((nothing = make("p", "nothing", "No queue has a dead-letter queue: RedrivePolicy(...) gives it one.")));
   hide(nothing, queues.length > 0);
   const looksOn = overview.owner === "looking on";
-  sync(list, queues.map((queue) => ({ ...queue, looksOn, now: overview.now_ms, moving: moves[queue.name] })), (queue) => queue.name, panel);
+  sync(list, queues.map((queue) => ({ ...queue, looksOn, now: overview.now_ms, moving: Object.hasOwn(moves, queue.name) ? moves[queue.name] : undefined })), (queue) => queue.name, panel);
 }
 
 function button(text, className = "") {
@@ -71,7 +71,8 @@ function panel(first) {
   }
 
   function draw() {
-    sync(list, found.map((letter) => ({ letter, queue, taken: remove })), (item) => item.letter.number, row);
+    // A queue that was deleted and made again has the same numbers again.
+    sync(list, found.map((letter) => ({ letter, queue, taken: remove })), (item) => `${item.letter.number} ${item.letter.message_id}`, row);
     hide(more, after === null || found.length >= MOST);
     const hidden = queue.in_flight + queue.delayed;
     const text = queue.visible + hidden === 0 ? "None: all is well." : hidden ? `${plural(hidden, "more letter")} in flight or delayed cannot be seen now.` : "";
@@ -79,8 +80,8 @@ function panel(first) {
     hide(note, text === "");
   }
 
-  function remove(number) {
-    found = found.filter((letter) => letter.number !== number);
+  function remove(gone) {
+    found = found.filter((letter) => letter.message_id !== gone.message_id);
     draw();
     refresh();
   }
@@ -152,7 +153,7 @@ function row({ letter, queue, taken }) {
     try {
       const done = await change("api/redrive", { queue: queue.name, letters: [{ message_id: letter.message_id, number: letter.number }] });
       tell(done.moved ? `It is back in ${letter.source}.` : "It was not there any more: received, moved or deleted meanwhile.");
-      taken(letter.number);
+      taken(letter);
     } catch (error) {
       tell(error.message, true);
       say(back, "Redrive");

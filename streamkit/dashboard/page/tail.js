@@ -58,17 +58,21 @@ function connect() {
   });
 }
 
+const keyOf = (record) => `${record.shard} ${record.number} ${record.sub} ${record.arrival_ms}`;
+
 function take(event) {
   notLookedAt += event.not_looked_at;
   notShown += event.not_shown;
-  const newest = event.records.reverse();
+  // A tail that begins anew begins with the newest there are: those that are here already are no new ones.
+  const known = new Set([...held, ...records].map(keyOf));
+  const newest = event.records.reverse().filter((record) => !known.has(keyOf(record)));
   if (paused) held = [...newest, ...held].slice(0, MOST);
   else records = [...newest, ...records].slice(0, MOST);
   draw();
 }
 
 function draw() {
-  sync($("tail-list"), records, (record) => `${record.shard} ${record.number} ${record.sub}`, row);
+  sync($("tail-list"), records, keyOf, row);
   show(state);
 }
 

@@ -25,7 +25,7 @@ from streamkit.engines.file.frame import checksum
 from streamkit.errors import CorruptLogError
 from streamkit.limits import KIB
 from streamkit.streams.record import StoredRecord
-from streamkit.streams.record_attributes import AttributeRun, column, part
+from streamkit.streams.record_attributes import AttributeRun, bytes_of, column, part
 
 BLOCK_BYTES = 256 * KIB
 _header = Struct("<4sIIQQQQII")
@@ -76,10 +76,14 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
 def blocks_of(records: Columns) -> Iterator[Columns]:
     """The records in parts of at least ``BLOCK_BYTES``, but for the last."""
-    ends = list(accumulate(map(len, records.data)))
+    sizes = list(map(len, records.data))
+    for run in records.attributes:
+        # Once for the whole run, as it is stored. Who reads one record of a block reads all of it.
+        sizes[run.first] += bytes_of(run.attributes)
+    ends = list(accumulate(sizes))
     start = 0
     while start < len(ends):
-        # 64 bytes for what each has beside its data.
+        # 64 bytes for what each has beside its data and attributes.
         wanted = (ends[start - 1] if start else 0) + BLOCK_BYTES
         end = bisect_left(range(start, len(ends)), wanted, key=lambda place: ends[place] + 64 * (place + 1 - start))
         yield records.part(start, min(len(ends), start + end + 1))
