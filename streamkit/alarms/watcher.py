@@ -55,7 +55,7 @@ class AlarmWatcher(StartedAlarm):
             alarm.statistic,
             unit,
             threshold=alarm.threshold,
-            period_ms=alarm.period * 1000 if grows else None,
+            period_ms=alarm.period * 1000 if grows and alarm.period else None,
         )
 
     async def evaluate_now(self) -> AlarmState:
