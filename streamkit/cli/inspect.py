@@ -11,7 +11,7 @@ from streamkit.cli.printing import FINE, add_output, cannot_run, describe, print
 if TYPE_CHECKING:
     import argparse
 
-    from streamkit.kit import Kit
+    from streamkit.overview.overview import Overview
 
 CODES = {0: "shown, or ended with q", 2: "it cannot be looked at"}
 _PORT = 8787
@@ -50,19 +50,18 @@ def run(options: argparse.Namespace) -> int:
 
 async def _look(options: argparse.Namespace) -> int:
     from streamkit.cli.opened import looking
-    from streamkit.opening import kit_on
+    from streamkit.overview.looking import looked_on
 
-    async with looking(options.directory) as (engine, clock), await kit_on(engine, clock) as kit:
+    async with looking(options.directory) as (engine, clock):
         if options.watch:
             from streamkit.cli.watching import watch
 
-            return await watch(kit, options.interval, as_json=wants_json(options))
-        await _show_once(kit, options)
+            return await watch(lambda: looked_on(engine, clock), clock, options.interval, as_json=wants_json(options))
+        _show_once(await looked_on(engine, clock), options)
     return FINE
 
 
-async def _show_once(kit: Kit, options: argparse.Namespace) -> None:
-    overview = await kit.overview()
+def _show_once(overview: Overview, options: argparse.Namespace) -> None:
     if wants_json(options):
         import msgspec
 

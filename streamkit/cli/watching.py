@@ -7,7 +7,7 @@ import contextlib
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +17,8 @@ from streamkit.cli.printing import print_json
 from streamkit.clock import to_datetime
 
 if TYPE_CHECKING:
-    from streamkit.kit import Kit
+    from streamkit.clock import Clock
+    from streamkit.overview.overview import Overview
 
 _ENTER, _LEAVE = "\033[?1049h\033[?25l", "\033[?25h\033[?1049l"
 """The alternate screen, without a cursor, so that what was on the terminal is there again afterwards."""
@@ -26,7 +27,7 @@ _BOLD, _RED, _PLAIN = "\033[1m", "\033[31m", "\033[0m"
 _STATE = re.compile(r"(?<=  )ALARM(?=  )")
 
 
-async def watch(kit: Kit, interval: float, *, as_json: bool) -> int:
+async def watch(look: Callable[[], Awaitable[Overview]], clock: Clock, interval: float, *, as_json: bool) -> int:
     """Look every ``interval`` seconds; the exit code.
 
     Raises:
@@ -39,7 +40,7 @@ async def watch(kit: Kit, interval: float, *, as_json: bool) -> int:
             held.enter_context(_screen())
             held.enter_context(_quits_on_q(asked.stop.request))
         while not asked.stop.requested:
-            overview = await kit.overview()
+            overview = await look()
             if as_json:
                 print_json(msgspec.to_builtins(overview))
             elif live:
@@ -50,7 +51,7 @@ async def watch(kit: Kit, interval: float, *, as_json: bool) -> int:
             else:
                 print(f"{to_datetime(overview.now_ms):%Y-%m-%d %H:%M:%S} UTC", repr(overview), "", sep="\n", flush=True)
             with asked.stop.interruptible():
-                await kit.clock.sleep_until(kit.clock.now_ms() + round(interval * 1000))
+                await clock.sleep_until(clock.now_ms() + round(interval * 1000))
     return asked.code
 
 

@@ -10,22 +10,21 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from streamkit.errors import ClosedError, StorageError, ValidationError
 from streamkit.functions.calling import calling
+from streamkit.functions.counts import Counts, MappingState
 from streamkit.functions.mapping import EventSourceMapping
 from streamkit.functions.mapping_rules import check_change
-from streamkit.functions.tally import Counts, Ports, Tally, mapping_metric
+from streamkit.functions.tally import Ports, Tally, mapping_metric
 from streamkit.metrics.metric import Metric
 from streamkit.service import Stop
 from streamkit.streams.lag import Lag
 
 logger = logging.getLogger("streamkit.functions")
-
-MappingState = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating"]
 
 IMMUTABLE = ("name", "source", "starting_position")
 

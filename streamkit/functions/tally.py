@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from streamkit.clock import Clock
+from streamkit.functions.counts import Counts
 from streamkit.functions.effects import EffectStore
 from streamkit.functions.function import AnyFunction, Invoker
 from streamkit.functions.traced import TracedInvoker
@@ -28,21 +29,6 @@ def mapping_metric(mapping: str, name: str) -> Metric:
         ValidationError: it is no name for a metric.
     """
     return Metric.of("streamkit" if name in OWN_METRICS else "AWS/Lambda", name, EventSourceMappingUUID=mapping)
-
-
-class Counts(msgspec.Struct):
-    """What a mapping has done since it was started, in records unless it says otherwise."""
-
-    polled: int = 0
-    filtered_out: int = 0
-    invocations: int = 0
-    """Calls of the function (for ``each``, of batches)."""
-    errors: int = 0
-    """Invocations that failed in whole or in part."""
-    written: int = 0
-    """Records whose effects were committed."""
-    dropped: int = 0
-    """Records that were given up, and went to the on-failure destination if there is one."""
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):

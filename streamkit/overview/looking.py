@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from streamkit.alarms.history_store import StoredHistory
 from streamkit.clock import Clock, to_datetime
+from streamkit.engines.base import Engine
 from streamkit.errors import NotFoundError
 from streamkit.metrics.metric import Metric
+from streamkit.metrics.window import Metrics
 from streamkit.monitoring.face import KitMetrics
-from streamkit.overview.shown import ConsumerShown, QueueShown, ShardShown, StreamShown, TableShown
+from streamkit.overview.overview import Overview
+from streamkit.overview.shown import AlarmShown, ConsumerShown, QueueShown, ShardShown, StreamShown, TableShown
 from streamkit.queues.store import QueueDescription, QueueStore
 from streamkit.streams.keyspace import KEY_SPACE
 from streamkit.streams.lag import lag_of
@@ -72,6 +76,29 @@ async def tables_shown(tables: TableStore) -> tuple[TableShown, ...]:
             table.attributes.ttl,
         )
         for table in await tables.describe_tables()
+    )
+
+
+async def stored_alarms(tables: TableStore, clock: Clock) -> tuple[AlarmShown, ...]:
+    """All alarms, by name, as their owner last wrote them down."""
+    states = await StoredHistory(tables, clock, Metrics()).states()
+    return tuple(AlarmShown(name, each.state, each.reason, each.changed_ms) for name, each in sorted(states.items()))
+
+
+async def looked_on(engine: Engine, clock: Clock) -> Overview:
+    """Of an engine that only looks on, without a kit, which takes longer to load than to use."""
+    metrics = KitMetrics(Metrics(), clock, engine.tables, owned=False)
+    return Overview(
+        engine.url,
+        engine.durability,
+        "looking on",
+        clock.now_ms(),
+        await streams_shown(engine.streams, engine.tables, metrics, clock),
+        await queues_shown(engine.queues, clock),
+        await tables_shown(engine.tables),
+        (),
+        await stored_alarms(engine.tables, clock),
+        (),
     )
 
 

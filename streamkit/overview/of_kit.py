@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC
-from collections.abc import Sequence
 
 from streamkit.alarms.face import Alarms
-from streamkit.alarms.history_store import StoredHistory
 from streamkit.clock import Clock
 from streamkit.engines.base import Durability, Engine
 from streamkit.errors import ClosedError
 from streamkit.functions.live import LiveMapping
-from streamkit.metrics.window import Metrics
 from streamkit.monitoring.face import KitMetrics
-from streamkit.overview.looking import queues_shown, streams_shown, tables_shown
+from streamkit.overview.looking import queues_shown, stored_alarms, streams_shown, tables_shown
 from streamkit.overview.overview import Overview
 from streamkit.overview.shown import AlarmShown, MappingShown, ServiceShown
 from streamkit.service import Service
@@ -28,7 +25,6 @@ class Looking(ABC):
     clock: Clock
     metrics: KitMetrics
     alarms: Alarms
-    _metrics: Metrics
     _supervisor: Supervisor
     _closing: asyncio.Task[None] | None
     _closed: bool
@@ -107,13 +103,9 @@ class Looking(ABC):
                 MappingShown(each.name, each.mapping.source.name, each.state, each.last_processing_result, each.counts)
                 for each in self.mappings()
             ),
-            tuple(await self._stored_alarms() if looks_on else self._alarms_shown()),
+            await stored_alarms(self.engine.tables, self.clock) if looks_on else self._alarms_shown(),
             tuple(ServiceShown(name, state, health.errors.get(name)) for name, state in health.services.items()),
         )
 
-    def _alarms_shown(self) -> Sequence[AlarmShown]:
-        return [AlarmShown(each.name, each.state, each.reason, each.changed_ms) for each in self.alarms.list()]
-
-    async def _stored_alarms(self) -> Sequence[AlarmShown]:
-        states = await StoredHistory(self.engine.tables, self.clock, self._metrics).states()
-        return [AlarmShown(name, each.state, each.reason, each.changed_ms) for name, each in sorted(states.items())]
+    def _alarms_shown(self) -> tuple[AlarmShown, ...]:
+        return tuple(AlarmShown(each.name, each.state, each.reason, each.changed_ms) for each in self.alarms.list())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamkit.overview import html, text
+from streamkit.overview import text
 from streamkit.overview.shown import Shown
 
 
@@ -13,4 +13,6 @@ class Overview(Shown, frozen=True):
         return "\n".join(text.lines(self))
 
     def _repr_html_(self) -> str:
-        return html.overview_html(self)
+        from streamkit.overview.html import overview_html  # A terminal need not load it.
+
+        return overview_html(self)

@@ -8,8 +8,7 @@ import msgspec
 
 from streamkit.alarms.alarm import AlarmState
 from streamkit.engines.base import Durability
-from streamkit.functions.live import MappingState
-from streamkit.functions.tally import Counts
+from streamkit.functions.counts import Counts, MappingState
 from streamkit.streams.lag import Lag
 from streamkit.streams.store import StreamMode
 from streamkit.supervisor import ServiceState

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from streamkit import opening
 from streamkit.cli import main as cli
 from streamkit.errors import StorageError
 
@@ -120,6 +122,28 @@ except SystemExit:
         "streamkit.cli.put",
     }
     assert loaded.isdisjoint({"asyncio", "anyio", "msgspec", "json", "rich", "shtab", "watchfiles", "sqlite3"})
+
+
+async def make_store(directory: Path) -> None:
+    async with opening.open(directory) as kit:
+        await kit.create_stream("orders")
+
+
+def test_what_looks_on_loads_no_kit(tmp_path: Path) -> None:
+    """Which takes longer to load than to look."""
+    code = """
+import sys
+from streamkit.cli.main import main
+main(["inspect", sys.argv[1], "--text"])
+print(*sys.modules)
+"""
+    asyncio.run(make_store(tmp_path / "data"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "data")], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "  orders " in done.stdout
+    assert loaded.isdisjoint({"streamkit.kit", "streamkit.opening", "streamkit.functions.mapping", "prometheus_client"})
 
 
 def test_nothing_is_the_help(capsys: Any) -> None:
