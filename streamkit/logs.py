@@ -53,7 +53,11 @@ class about:  # noqa: N801 - it is used as a statement
         self._what: _What | None = (fields_of, arguments)
 
     def __enter__(self) -> None:
-        self._outer = _INNERMOST.get()
+        outer = _INNERMOST.get()
+        while outer is not None and outer._what is None:
+            # It was left: tasks that start each other would keep ever more of them.
+            outer = outer._outer
+        self._outer = outer
         self._token: Token[about | None] | None = _INNERMOST.set(self)
 
     def __exit__(
