@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -70,8 +72,19 @@ def print_json(found: Mapping[str, Any], *, flush: bool = True) -> None:
     """One JSON line, at once unless there is more to come. ``msgspec.Raw`` stands in it as it is."""
     import msgspec
 
-    line = msgspec.json.encode(found).decode()
+    try:
+        line = msgspec.json.encode(found).decode()
+    except UnicodeEncodeError:  # A file's name that is no text.
+        line = msgspec.json.encode(_sayable(found)).decode()
     print(escaped(line) if sys.stdout.isatty() else line, flush=flush)
+
+
+def _sayable(found: Any) -> Any:
+    if isinstance(found, str):
+        return found.encode(errors="backslashreplace").decode()
+    if isinstance(found, Mapping):
+        return {_sayable(name): _sayable(value) for name, value in found.items()}
+    return [_sayable(each) for each in found] if isinstance(found, list | tuple) else found
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -98,6 +111,17 @@ def _escape(character: str) -> str:
         return f"\\u{code:04x}"
     code -= 0x10000
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def escape_what_cannot_be_encoded(stream: io.TextIOWrapper) -> None:
+    """A name may be no text, and a terminal's encoding may lack a character: neither ends a command in the middle."""
+    codecs.register_error("streamkit", _escape_for_codec)
+    stream.reconfigure(errors="streamkit")
+
+
+def _escape_for_codec(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(map(_escape, error.object[error.start : error.end])), error.end
 
 
 def cannot_run(error: object) -> int:

@@ -81,7 +81,7 @@ def _screen() -> Iterator[None]:
 @contextlib.contextmanager
 def _quits_on_q(quits: Callable[[], None]) -> Iterator[None]:
     """Keys count at once, and are not shown."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield
         return
     import os
