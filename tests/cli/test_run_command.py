@@ -264,6 +264,52 @@ def test_a_second_signal_does_not_wait(file: Path) -> None:
     assert "Traceback" not in process.out.decode()
 
 
+THREAD = """
+import time
+
+
+async def app(kit):
+    queue = await kit.create_queue("jobs", exist_ok=True)
+    await queue.send({})
+    kit.start(queue.worker(work))
+
+
+def work(job):
+    print("note: blocks", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("reload", [(), ("--reload",)], ids=["", "reload"])
+def test_a_second_signal_does_not_wait_for_a_thread_either(file: Path, reload: tuple[str, ...]) -> None:
+    file.write_text(THREAD)
+    with running("run", file.name, "--dir", "data", *reload, cwd=file.parent) as process:
+        process.wait_for("note: blocks")
+        began = time.monotonic()
+        process.process.send_signal(signal.SIGTERM)
+        # Two that come at once are one: the first has been taken when it waits for the thread.
+        time.sleep(0.5)
+        process.process.send_signal(signal.SIGTERM)
+        assert process.ends_with() == 130
+    assert time.monotonic() - began < GRACE_SECONDS, "it waited for what the first one asked"
+    assert "Traceback" not in process.out.decode()
+
+
+def test_an_exit_of_the_pipelines_code_is_its_exit_code_when_all_is_drained(file: Path) -> None:
+    with file.open("a") as more:
+        more.write("""
+
+async def exits(kit):
+    plain(kit)
+    await kit.create_queue("created", exist_ok=True)
+    raise SystemExit(7)
+""")
+    done = run(file, "exits")
+    assert done.code == 7
+    assert notes(done.out)[-1] == "finished"
+    assert "Traceback" not in done.err
+
+
 def test_a_mapping_works_and_is_drained(file: Path) -> None:
     with running("run", file, "--dir", file.parent / "data", "--text") as process:
         process.wait_for("keep; Ctrl-C ends it")
@@ -341,6 +387,7 @@ class Process:
     """Notes what is done to it, and takes its time to end."""
 
     stdin = None
+    code = 0
 
     def __init__(self, done: list[str], *, stubborn: bool = False) -> None:
         self._done = done
@@ -362,7 +409,7 @@ class Process:
             assert timeout is not None
             raise subprocess.TimeoutExpired("run", timeout)
         self._done.append("ended")
-        return 0
+        return self.code
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
@@ -373,6 +420,14 @@ def test_the_next_one_starts_when_the_one_before_has_ended(monkeypatch: pytest.M
     assert _Reloading(options).follow(iter([set(), {(1, "p.py")}, set()])) == 0
     ends = ["terminated", "killed", "ended"] if stubborn else ["terminated", "ended"]
     assert done == ["started", *ends, "started", *ends]
+
+
+@pytest.mark.parametrize(("code", "said"), [(-signal.SIGTERM, 0), (-signal.SIGKILL, 137), (1, 1)])
+def test_one_that_was_ended_before_it_began_is_fine(monkeypatch: pytest.MonkeyPatch, code: int, said: int) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Process([]))
+    monkeypatch.setattr(Process, "code", code)
+    options = Namespace(target="p.py", dir="data", durability="fsync", log_level="info", output="json")
+    assert _Reloading(options).follow(iter([set()])) == said
 
 
 def test_what_is_reloaded_ends_with_who_reloads_it(file: Path) -> None:
