@@ -19,7 +19,7 @@ import pytest
 
 import streamkit
 from streamkit import Batch, EventSourceMapping, Message, Record, RedrivePolicy, Retry, Stop, each
-from streamkit.errors import DecodeError, DiskFullError, FunctionError, ValidationError
+from streamkit.errors import DecodeError, DiskFullError, FunctionError, NotFoundError, StorageError, ValidationError
 from streamkit.functions.context import current_context
 from streamkit.functions.function import Function
 from streamkit.logs import ContextFilter, JsonFormatter, about, bind, context, json_logs, of_messages, of_records, said
@@ -493,6 +493,26 @@ async def test_nothing_that_streamkit_logs_quotes_the_data(written: Written) -> 
     assert wanted <= about, f"nothing was logged of {wanted - about}, so that nothing was tested of them"
     leaks = [line for line in lines if SECRET in json.dumps(line)]
     assert not leaks, leaks
+
+
+@pytest.mark.parametrize("error", [FunctionError(SECRET), NotFoundError("customer", SECRET), StorageError(SECRET)])
+async def test_what_a_handler_raises_is_not_said_whatever_its_type(written: Written, error: Exception) -> None:
+    async def handle(item: Any) -> None:
+        raise error
+
+    async with streamkit.open("memory:") as kit:
+        jobs = await kit.create_queue("jobs")
+        orders = await kit.create_stream("orders")
+        await jobs.send(SECRET)
+        await orders.put(SECRET, partition_key="k")
+        worker = kit.start(jobs.worker(handle))
+        retry = Retry(first=0.0)
+        mapping = EventSourceMapping("m", source=orders, function=handle, maximum_retry_attempts=0, retry=retry)
+        await kit.start(mapping).wait_caught_up()
+        await until(lambda: worker.failed > 0)
+    lines = written()
+    assert {line["logger"] for line in lines} >= {"streamkit.queues", "streamkit.functions"}
+    assert not [line for line in lines if SECRET in json.dumps(line)]
 
 
 def test_the_context_of_another_thread_is_its_own() -> None:

@@ -47,6 +47,19 @@ def exit_at_once() -> None:
 
 
 @contextlib.contextmanager
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """While in this block: for what cleans up after itself when it is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Which gets no signals.
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def asked_to_end(again: Callable[[], None] = interrupt) -> Iterator[Asked]:
     """While in this block the first signal is a request; upon a second one ``again`` is called."""
     loop = asyncio.get_running_loop()

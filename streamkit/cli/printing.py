@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import argparse
@@ -136,15 +137,25 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def draws(stream: TextIO) -> bool:
+    """Whether it is a terminal that can be told to write elsewhere than at its end."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def styles(stream: TextIO) -> bool:
+    """Whether what is written may be bold or red there; see https://no-color.org."""
+    return draws(stream) and not os.environ.get("NO_COLOR")
+
+
 def show(progress: str) -> None:
     """How far it is, over what was shown before; on a terminal alone."""
-    if sys.stderr.isatty():
+    if draws(sys.stderr):
         print(f"\r\033[K{escaped(progress)}", end="", file=sys.stderr, flush=True)
 
 
 def clear() -> None:
     """Take away what ``show`` left."""
-    if sys.stderr.isatty():
+    if draws(sys.stderr):
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
