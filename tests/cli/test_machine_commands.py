@@ -168,6 +168,7 @@ def test_the_doctor_of_what_is_damaged_or_no_store(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear diary")
     assert statuses(tmp_path / "other")["store"] == "fail"
+    assert statuses(tmp_path / "other" / "letter.txt")["store"] == "fail"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def test_figures_that_do_not_add_up_are_an_exit_code(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(demo, "run", run)
     assert cli.main(["demo", "--text"]) == 1
     assert "27,003 records" in capsys.readouterr().out
+    assert logging.getLogger("streamkit").level == logging.NOTSET  # As the program had it.
 
 
 def test_an_interrupt_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
