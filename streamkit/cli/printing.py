@@ -133,9 +133,9 @@ def cannot_run(error: object) -> int:
 
 
 def say(line: str) -> None:
-    """A line beside the output: it stays, and no program has to parse it."""
+    """Lines beside the output: they stay, and no program has to parse them. An error's text may quote anybody's."""
     clear()
-    print(line, file=sys.stderr, flush=True)
+    print("\n".join(escaped(each.expandtabs()) for each in line.split("\n")), file=sys.stderr, flush=True)
 
 
 def draws(stream: TextIO) -> bool:

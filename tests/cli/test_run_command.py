@@ -188,6 +188,18 @@ def test_what_the_pipeline_raises_is_shown_from_its_own_lines_on(file: Path) -> 
     assert queues(file.parent / "data") == ["created"]
 
 
+def test_an_error_that_quotes_data_tells_the_terminal_nothing(file: Path) -> None:
+    with file.open("a") as more:
+        more.write("""
+
+async def quotes(kit):
+    raise ValueError("\\x1b]0;mine\\x07")
+""")
+    done = run(file, "quotes")
+    assert done.code == 1
+    assert done.err.endswith("ValueError: \\u001b]0;mine\\u0007\n")
+
+
 def test_code_that_does_not_import_is_shown_from_its_own_lines_on(file: Path) -> None:
     file.write_text("x = 1\nimport a_module_that_is_not_there\n")
     done = run(file, "app")
