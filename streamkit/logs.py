@@ -53,7 +53,11 @@ class about:  # noqa: N801 - it is used as a statement
         self._what: _What | None = (fields_of, arguments)
 
     def __enter__(self) -> None:
-        self._outer = _INNERMOST.get()
+        outer = _INNERMOST.get()
+        while outer is not None and outer._what is None:
+            # It was left: tasks that start each other would keep ever more of them.
+            outer = outer._outer
+        self._outer: about | None = outer
         self._token: Token[about | None] | None = _INNERMOST.set(self)
 
     def __exit__(
@@ -140,7 +144,19 @@ def said(error: BaseException | None) -> str:
     names, numbers and disks does not.
     """
     kind = type(error).__qualname__
-    return f"{kind}: {error}" if isinstance(error, StreamKitError) and not error.quotes_data else kind
+    # INVARIANT: test_what_a_handler_raises_is_not_said_whatever_its_type
+    is_ours = isinstance(error, StreamKitError) and not error.quotes_data and _was_raised_by_us(error)
+    return f"{kind}: {error}" if is_ours else kind
+
+
+def _was_raised_by_us(error: BaseException) -> bool:
+    """Users' code may raise streamkit's errors, too, with a text of its own. One that nobody raised is ours."""
+    at = error.__traceback__
+    if at is None:
+        return True
+    while at.tb_next is not None:
+        at = at.tb_next
+    return str(at.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == __name__.partition(".")[0]
 
 
 def without_text(error: BaseException) -> FunctionError:

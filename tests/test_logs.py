@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from logging.handlers import QueueHandler, QueueListener
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,10 +19,10 @@ import pytest
 
 import streamkit
 from streamkit import Batch, EventSourceMapping, Message, Record, RedrivePolicy, Retry, Stop, each
-from streamkit.errors import DecodeError, DiskFullError, FunctionError, ValidationError
+from streamkit.errors import DecodeError, DiskFullError, FunctionError, NotFoundError, StorageError, ValidationError
 from streamkit.functions.context import current_context
 from streamkit.functions.function import Function
-from streamkit.logs import ContextFilter, JsonFormatter, bind, context, json_logs, of_messages, of_records, said
+from streamkit.logs import ContextFilter, JsonFormatter, about, bind, context, json_logs, of_messages, of_records, said
 
 SECRET = "4111-1111-1111-1111"
 log = logging.getLogger("shop")
@@ -84,6 +86,25 @@ async def test_what_a_task_logs_after_the_block_is_not_about_it() -> None:
             await asyncio.sleep(0)
         go_on.set()
         assert await left_behind == {"service": "s"}
+
+
+async def test_tasks_that_start_each_other_keep_no_blocks_of_those_before() -> None:
+    kept = []
+    over = asyncio.Event()
+    latest: list[asyncio.Task[None]] = []
+
+    async def go_on(left: int) -> None:
+        with bind(left=left):
+            if left:
+                latest[:] = [asyncio.create_task(go_on(left - 1))]
+                return
+        gc.collect()
+        kept.append(sum(isinstance(each, about) for each in gc.get_objects()))
+        over.set()
+
+    latest.append(asyncio.create_task(go_on(100)))
+    await over.wait()
+    assert kept[0] < 20
 
 
 def test_what_is_in_hand_is_told_by_names_and_numbers() -> None:
@@ -257,6 +278,32 @@ async def test_a_consumers_handler_logs_what_it_has_in_hand(written: Written) ->
     for line, (message, who, attempt) in zip(lines, expected, strict=True):
         assert line["message"].startswith(message)
         assert line.items() >= {"consumer": who, "attempt": attempt, **shared, **numbers}.items()
+
+
+async def test_a_call_that_begins_where_another_ends_logs_its_own_records(tmp_path: Path) -> None:
+    seen = {}
+    all_taken, done = asyncio.Event(), asyncio.Event()
+
+    async def handle(batch: Batch[int]) -> None:
+        if batch.values == [1, 2]:
+            await all_taken.wait()
+        seen[tuple(batch.values)] = context()
+        (all_taken if batch.values == [4] else done if batch.values == [3] else asyncio.Event()).set()
+
+    async with streamkit.open(tmp_path / "data") as kit:  # Where a checkpoint takes some time.
+        orders = await kit.create_stream("orders", type=int)
+        await orders.put_batch([("k", 1), ("k", 2), ("k", 3), ("l", 4)])
+        async with orders.consumer("billing") as consumer, asyncio.timeout(20):
+            task = asyncio.create_task(consumer.run(handle, concurrency=2, max_records=2))
+            await done.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    shared = {"consumer": "billing", "stream": "orders", "shard": "shardId-000000000000", "attempt": 1}
+    assert seen == {
+        (1, 2): {**shared, "first_sequence_number": 1, "last_sequence_number": 2, "records": 2},
+        (3,): {**shared, "sequence_number": 3},
+        (4,): {**shared, "sequence_number": 4},
+    }
 
 
 async def test_a_workers_handler_logs_what_it_has_in_hand(written: Written) -> None:
@@ -446,6 +493,26 @@ async def test_nothing_that_streamkit_logs_quotes_the_data(written: Written) -> 
     assert wanted <= about, f"nothing was logged of {wanted - about}, so that nothing was tested of them"
     leaks = [line for line in lines if SECRET in json.dumps(line)]
     assert not leaks, leaks
+
+
+@pytest.mark.parametrize("error", [FunctionError(SECRET), NotFoundError("customer", SECRET), StorageError(SECRET)])
+async def test_what_a_handler_raises_is_not_said_whatever_its_type(written: Written, error: Exception) -> None:
+    async def handle(item: Any) -> None:
+        raise error
+
+    async with streamkit.open("memory:") as kit:
+        jobs = await kit.create_queue("jobs")
+        orders = await kit.create_stream("orders")
+        await jobs.send(SECRET)
+        await orders.put(SECRET, partition_key="k")
+        worker = kit.start(jobs.worker(handle))
+        retry = Retry(first=0.0)
+        mapping = EventSourceMapping("m", source=orders, function=handle, maximum_retry_attempts=0, retry=retry)
+        await kit.start(mapping).wait_caught_up()
+        await until(lambda: worker.failed > 0)
+    lines = written()
+    assert {line["logger"] for line in lines} >= {"streamkit.queues", "streamkit.functions"}
+    assert not [line for line in lines if SECRET in json.dumps(line)]
 
 
 def test_the_context_of_another_thread_is_its_own() -> None:

@@ -70,9 +70,10 @@ def run(options: argparse.Namespace) -> int:
         return cannot_run(f"there is no directory {options.dir}: give one on the disk that is to be measured")
     import tempfile
 
+    from streamkit.cli.ending import sigterm_is_ctrl_c
     from streamkit.cli.measuring import measure_sync
 
-    with tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=options.dir) as directory:
+    with sigterm_is_ctrl_c(), tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=options.dir) as directory:
         _print(measure_sync(Path(directory)), options)
         wrong = asyncio.run(_measure(Path(directory), options))
     for each in wrong:

@@ -6,7 +6,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamkit.cli.printing import FINE, FOUND, add_text, cannot_run, describe, print_json, wants_json
+from streamkit.cli.printing import (
+    FINE,
+    FOUND,
+    add_text,
+    cannot_run,
+    describe,
+    logging_errors_alone,
+    print_json,
+    wants_json,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -45,13 +54,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run it."""
     import asyncio
-    import logging
 
     from streamkit.demo.progress import progress
     from streamkit.demo.run import run
 
-    # A retry is nothing to report here: flights without an aircraft are meant to fail.
-    logging.getLogger("streamkit").setLevel(logging.ERROR)
     path = None if options.json in (None, True) else Path(options.json)
     if path is not None and not path.absolute().parent.is_dir():
         return cannot_run(f"there is no directory {path.absolute().parent} for --json: create it first")
@@ -59,7 +65,9 @@ def run(options: argparse.Namespace) -> int:
         options.output = "json"
     as_json = wants_json(options)
     shown = progress(sys.stderr if as_json else None)
-    report = asyncio.run(run(options.data, options.dir, shown, durability=options.durability))
+    # A retry is nothing to report here: flights without an aircraft are meant to fail.
+    with logging_errors_alone("streamkit"):
+        report = asyncio.run(run(options.data, options.dir, shown, durability=options.durability))
     if as_json:
         print_json({**report.figures(), "wrong": report.wrong})
     else:

@@ -70,6 +70,8 @@ def _store(directory: Path) -> tuple[list[Check], int | None]:
 
     from streamkit.cli.checks import Check
 
+    if directory.exists() and not directory.is_dir():
+        return [Check("store", "fail", f"{directory} is no directory", "give one, or a name that is free")], None
     written = _written_ms(directory)
     if written is None:
         return [Check("store", "ok", f"there is none in {directory} yet")], None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from streamkit.cli.printing import FINE, INTERRUPTED
+from streamkit.cli.printing import FINE, INTERRUPTED, say
 from streamkit.service import Stop
 
 
@@ -31,16 +33,42 @@ class Asked:
         return FINE if self.by is None else INTERRUPTED
 
 
+def interrupt() -> None:
+    """What a second signal does: it leaves the loop, as without a handler."""
+    raise KeyboardInterrupt
+
+
+def exit_at_once() -> None:
+    """The same where others' code runs, which may be in a thread that nobody can end. What was acknowledged is kept."""
+    with contextlib.suppress(OSError):
+        say("interrupted")
+        sys.stdout.flush()
+    os._exit(INTERRUPTED)
+
+
 @contextlib.contextmanager
-def asked_to_end() -> Iterator[Asked]:
-    """While in this block the first signal is a request, and a second one ends the process as it would have."""
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """While in this block: for what cleans up after itself when it is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Which gets no signals.
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def asked_to_end(again: Callable[[], None] = interrupt) -> Iterator[Asked]:
+    """While in this block the first signal is a request; upon a second one ``again`` is called."""
     loop = asyncio.get_running_loop()
     asked = Asked()
     signals = (signal.SIGINT, signal.SIGTERM)
 
     def ask(by: signal.Signals) -> None:
         if asked.by is not None:
-            raise KeyboardInterrupt  # Which leaves the loop, as without a handler.
+            again()
         asked.by = by
         asked.stop.request()
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from streamkit.cli.printing import FINE, INTERRUPTED, READER_GONE, cannot_run, say
+from streamkit.cli.printing import FINE, INTERRUPTED, READER_GONE, cannot_run, escape_what_cannot_be_encoded, say
 
 COMMANDS = {
     "demo": "run the whole stack on real data and check what comes out",
@@ -36,9 +36,9 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 fine, 1 the result is wrong, 2 it could not run, 130 interrupted."""
+    _fill_closed_streams()
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name may be no text, and must not end a command in the middle.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        escape_what_cannot_be_encoded(sys.stdout)
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in COMMANDS:
         parser().parse_args(words or ["--help"])  # Which ends here, for want of a command.
@@ -58,6 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return known
     return code
+
+
+def _fill_closed_streams() -> None:
+    """With ``>&-`` the next file that is opened, the journal maybe, would have the number of an output."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    # They are never closed: as with what is there otherwise, whatever writes last may use them.
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def command(name: str) -> argparse.ArgumentParser:

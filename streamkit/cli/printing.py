@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import argparse
@@ -70,8 +74,19 @@ def print_json(found: Mapping[str, Any], *, flush: bool = True) -> None:
     """One JSON line, at once unless there is more to come. ``msgspec.Raw`` stands in it as it is."""
     import msgspec
 
-    line = msgspec.json.encode(found).decode()
+    try:
+        line = msgspec.json.encode(found).decode()
+    except UnicodeEncodeError:  # A file's name that is no text.
+        line = msgspec.json.encode(_sayable(found)).decode()
     print(escaped(line) if sys.stdout.isatty() else line, flush=flush)
+
+
+def _sayable(found: Any) -> Any:
+    if isinstance(found, str):
+        return found.encode(errors="backslashreplace").decode()
+    if isinstance(found, Mapping):
+        return {_sayable(name): _sayable(value) for name, value in found.items()}
+    return [_sayable(each) for each in found] if isinstance(found, list | tuple) else found
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -100,6 +115,17 @@ def _escape(character: str) -> str:
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
+def escape_what_cannot_be_encoded(stream: io.TextIOWrapper) -> None:
+    """A name may be no text, and a terminal's encoding may lack a character: neither ends a command in the middle."""
+    codecs.register_error("streamkit", _escape_for_codec)
+    stream.reconfigure(errors="streamkit")
+
+
+def _escape_for_codec(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(map(_escape, error.object[error.start : error.end])), error.end
+
+
 def cannot_run(error: object) -> int:
     """Say why on the error stream."""
     say(f"streamkit: {error}")
@@ -107,21 +133,45 @@ def cannot_run(error: object) -> int:
 
 
 def say(line: str) -> None:
-    """A line beside the output: it stays, and no program has to parse it."""
+    """Lines beside the output: they stay, and no program has to parse them. An error's text may quote anybody's."""
     clear()
-    print(line, file=sys.stderr, flush=True)
+    print("\n".join(escaped(each.expandtabs()) for each in line.split("\n")), file=sys.stderr, flush=True)
+
+
+def draws(stream: TextIO) -> bool:
+    """Whether it is a terminal that can be told to write elsewhere than at its end."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def styles(stream: TextIO) -> bool:
+    """Whether what is written may be bold or red there; see https://no-color.org."""
+    return draws(stream) and not os.environ.get("NO_COLOR")
 
 
 def show(progress: str) -> None:
     """How far it is, over what was shown before; on a terminal alone."""
-    if sys.stderr.isatty():
+    if draws(sys.stderr):
         print(f"\r\033[K{escaped(progress)}", end="", file=sys.stderr, flush=True)
 
 
 def clear() -> None:
     """Take away what ``show`` left."""
-    if sys.stderr.isatty():
+    if draws(sys.stderr):
         print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def logging_errors_alone(name: str) -> Iterator[None]:
+    """While in this block a logger's warnings are left out, of which the command itself says what matters."""
+    import logging
+
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def when(instant_ms: int) -> str:

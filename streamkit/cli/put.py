@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from streamkit.cli.printing import (
     CANNOT_RUN,
@@ -26,6 +26,7 @@ from streamkit.cli.printing import (
 if TYPE_CHECKING:
     import argparse
 
+    from streamkit.cli.ending import Asked
     from streamkit.cli.putting import Line, Outcome, Sink
     from streamkit.kit import Kit
 
@@ -36,6 +37,8 @@ CODES = {
 }
 _AT_ONCE = 10_000
 _MOST_SAID = 20
+_GRACE_SECONDS = 5.0
+"""How long what is in hand may take once it is to end: on a full disk it would wait until there is room."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +83,8 @@ def run(options: argparse.Namespace) -> int:
         return cannot_run("--shards is of the stream that --create makes: streamkit never changes one that is there")
     if options.key is not None and not 1 <= len(options.key) <= 256:
         return cannot_run(f"--key has {len(options.key)} characters, and a key has 1 to 256")
+    if options.file == "-" and sys.stdin is None:
+        return cannot_run("there is no standard input, it is closed: give a FILE")
     with ExitStack() as held:
         lines = sys.stdin.buffer if options.file == "-" else held.enter_context(open(options.file, "rb"))
         rejects = None if options.rejects is None else held.enter_context(options.rejects.open("ab"))
@@ -98,22 +103,54 @@ async def _run(options: argparse.Namespace, fd: int, rejects: BinaryIO | None) -
         if kind is None:
             return CANNOT_RUN
         outcome = Outcome()
+        in_time = True
         began = time.monotonic()
         with asked_to_end() as asked:
             try:
-                await _put_all(kit, kind, _blocks(lines(fd, asked.stop)), options, outcome, rejects)
+                putting = _put_all(kit, kind, _blocks(lines(fd, asked.stop)), options, outcome, rejects)
+                in_time = await _until_asked(putting, asked)
             except ValueError as error:
                 outcome.rejected.append((outcome.line + 1, str(error)))
                 say(f"line {outcome.line + 1} was not put: {error}")
-            except (StreamKitError, OSError):
-                again = "" if options.id is None else f"; the same command again, with --id {options.id}, goes on there"
-                say(f"streamkit: lines 1 to {outcome.line:,} were put; of those after them some may have been{again}")
-                raise
+            except (StreamKitError, OSError) as error:
+                if not outcome.begun:
+                    raise
+                say(f"streamkit: {_how_far(options, outcome)}")
+                cannot_run(error)
+                return FOUND
         clear()
+        if not in_time:
+            say(f"interrupted: {_how_far(options, outcome)}")
+            return asked.code
         if asked.by is not None:
             say(f"interrupted: lines 1 to {outcome.line:,} were put")
         _say(options, kind, outcome, time.monotonic() - began)
         return asked.code or (FOUND if outcome.rejected else FINE)
+
+
+async def _until_asked(putting: Coroutine[Any, Any, None], asked: Asked) -> bool:
+    """Put; False: it was asked to end, and what was in hand was not put in time."""
+    import asyncio
+
+    task = asyncio.ensure_future(putting)
+    ends = asyncio.ensure_future(asked.requested())
+    try:
+        await asyncio.wait((task, ends), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait((task,), timeout=_GRACE_SECONDS)
+    finally:
+        for each in (task, ends):
+            each.cancel()
+        await asyncio.wait((task, ends))
+    if task.cancelled():
+        return False
+    task.result()
+    return True
+
+
+def _how_far(options: argparse.Namespace, outcome: Outcome) -> str:
+    again = "" if options.id is None else f"; the same command again, with --id {options.id}, goes on there"
+    return f"lines 1 to {outcome.line:,} were put; of those after them some may have been{again}"
 
 
 async def _kind(kit: Kit, options: argparse.Namespace) -> str | None:
@@ -199,19 +236,21 @@ async def _put_block(
         else:
             if line is not None:
                 good.append(line)
+    outcome.begun = outcome.begun or bool(good)
     refused = await sink.put(good) if good else []
     not_put = {each for each, _ in refused}
     outcome.put += len(good) - len(refused)
     outcome.bytes += sum(len(line.value) for line in good if line.number not in not_put)
-    for each, reason in sorted(bad + refused):
+    left_out = sorted(bad + refused)
+    if rejects is not None:
+        # Before they are told of: whoever reads that may be gone, and the others are put.
+        rejects.writelines(block[each - first] + b"\n" for each, _ in left_out)
+        rejects.flush()
+    outcome.line = number
+    for each, reason in left_out:
         outcome.rejected.append((each, reason))
         if len(outcome.rejected) <= _MOST_SAID:
             say(f"line {each} was not put: {reason}")
-        if rejects is not None:
-            rejects.write(block[each - first] + b"\n")
-    if rejects is not None:
-        rejects.flush()
-    outcome.line = number
     return rejects is not None or not (bad or refused)
 
 
@@ -236,8 +275,12 @@ def _say(options: argparse.Namespace, kind: str, outcome: Outcome, seconds: floa
     if outcome.rejected and options.rejects is not None:
         print(f"{len(outcome.rejected):,} lines were not put and are in {options.rejects}")
     elif outcome.rejected:
-        last = outcome.rejected[-1][0]
-        print(
-            f"it ended with line {last}: mend it and go on with `tail -n +{last} FILE | streamkit put ...`, or set "
-            "lines like it aside with --rejects"
-        )
+        print(f"it ended with line {outcome.rejected[-1][0]}: {_how_to_go_on(options, outcome.rejected[-1][0])}")
+
+
+def _how_to_go_on(options: argparse.Namespace, last: int) -> str:
+    aside = "or set lines like it aside with --rejects"
+    if options.id is not None:
+        # Lines that were cut off the front would make the others' numbers smaller, which are stored already.
+        return f"mend it and run the same command again, with all lines, which --id {options.id} stores once; {aside}"
+    return f"mend it and go on with `tail -n +{last} FILE | streamkit put ...`, {aside}"

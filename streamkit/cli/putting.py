@@ -39,6 +39,8 @@ class Outcome:
     already: int = 0
     """Of these, stored before under the same ``--id``."""
     bytes: int = 0
+    begun: bool = False
+    """Some were handed over, whether they were put or not."""
     rejected: list[tuple[int, str]] = field(default_factory=list)
 
 

@@ -24,8 +24,9 @@ async def lines(fd: int, stop: Stop) -> AsyncIterator[list[bytes]]:
     """
     rest = bytearray()
     while data := await _read(fd, stop):
+        # Only what is new may have an end: a long line that comes in small pieces is not looked through for each.
+        end = len(rest) + data.rfind(b"\n") + 1 if b"\n" in data else 0
         rest += data
-        end = rest.rfind(b"\n") + 1
         if end:
             yield bytes(rest[: end - 1]).split(b"\n")
             del rest[:end]

@@ -14,6 +14,7 @@ from streamkit.cli.printing import (
     clear,
     describe,
     escaped,
+    logging_errors_alone,
     print_json,
     show,
     wants_json,
@@ -105,28 +106,31 @@ async def _look(options: argparse.Namespace) -> int:
 
 
 async def _move(options: argparse.Namespace) -> int:
-    import logging
-
-    from streamkit.cli.ending import asked_to_end
-    from streamkit.cli.opened import owning
     from streamkit.errors import DirectoryInUseError
 
-    logging.getLogger("streamkit.queues").setLevel(logging.ERROR)  # How the move ended is what this says itself.
     try:
-        async with owning(options.directory) as kit:
-            names = await kit.queues()
-            for name in (options.queue, *([] if options.to is None else [options.to])):
-                if name not in names:
-                    return cannot_run(f"there is no queue {name!r}")
-            task = kit.queue(options.queue).move_task(to=options.to, rate=options.rate, where=_chosen(options))
-            with asked_to_end() as asked:
-                kit.start(task)
-                await _watch(kit, task, asked)
-            return _say(options, task) or asked.code
+        with logging_errors_alone("streamkit.queues"):  # How the move ended is what this says itself.
+            return await _move_here(options)
     except DirectoryInUseError as error:
         return cannot_run(
             f"{error}, or redrive in it: kit.start(kit.queue({options.queue!r}).move_task()); --dry-run only looks"
         )
+
+
+async def _move_here(options: argparse.Namespace) -> int:
+    from streamkit.cli.ending import asked_to_end
+    from streamkit.cli.opened import owning
+
+    async with owning(options.directory) as kit:
+        names = await kit.queues()
+        for name in (options.queue, *([] if options.to is None else [options.to])):
+            if name not in names:
+                return cannot_run(f"there is no queue {name!r}")
+        task = kit.queue(options.queue).move_task(to=options.to, rate=options.rate, where=_chosen(options))
+        with asked_to_end() as asked:
+            kit.start(task)
+            await _watch(kit, task, asked)
+        return _say(options, task) or asked.code
 
 
 async def _watch(kit: Kit, task: MoveTask, asked: Asked) -> None:

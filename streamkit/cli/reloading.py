@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamkit.cli.printing import FINE, print_json, say, wants_json
+from streamkit.cli.printing import FINE, INTERRUPTED, print_json, say, wants_json
 from streamkit.errors import MissingExtraError, ValidationError
 
 if TYPE_CHECKING:
@@ -35,8 +35,15 @@ def run_and_reload(options: argparse.Namespace) -> int:
 
     paths = _watched(options)
     over = threading.Event()
+    reloading = _Reloading(options)
+
+    def ask(*_: object) -> None:
+        if over.is_set():
+            reloading.end_at_once()
+        over.set()
+
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: over.set())
+        signal.signal(each, ask)
     changes = watchfiles.watch(
         *paths,
         watch_filter=watchfiles.PythonFilter(),
@@ -45,13 +52,22 @@ def run_and_reload(options: argparse.Namespace) -> int:
         yield_on_timeout=True,
         raise_interrupt=False,
     )
-    return _Reloading(options).follow(changes)
+    return reloading.follow(changes)
 
 
 class _Reloading:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._ending: subprocess.Popen[bytes] | None = None
+        self._at_once = False
+
+    def end_at_once(self) -> None:
+        """Wait for nothing any more: a second signal."""
+        self._at_once = True
+        for each in (self._ending, self._process):
+            if each is not None:
+                each.kill()
 
     def follow(self, changes: Iterator[set[tuple[Any, str]]]) -> int:
         self._start()
@@ -80,19 +96,26 @@ class _Reloading:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
 
     def _end(self) -> int:
-        process, self._process = self._process, None
+        process = self._ending = self._process
+        self._process = None
         if process is None:
             return FINE
         process.terminate()
         try:
-            return process.wait(_LONGEST_END_SECONDS)
+            code = process.wait(_LONGEST_END_SECONDS)
         except subprocess.TimeoutExpired:
             say(f"streamkit: it did not end within {_LONGEST_END_SECONDS:g} s, and is killed")
             process.kill()
-            return process.wait()
+            code = process.wait()
         finally:
+            self._ending = None
             if process.stdin is not None:
                 process.stdin.close()
+        if self._at_once:
+            return INTERRUPTED
+        if code == -signal.SIGTERM:
+            return FINE  # It had not begun.
+        return code if code >= 0 else 128 - code  # As a shell says it.
 
     def _say(self, event: str, **facts: Any) -> None:
         if wants_json(self._options):

@@ -76,5 +76,7 @@ def run(options: argparse.Namespace) -> int:
         set_up_logging(options.log_level)
         return asyncio.run(run_pipeline(app, options))
     except PipelineError as error:
+        if isinstance(error.__cause__, SystemExit):
+            raise error.__cause__ from None
         say(users_traceback(error.__cause__ or error))
         return FOUND

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import streamkit
-from streamkit.cli.ending import Asked, asked_to_end
+from streamkit.cli.ending import Asked, asked_to_end, exit_at_once
 from streamkit.cli.loading import PipelineError
 from streamkit.cli.printing import FINE, FOUND, named, print_json, say, wants_json
 from streamkit.errors import ServiceFailedError
@@ -43,7 +43,7 @@ async def run_pipeline(app: Callable[[Any], Any], options: argparse.Namespace) -
         PipelineError: its own code raised something.
         StreamKitError: the directory cannot be used.
     """
-    with asked_to_end() as asked:
+    with asked_to_end(exit_at_once) as asked:
         if options.supervised:
             # Whoever started this holds the other end, which the system closes however that one ends.
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), asked.stop.request)
@@ -125,7 +125,8 @@ class _Pipeline:
                 if inspect.isawaitable(found):
                     await found
                 self._is_up()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A sys.exit, too, which would leave the loop at once: services are drained before the process ends with it.
             raise PipelineError from error
 
     async def watch(self, asked: Asked) -> None:

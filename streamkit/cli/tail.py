@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamkit.cli.printing import FINE, add_output, cannot_run, describe, escaped, print_json, wants_json, when
+from streamkit.cli.printing import FINE, add_output, cannot_run, describe, escaped, print_json, styles, wants_json, when
 
 if TYPE_CHECKING:
     import argparse
@@ -122,7 +122,7 @@ def _as_json(record: Record[bytes], *, flush: bool) -> None:
 def _as_text(record: Record[bytes], *, flush: bool) -> None:
     from streamkit.cli.payload import text
 
-    dim, plain = ("\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    dim, plain = ("\033[2m", "\033[0m") if styles(sys.stdout) else ("", "")
     place = f"{record.shard_id.removeprefix('shardId-').lstrip('0') or '0'}:{record.sequence_number}"
     arrived = when(record.arrival_ms).replace("T", " ").removesuffix("Z")
     print(f"{dim}{arrived}  {place}{plain}  {escaped(record.partition_key)}  {text(record.data)}", flush=flush)

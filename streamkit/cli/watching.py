@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from streamkit.cli.ending import asked_to_end
-from streamkit.cli.printing import print_json
+from streamkit.cli.printing import draws, print_json, styles
 from streamkit.clock import to_datetime
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def watch(look: Callable[[], Awaitable[Overview]], clock: Clock, interval:
     """
     with contextlib.ExitStack() as held:
         asked = held.enter_context(asked_to_end())
-        live = not as_json and sys.stdout.isatty()
+        live = not as_json and draws(sys.stdout)
         if live:
             held.enter_context(_screen())
             held.enter_context(_quits_on_q(asked.stop.request))
@@ -46,7 +46,7 @@ async def watch(look: Callable[[], Awaitable[Overview]], clock: Clock, interval:
             elif live:
                 columns, rows = shutil.get_terminal_size()
                 head = f"{to_datetime(overview.now_ms):%H:%M:%S} UTC  every {interval:g} s  q ends it"
-                sys.stdout.write(drawn([head, *repr(overview).splitlines()], columns, rows))
+                sys.stdout.write(drawn([head, *repr(overview).splitlines()], columns, rows, styled=styles(sys.stdout)))
                 sys.stdout.flush()
             else:
                 print(f"{to_datetime(overview.now_ms):%Y-%m-%d %H:%M:%S} UTC", repr(overview), "", sep="\n", flush=True)
@@ -55,12 +55,16 @@ async def watch(look: Callable[[], Awaitable[Overview]], clock: Clock, interval:
     return asked.code
 
 
-def drawn(lines: Sequence[str], columns: int, rows: int) -> str:
+def drawn(lines: Sequence[str], columns: int, rows: int, *, styled: bool = True) -> str:
     """What to write so that a terminal of this size shows these lines, and says if there are more. Pure."""
     if len(lines) > rows:
         left = len(lines) - rows + 1
         lines = [*lines[: rows - 1], f"... and {left} more lines: make the window higher, or leave --watch out"]
-    return _HOME + "\n".join(_styled(line[:columns]) + _TO_LINE_END for line in lines) + _TO_SCREEN_END
+    return (
+        _HOME
+        + "\n".join((_styled(line[:columns]) if styled else line[:columns]) + _TO_LINE_END for line in lines)
+        + _TO_SCREEN_END
+    )
 
 
 def _styled(line: str) -> str:
@@ -82,7 +86,7 @@ def _screen() -> Iterator[None]:
 @contextlib.contextmanager
 def _quits_on_q(quits: Callable[[], None]) -> Iterator[None]:
     """Keys count at once, and are not shown."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield
         return
     import os

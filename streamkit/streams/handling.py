@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -120,6 +121,8 @@ class Handling(Generic[T]):
         self._busy: set[str] = set()
         self._error: Exception | None = None
         self._group = anyio.create_task_group()
+        self._context = copy_context()
+        """Of what runs this: a call that begins where another one ends is not about that one's records."""
 
     @property
     def busy(self) -> Container[str]:
@@ -176,7 +179,8 @@ class Handling(Generic[T]):
             return
         while (call := shard.work.next_call()) is not None:
             shard.tasks += 1
-            self._group.start_soon(self._process, shard, call)
+            # INVARIANT: test_a_call_that_begins_where_another_ends_logs_its_own_records
+            self._context.run(self._group.start_soon, self._process, shard, call)
         if shard.work.is_full:
             self._busy.add(shard.shard_id)
         else:

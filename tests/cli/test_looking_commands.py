@@ -296,3 +296,22 @@ def test_escaped_json_is_the_same_json() -> None:
     value = {"a": "\x7f\x9b\u2028\U000e0001é"}
     assert json.loads(escaped(json.dumps(value, ensure_ascii=False))) == value
     assert escaped("é \N{SNOWMAN}") == "é \N{SNOWMAN}"
+
+
+@pytest.mark.parametrize(("name", "value", "has"), [("NO_COLOR", "1", b"\033[H"), ("TERM", "dumb", b"")])
+def test_a_terminal_that_wants_no_styles(
+    data: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, has: bytes
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, value)
+    with on_a_terminal("inspect", data, "--watch", "--interval", "0.1") as (process, screen):
+        screen.wait_for("emails-dead")
+        screen.press(b"\x03")
+        assert process.wait(DEADLINE_SECONDS) == 130
+        assert has in screen.seen
+        for style in (b"\033[1m", b"\033[2m") if has else (b"\033",):
+            assert style not in screen.seen
+    with on_a_terminal("tail", data, "orders", "-n", "1", "--follow") as (process, screen):
+        screen.wait_for("  ada  ")
+        process.kill()
+        assert b"\033[2m" not in screen.seen

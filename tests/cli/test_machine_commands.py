@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from streamkit.cli.disk import Mount
 from streamkit.cli.measuring import Measured, Seen
 from streamkit.codecs import Codec
 from streamkit.streams.record import Record, StoredRecord
-from tests.cli.calling import call
+from tests.cli.calling import call, running
 
 MIB = 1 << 20
 NOW_MS = 1_795_000_000_000
@@ -35,6 +36,15 @@ def test_a_disk_is_measured_and_what_was_acknowledged_is_looked_for(tmp_path: Pa
         assert each["wrong"] == []
         assert (each["checked"] > 0) == (each["name"] != "sync")
         assert each["durability"] == "interval"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_ended_leaves_nothing_behind(tmp_path: Path, by: signal.Signals) -> None:
+    with running("bench", "--dir", tmp_path, "--seconds", "600") as process:
+        process.wait_for('"name":"sync"')
+        process.process.send_signal(by)
+        assert process.ends_with() == 130
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,6 +168,7 @@ def test_the_doctor_of_what_is_damaged_or_no_store(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear diary")
     assert statuses(tmp_path / "other")["store"] == "fail"
+    assert statuses(tmp_path / "other" / "letter.txt")["store"] == "fail"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 from streamkit import opening
 from streamkit.cli import main as cli
 from streamkit.errors import StorageError
+from tests.cli.calling import ROOT
 
 
 def streamkit(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -72,6 +75,7 @@ def test_figures_that_do_not_add_up_are_an_exit_code(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(demo, "run", run)
     assert cli.main(["demo", "--text"]) == 1
     assert "27,003 records" in capsys.readouterr().out
+    assert logging.getLogger("streamkit").level == logging.NOTSET  # As the program had it.
 
 
 def test_an_interrupt_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -214,3 +218,37 @@ def _processor_seconds(arguments: list[str]) -> float:
     _, status, used = os.wait4(pid, 0)
     assert status == 0
     return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "says"),
+    [
+        ("<&-", "put data orders --create", 2, "no standard input, it is closed: give a FILE"),
+        (">&-", "inspect nowhere", 2, "holds no streamkit data"),
+        ("2>&-", "inspect nowhere", 2, ""),
+        (">&-", "doctor --json", 0, ""),
+    ],
+)
+def test_streams_that_are_closed(tmp_path: Path, closed: str, arguments: str, code: int, says: str) -> None:
+    command = f"exec {sys.executable} -m streamkit {arguments} {closed}"
+    ended = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, check=False
+    )
+    assert ended.returncode == code, ended.stderr
+    assert says in ended.stderr.decode()
+    assert b"Traceback" not in ended.stderr
+
+
+def test_json_is_json_whatever_a_terminal_or_a_name_lacks(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text('"é"\n')
+    name = os.fsdecode(b"d\xff")
+    for arguments in (["put", name, "x", "--create", "lines"], ["verify", name], ["tail", name, "x"]):
+        ended = subprocess.run(
+            [sys.executable, "-m", "streamkit", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": ROOT, "PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            check=True,
+        )
+        found = json.loads(ended.stdout)
+    assert found["value"] == "é"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -10,6 +12,10 @@ import pytest
 
 import streamkit
 from streamkit import Record, StorageError
+from streamkit.cli.main import main
+from streamkit.cli.putting import IntoStream, Line
+from streamkit.cli.reading import lines
+from streamkit.service import Stop
 from tests.cli.calling import Called, call, running
 
 ORDERS = """\
@@ -184,3 +190,86 @@ def test_what_trickles_in_is_put_at_once_and_an_interrupt_says_which(tmp_path: P
         assert process.ends_with() == 130
     assert "lines 1 to 2 were put" in process.out.decode()
     assert [record.data for record in records(tmp_path / "data", "log")] == [b"one", b"two"]
+
+
+def test_under_an_id_a_file_that_was_mended_is_put_again_with_all_its_lines(tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    file.write_text('"a"\n"b\n"c"\n')
+    put_it = ("put", tmp_path / "data", "orders", "--create", "--text", "--id", "monday")
+    ended = call(*put_it, file)
+    assert ended.code == 1
+    assert "tail -n" not in ended.out  # Of which each line would have the number of another one, that is stored.
+    assert "run the same command again, with all lines" in ended.out
+    file.write_text('"a"\n"b"\n"c"\n')
+    assert call(*put_it, file).code == 0
+    assert [record.data for record in records(tmp_path / "data")] == [b'"a"', b'"b"', b'"c"']
+
+
+def test_an_interrupt_does_not_wait_for_what_cannot_be_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(self: IntoStream, lines: Sequence[Line]) -> list[tuple[int, str]]:
+        if lines[0].number == 1:
+            return []
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()  # As on a full disk, until there is room.
+        raise AssertionError
+
+    monkeypatch.setattr(IntoStream, "put", never)
+    monkeypatch.setattr("streamkit.cli.put._GRACE_SECONDS", 0.01)
+    monkeypatch.setattr("streamkit.cli.put._AT_ONCE", 2)
+    (tmp_path / "lines").write_text("1\n2\n3\n4\n")
+    ended = put(tmp_path / "data", "--create", "--id", "monday", tmp_path / "lines")
+    assert ended.code == 130
+    assert "interrupted: lines 1 to 2 were put; of those after them some may have been; the same command" in ended.err
+
+
+def test_what_fails_when_something_was_put_is_not_as_if_nothing_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def once(self: IntoStream, lines: Sequence[Line]) -> list[tuple[int, str]]:
+        if lines[0].number == 1:
+            return []
+        raise StorageError("the disk is gone")
+
+    monkeypatch.setattr(IntoStream, "put", once)
+    monkeypatch.setattr("streamkit.cli.put._AT_ONCE", 2)
+    (tmp_path / "lines").write_text("1\n2\n3\n4\n")
+    ended = put(tmp_path / "data", "--create", tmp_path / "lines")
+    assert ended.code == 1
+    assert "lines 1 to 2 were put; of those after them some may have been" in ended.err
+    assert "streamkit: the disk is gone" in ended.err
+
+
+def test_rejects_are_in_their_file_before_they_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(line: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("streamkit.cli.put.say", gone)
+    (tmp_path / "lines").write_text('"a"\n"b\n"c\n')
+    with (tmp_path / "out").open("w") as out, contextlib.redirect_stdout(out):
+        monkeypatch.setattr("streamkit.cli.main._reader_gone", lambda: 141)
+        code = main(
+            [
+                *("put", str(tmp_path / "data"), "orders", "--create"),
+                *("--rejects", str(tmp_path / "rejects"), str(tmp_path / "lines")),
+            ]
+        )
+    assert code == 141
+    assert (tmp_path / "rejects").read_bytes() == b'"b\n"c\n'
+
+
+async def test_a_line_that_comes_in_pieces_is_whole() -> None:
+    ours, theirs = os.pipe()
+    try:
+        os.write(theirs, b"a" * 1000)
+        found = lines(ours, Stop())
+        following = asyncio.ensure_future(anext(found))
+        await asyncio.sleep(0)
+        os.write(theirs, b"b\nc\nd")
+        assert await following == [b"a" * 1000 + b"b", b"c"]
+        os.close(theirs)
+        theirs = -1
+        assert [each async for each in found] == [[b"d"]]
+    finally:
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,9 @@ def test_a_terminal_sees_how_far_it_is(data: Path) -> None:
         screen.press(b"\x03")
         screen.wait_for(f" of {LETTERS} messages of emails-dead were moved")
         assert process.wait(DEADLINE_SECONDS) == 130
+
+
+def test_it_leaves_the_logs_of_the_program_as_they_are(tmp_path: Path) -> None:
+    before = logging.getLogger("streamkit.queues").level
+    call("redrive", tmp_path, "emails-dead")
+    assert logging.getLogger("streamkit.queues").level == before

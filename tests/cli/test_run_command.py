@@ -17,7 +17,7 @@ import pytest
 import streamkit
 from streamkit.cli.reloading import _Reloading
 from streamkit.kit import GRACE_SECONDS
-from tests.cli.calling import DEADLINE_SECONDS, Called, Running, call, on_a_terminal, running
+from tests.cli.calling import DEADLINE_SECONDS, Called, Running, call, on_a_terminal, running, wait_until
 
 PIPELINE = '''
 import contextlib
@@ -188,6 +188,18 @@ def test_what_the_pipeline_raises_is_shown_from_its_own_lines_on(file: Path) -> 
     assert queues(file.parent / "data") == ["created"]
 
 
+def test_an_error_that_quotes_data_tells_the_terminal_nothing(file: Path) -> None:
+    with file.open("a") as more:
+        more.write("""
+
+async def quotes(kit):
+    raise ValueError("\\x1b]0;mine\\x07")
+""")
+    done = run(file, "quotes")
+    assert done.code == 1
+    assert done.err.endswith("ValueError: \\u001b]0;mine\\u0007\n")
+
+
 def test_code_that_does_not_import_is_shown_from_its_own_lines_on(file: Path) -> None:
     file.write_text("x = 1\nimport a_module_that_is_not_there\n")
     done = run(file, "app")
@@ -262,6 +274,54 @@ def test_a_second_signal_does_not_wait(file: Path) -> None:
         assert process.ends_with() == 130
     assert time.monotonic() - began < GRACE_SECONDS, "it waited for what the first one asked"
     assert "Traceback" not in process.out.decode()
+
+
+THREAD = """
+import time
+
+
+async def app(kit):
+    queue = await kit.create_queue("jobs", exist_ok=True)
+    await queue.send({})
+    kit.start(queue.worker(work))
+
+
+def work(job):
+    print("note: blocks", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("reload", [(), ("--reload",)], ids=["", "reload"])
+def test_a_second_signal_does_not_wait_for_a_thread_either(file: Path, reload: tuple[str, ...]) -> None:
+    file.write_text(THREAD)
+    with running("run", file.name, "--dir", "data", *reload, cwd=file.parent) as process:
+        process.wait_for("note: blocks")
+        began = time.monotonic()
+
+        def asked_again() -> bool:
+            process.process.send_signal(signal.SIGTERM)  # Two that come at once are one.
+            return process.process.poll() is not None
+
+        wait_until(asked_again, "its end")
+        assert process.ends_with() in (130, -signal.SIGTERM)  # A third may come when Python is ending already.
+    assert time.monotonic() - began < GRACE_SECONDS, "it waited for what the first one asked"
+    assert "Traceback" not in process.out.decode()
+
+
+def test_an_exit_of_the_pipelines_code_is_its_exit_code_when_all_is_drained(file: Path) -> None:
+    with file.open("a") as more:
+        more.write("""
+
+async def exits(kit):
+    plain(kit)
+    await kit.create_queue("created", exist_ok=True)
+    raise SystemExit(7)
+""")
+    done = run(file, "exits")
+    assert done.code == 7
+    assert notes(done.out)[-1] == "finished"
+    assert "Traceback" not in done.err
 
 
 def test_a_mapping_works_and_is_drained(file: Path) -> None:
@@ -341,6 +401,7 @@ class Process:
     """Notes what is done to it, and takes its time to end."""
 
     stdin = None
+    code = 0
 
     def __init__(self, done: list[str], *, stubborn: bool = False) -> None:
         self._done = done
@@ -362,7 +423,7 @@ class Process:
             assert timeout is not None
             raise subprocess.TimeoutExpired("run", timeout)
         self._done.append("ended")
-        return 0
+        return self.code
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
@@ -373,6 +434,14 @@ def test_the_next_one_starts_when_the_one_before_has_ended(monkeypatch: pytest.M
     assert _Reloading(options).follow(iter([set(), {(1, "p.py")}, set()])) == 0
     ends = ["terminated", "killed", "ended"] if stubborn else ["terminated", "ended"]
     assert done == ["started", *ends, "started", *ends]
+
+
+@pytest.mark.parametrize(("code", "said"), [(-signal.SIGTERM, 0), (-signal.SIGKILL, 137), (1, 1)])
+def test_one_that_was_ended_before_it_began_is_fine(monkeypatch: pytest.MonkeyPatch, code: int, said: int) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Process([]))
+    monkeypatch.setattr(Process, "code", code)
+    options = Namespace(target="p.py", dir="data", durability="fsync", log_level="info", output="json")
+    assert _Reloading(options).follow(iter([set()])) == said
 
 
 def test_what_is_reloaded_ends_with_who_reloads_it(file: Path) -> None:
