@@ -91,7 +91,11 @@ def test_and_or_not_say_what_to_use_instead() -> None:
             attribute(path)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [{1, "a"}, set(), (1,), 1j, attribute("other").exists], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [{1, "a"}, set(), (1,), 1j, attribute("other").exists],
+    ids=["a mixed set", "no set", "a tuple", "complex", "a method"],
+)
 @pytest.mark.parametrize("operator", [eq, ne, lt, le, gt, ge])
 def test_an_attribute_is_compared_with_what_an_item_can_hold(
     operator: Callable[[object, object], object], value: object
