@@ -160,7 +160,8 @@ class QueueStore(Protocol):
 
         With ``wait_ms`` (None: the queue's own) and nothing visible, waits at most that long; a send or the end of a
         timeout wakes it. It never waits to fill the batch. A message received ``max_receive_count`` times before is
-        moved to the dead-letter queue instead of returned, and a call that only moved messages returns empty at once.
+        moved to the dead-letter queue instead of returned, and a call that only moved messages returns empty at once,
+        as do those that wait when an eager policy has moved the last message.
 
         FIFO: with the ``attempt_id`` of an earlier call of the last five minutes, the very same deliveries are given
         again and hidden anew, if none of them was deleted or changed since (ReceiveRequestAttemptId).

@@ -30,8 +30,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger("streamkit.queues")
 
-# How often wait_drained looks at a queue whose dead letters are moved without a receive.
-_LOOK_MS = 500
 # A timeout much shorter would end before anybody could extend it, and the message would be handled twice at a time.
 _SHORTEST_TIMEOUT_SECONDS = 1.0
 _LONGEST_TIMEOUT_SECONDS = 43_200.0
@@ -199,15 +197,7 @@ class Worker(Generic[T]):
                 return
             if self._ended:
                 raise ClosedError(f"{self.name}, with messages left in its queue,") from self._failure
-            # An eager policy moves messages by itself, and tells no receiver.
-            policy = found.attributes.redrive_policy
-            is_eager = policy is not None and policy.eager
-            timer = self._clock.call_at(self._clock.now_ms() + _LOOK_MS, self._tell) if is_eager else None
-            try:
-                await progress.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
+            await progress.wait()
 
     # ---- receiving
 

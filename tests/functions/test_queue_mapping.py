@@ -260,6 +260,22 @@ async def test_a_poison_message_becomes_a_dead_letter_that_says_why(kit: Kit, cl
     assert running.counts.errors == 3
 
 
+async def test_a_mapping_has_caught_up_once_an_eager_policy_has_moved_the_last_message(
+    kit: Kit, clock: ManualClock
+) -> None:
+    async def fails(message: Message[int]) -> None:
+        raise ArithmeticError("no number")
+
+    await kit.create_queue("eagerly-dead")
+    policy = RedrivePolicy(dead_letter_queue="eagerly-dead", max_receive_count=1, eager=True)
+    await kit.queue("jobs").update(redrive_policy=policy)
+    await kit.queue("jobs").send(1)
+    waiting = asyncio.create_task(kit.start(mapping(kit, each(fails))).wait_caught_up())
+    await clock.advance((await kit.queue("jobs").describe()).attributes.visibility_timeout_ms / 1000 + 1)
+    assert waiting.done()
+    assert await sizes(kit, "eagerly-dead") == (1, 0)
+
+
 async def test_a_partial_response_keeps_what_it_names(kit: Kit, clock: ManualClock) -> None:
     tried: Counter[int] = Counter()
 

@@ -107,10 +107,11 @@ class QueueReceives:
                 if self._turns.due():
                     await asyncio.sleep(0)
                 return []
-            await self._waits.wait(queue, deadline_ms)
-            was_woken = True
+            was_woken = await self._waits.wait(queue, deadline_ms)
             self.check_there(queue)
             now_ms = self._clock.now_ms()
+            if not was_woken:
+                deadline_ms = now_ms
         answer = [self._delivery(queue, queue.messages[number]) for number in change.numbers]
         group = self._log_received(queue, change)
         self._after(queue, now_ms)
@@ -348,7 +349,14 @@ class QueueReceives:
         first = target.last_number + 1
         change = MessagesReceived(queue.queue_id, self._clock.now_ms(), 0, [], numbers, target.queue_id, first)
         self._changes.received(change)
-        self._append(change, lambda: self._tell(queue, change))
+        self._append(change, lambda: self._tell_moved(queue, change))
+
+    def _tell_moved(self, queue: QueueState, change: MessagesReceived) -> None:
+        if not queue.messages and not queue.backlog.pages:
+            # As a receive that itself moved the last ones: whoever waits for an empty queue looks after each.
+            # INVARIANT: test_an_eager_policy_that_empties_a_queue_ends_its_receives
+            self._waits.end(queue)
+        self._tell(queue, change)
 
     def arm(self, queue: QueueState) -> None:
         """With an eager policy somebody must look when the next message becomes visible, also if nobody receives."""

@@ -17,16 +17,16 @@ class QueueWaits:
         self._waiters: dict[int, deque[asyncio.Future[bool]]] = {}
         self._timers: dict[int, tuple[int, Timer]] = {}
 
-    async def wait(self, queue: QueueState, deadline_ms: int) -> None:
-        """Wait until something may be visible, or for the deadline."""
+    async def wait(self, queue: QueueState, deadline_ms: int) -> bool:
+        """Wait until something may be visible, or for the deadline. False: not to be waited for any more."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(queue.queue_id, deque())
         waiters.append(waiter)
         self._arm(queue)
         try:
-            await wait_until(self._clock, waiter, deadline_ms)
+            return await wait_until(self._clock, waiter, deadline_ms)
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
+            if waiter.done() and not waiter.cancelled() and waiter.result():
                 self.wake(queue, 1)  # This wake was for a message; somebody else must take it.
             raise
         finally:
@@ -41,6 +41,12 @@ class QueueWaits:
                 count -= 1
         if waiters:
             self._arm(queue)
+
+    def end(self, queue: QueueState) -> None:
+        """Have every receive that waits answer with nothing, now."""
+        for waiter in self._waiters.get(queue.queue_id, ()):
+            if not waiter.done():
+                waiter.set_result(False)
 
     def is_anybody_at(self, queue: QueueState) -> bool:
         """Whether a receive waits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from msgspec.structs import replace
@@ -259,6 +260,28 @@ class MessageContract(Contract):
         assert first.last_error.startswith("ValueError: ?!")
         assert len(first.last_error) <= 1_000
         assert second.last_error is None
+
+    async def test_an_eager_policy_that_empties_a_queue_ends_its_receives(
+        self, engine: Engine, clock: ManualClock
+    ) -> None:
+        """As a call that only moved messages: so whoever waits for the queue to be empty learns of it."""
+        await engine.queues.create_queue("dead", QueueAttributes())
+        policy = RedrivePolicy(dead_letter_queue="dead", max_receive_count=1, eager=True)
+        await engine.queues.create_queue("q", QueueAttributes(redrive_policy=policy))
+        await send(engine.queues, "q", b"1", b"2")
+        (one,) = await engine.queues.receive_messages("q", 1, 10_000)
+        (two,) = await engine.queues.receive_messages("q", 1, 15_000)
+        waiting = [asyncio.ensure_future(engine.queues.receive_messages("q", 1, None, 20_000)) for _ in range(2)]
+        await clock.advance(10)
+        assert await counts(engine.queues, "dead") == (1, 0, 0)
+        assert not any(each.done() for each in waiting)
+        await clock.advance(5)
+        assert await asyncio.gather(*waiting) == [[], []]
+        assert await counts(engine.queues, "dead") == (2, 0, 0)
+        assert {each.message_id for each in await engine.queues.peek_messages("dead", 2)} == {
+            one.message_id,
+            two.message_id,
+        }
 
     async def test_quiet_tenants_come_before_a_noisy_one(self, engine: Engine, clock: ManualClock) -> None:
         """On a standard queue: who holds most of what is in flight waits, unless nothing else does."""
