@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamkit.alarms.happened import TONES
-from streamkit.overview.shown import ConsumerShown, QueueShown, Shown, StreamShown
+from streamkit.overview.shown import ConsumerShown, Shown, StreamShown
 from streamkit.showing.html import Html, badge, card, quiet, table
 from streamkit.showing.words import age, count, kept, one_line, size
 
@@ -12,14 +12,12 @@ _LINE_OF_REASON = 120
 
 def overview_html(of: Shown) -> str:
     """A card with a table for each kind of thing of which there is one."""
-    in_alarm = sum(each.state == "ALARM" for each in of.alarms)
-    failed = [each for each in of.services if each.state == "failed"]
     facts = {
         "": "looking on" if of.owner == "looking on" else None,
         "durability": of.durability,
         "dead letters": badge(f"{of.dead_letters:,}", "warn") if of.dead_letters else badge("none", "good"),
-        "alarms": badge(f"{in_alarm:,} in ALARM", "bad") if in_alarm else badge("none in ALARM", "good"),
-        "services": badge(f"{len(failed)} failed", "bad") if failed else None,
+        "alarms": badge(f"{of.in_alarm:,} in ALARM", "bad") if of.in_alarm else badge("none in ALARM", "good"),
+        "services": badge(f"{len(of.failed)} failed", "bad") if of.failed else None,
     }
     return card("Kit", of.url, facts, _streams(of), _queues(of), _mappings(of), _alarms(of), _tables(of), _failed(of))
 
@@ -31,10 +29,9 @@ def _streams(of: Shown) -> Html:
 
 
 def _stream(stream: StreamShown) -> list[tuple[object, ...]]:
-    closed = len(stream.shards) - stream.open_shards
     known: tuple[object, ...] = (
         stream.name,
-        f"{stream.open_shards}" + (f" + {closed} closed" if closed else ""),
+        stream.shard_counts,
         stream.records,
         f"{stream.records_per_second:,.1f} ({size(stream.bytes_per_second)})",
         kept(stream.retention_ms),
@@ -60,19 +57,11 @@ def _queues(of: Shown) -> Html:
             each.in_flight,
             each.delayed,
             "" if each.oldest_age_ms is None else age(each.oldest_age_ms),
-            quiet(_role(each)),
+            quiet(each.role),
         )
         for each in of.queues
     ]
     return table(header, rows, caption=count(len(of.queues), "queue"))
-
-
-def _role(queue: QueueShown) -> str:
-    if queue.dead_letters_of:
-        return f"dead letters of {', '.join(queue.dead_letters_of)}"
-    if queue.dead_letter_queue is not None:
-        return f"after {queue.maximum_receives} receives to {queue.dead_letter_queue}"
-    return "FIFO" if queue.fifo else ""
 
 
 def _mappings(of: Shown) -> Html:
@@ -100,25 +89,16 @@ def _alarms(of: Shown) -> Html:
             age(of.now_ms - each.changed_ms),
             one_line(each.reason, _LINE_OF_REASON),
         )
-        for each in sorted(of.alarms, key=lambda each: (each.state != "ALARM", each.name))
+        for each in of.alarms_by_need
     ]
     return table(["alarm", "state", "for", "reason"], rows, caption=count(len(of.alarms), "alarm"))
 
 
 def _tables(of: Shown) -> Html:
-    rows = [
-        (
-            each.name,
-            each.partition_key if each.sort_key is None else f"{each.partition_key}, {each.sort_key}",
-            ", ".join(f"{name} (building)" if name in each.building else name for name in each.indexes),
-            each.ttl or "",
-        )
-        for each in of.tables
-        if not each.is_internal
-    ]
+    rows = [each.cells for each in of.user_tables]
     return table(["table", "key", "indexes", "expires by"], rows, caption=count(len(rows), "table"))
 
 
 def _failed(of: Shown) -> Html:
-    rows = [(each.name, each.error or "") for each in of.services if each.state == "failed"]
+    rows = [(each.name, each.error or "") for each in of.failed]
     return table(["service", "error"], rows, caption="services that failed")

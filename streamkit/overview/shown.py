@@ -67,6 +67,12 @@ class StreamShown(msgspec.Struct, frozen=True):
         """How many take records."""
         return sum(shard.is_open for shard in self.shards)
 
+    @property
+    def shard_counts(self) -> str:
+        """Such as ``4 + 2 closed``."""
+        closed = len(self.shards) - self.open_shards
+        return f"{self.open_shards}" + (f" + {closed} closed" if closed else "")
+
 
 class QueueShown(msgspec.Struct, frozen=True):
     """One queue; its counts are exact."""
@@ -89,6 +95,15 @@ class QueueShown(msgspec.Struct, frozen=True):
         """All of them."""
         return self.visible + self.in_flight + self.delayed
 
+    @property
+    def role(self) -> str:
+        """What it is beside a queue of messages, or "" if it is nothing."""
+        if self.dead_letters_of:
+            return f"dead letters of {', '.join(self.dead_letters_of)}"
+        if self.dead_letter_queue is not None:
+            return f"after {self.maximum_receives} receives to {self.dead_letter_queue}"
+        return "FIFO" if self.fifo else ""
+
 
 class TableShown(msgspec.Struct, frozen=True):
     """One table."""
@@ -106,6 +121,13 @@ class TableShown(msgspec.Struct, frozen=True):
     def is_internal(self) -> bool:
         """Whether streamkit keeps its own things there."""
         return self.name.startswith(INTERNAL_PREFIX)
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """Its name, its keys, its indexes, and by what its items expire."""
+        keys = self.partition_key if self.sort_key is None else f"{self.partition_key}, {self.sort_key}"
+        indexes = (f"{name} (building)" if name in self.building else name for name in self.indexes)
+        return self.name, keys, ", ".join(indexes), self.ttl or ""
 
 
 class MappingShown(msgspec.Struct, frozen=True):
@@ -156,3 +178,23 @@ class Shown(msgspec.Struct, frozen=True):
     def dead_letters(self) -> int:
         """In all dead-letter queues."""
         return sum(queue.messages for queue in self.queues if queue.dead_letters_of)
+
+    @property
+    def in_alarm(self) -> int:
+        """How many alarms are in ALARM."""
+        return sum(each.state == "ALARM" for each in self.alarms)
+
+    @property
+    def alarms_by_need(self) -> list[AlarmShown]:
+        """Those in ALARM first."""
+        return sorted(self.alarms, key=lambda each: (each.state != "ALARM", each.name))
+
+    @property
+    def user_tables(self) -> list[TableShown]:
+        """Without those of streamkit itself."""
+        return [each for each in self.tables if not each.is_internal]
+
+    @property
+    def failed(self) -> list[ServiceShown]:
+        """The services that failed."""
+        return [each for each in self.services if each.state == "failed"]
