@@ -101,6 +101,7 @@ async def _opens(directory: Path) -> Check:
     from streamkit.cli.checks import Check
     from streamkit.cli.opened import looking
     from streamkit.errors import CorruptLogError, StorageError, UnknownFormatError
+    from streamkit.showing.words import count
 
     try:
         async with looking(directory) as (engine, _):
@@ -114,4 +115,5 @@ async def _opens(directory: Path) -> Check:
         return Check("store", "fail", str(error), "install the version that wrote it")
     except StorageError as error:
         return Check("store", "fail", str(error), "give the directory that was passed to streamkit.open")
-    return Check("store", "ok", f"opens, with {streams:,} streams, {queues:,} queues and {tables:,} tables")
+    there = f"{count(streams, 'stream')}, {count(queues, 'queue')} and {count(tables, 'table')}"
+    return Check("store", "ok", f"opens, with {there}")

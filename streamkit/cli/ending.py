@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 from streamkit.cli.printing import FINE, INTERRUPTED, say
 from streamkit.service import Stop
@@ -44,6 +45,28 @@ def exit_at_once() -> None:
         say("interrupted")
         sys.stdout.flush()
     os._exit(INTERRUPTED)
+
+
+async def until_asked(work: Coroutine[Any, Any, None], asked: Asked, grace: float) -> bool:
+    """Do the work; once asked to end, give it some seconds more, and then cancel it. False: it was cancelled.
+
+    Raises:
+        Exception: what the work raised.
+    """
+    task = asyncio.ensure_future(work)
+    ends = asyncio.ensure_future(asked.requested())
+    try:
+        await asyncio.wait((task, ends), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait((task,), timeout=grace)
+    finally:
+        for each in (task, ends):
+            each.cancel()
+        await asyncio.wait((task, ends))
+    if task.cancelled():
+        return False
+    task.result()
+    return True
 
 
 @contextlib.contextmanager

@@ -71,9 +71,7 @@ def _show_once(overview: Overview, options: argparse.Namespace) -> None:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    import asyncio
-
-    from streamkit.cli.ending import asked_to_end
+    from streamkit.cli.ending import asked_to_end, until_asked
     from streamkit.dashboard import serve
 
     def opened(url: str) -> None:
@@ -87,12 +85,5 @@ async def _serve(options: argparse.Namespace) -> int:
             webbrowser.open(url)
 
     with asked_to_end() as asked:
-        serving = asyncio.ensure_future(serve(options.directory, host=options.host, port=options.port, opened=opened))
-        ends = asyncio.ensure_future(asked.requested())
-        await asyncio.wait((serving, ends), return_when=asyncio.FIRST_COMPLETED)
-        for each in (serving, ends):
-            each.cancel()
-        await asyncio.wait((serving, ends))
-        if not serving.cancelled():
-            await serving
+        await until_asked(serve(options.directory, host=options.host, port=options.port, opened=opened), asked, grace=0)
     return asked.code

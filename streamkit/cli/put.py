@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from streamkit.cli.printing import (
     CANNOT_RUN,
@@ -26,7 +26,6 @@ from streamkit.cli.printing import (
 if TYPE_CHECKING:
     import argparse
 
-    from streamkit.cli.ending import Asked
     from streamkit.cli.putting import Line, Outcome, Sink
     from streamkit.kit import Kit
 
@@ -92,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace, fd: int, rejects: BinaryIO | None) -> int:
-    from streamkit.cli.ending import asked_to_end
+    from streamkit.cli.ending import asked_to_end, until_asked
     from streamkit.cli.opened import owning
     from streamkit.cli.putting import Outcome
     from streamkit.cli.reading import lines
@@ -108,7 +107,7 @@ async def _run(options: argparse.Namespace, fd: int, rejects: BinaryIO | None) -
         with asked_to_end() as asked:
             try:
                 putting = _put_all(kit, kind, _blocks(lines(fd, asked.stop)), options, outcome, rejects)
-                in_time = await _until_asked(putting, asked)
+                in_time = await until_asked(putting, asked, _GRACE_SECONDS)
             except ValueError as error:
                 outcome.rejected.append((outcome.line + 1, str(error)))
                 say(f"line {outcome.line + 1} was not put: {error}")
@@ -126,26 +125,6 @@ async def _run(options: argparse.Namespace, fd: int, rejects: BinaryIO | None) -
             say(f"interrupted: lines 1 to {outcome.line:,} were put")
         _say(options, kind, outcome, time.monotonic() - began)
         return asked.code or (FOUND if outcome.rejected else FINE)
-
-
-async def _until_asked(putting: Coroutine[Any, Any, None], asked: Asked) -> bool:
-    """Put; False: it was asked to end, and what was in hand was not put in time."""
-    import asyncio
-
-    task = asyncio.ensure_future(putting)
-    ends = asyncio.ensure_future(asked.requested())
-    try:
-        await asyncio.wait((task, ends), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            await asyncio.wait((task,), timeout=_GRACE_SECONDS)
-    finally:
-        for each in (task, ends):
-            each.cancel()
-        await asyncio.wait((task, ends))
-    if task.cancelled():
-        return False
-    task.result()
-    return True
 
 
 def _how_far(options: argparse.Namespace, outcome: Outcome) -> str:

@@ -53,7 +53,7 @@ def _queues(of: Shown) -> Html:
     rows = [
         (
             each.name,
-            badge(f"{each.visible:,}", "warn") if each.visible and each.dead_letters_of else f"{each.visible:,}",
+            badge(f"{each.visible:,}", "warn") if each.visible and each.dead_letters_of else each.visible,
             each.in_flight,
             each.delayed,
             "" if each.oldest_age_ms is None else age(each.oldest_age_ms),

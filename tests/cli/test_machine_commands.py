@@ -136,7 +136,7 @@ def test_the_doctor_of_a_directory(tmp_path: Path) -> None:
     found = {each["name"]: each for each in done.lines}
     assert {"python", "packages", "checksums", "extras", "open files", "clock", "space", "sync"} <= set(found)
     assert found["owner"]["found"] == "nobody has it open"
-    assert found["store"]["found"].startswith("opens, with 0 streams, 1 queues")
+    assert found["store"]["found"].startswith("opens, with 0 streams, 1 queue")
     assert "store" not in statuses()
     assert call("doctor", tmp_path / "new").lines[-1]["found"] == f"there is none in {tmp_path / 'new'} yet"
     assert not (tmp_path / "new").exists()
