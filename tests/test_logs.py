@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
 from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,38 +17,14 @@ from typing import Any
 import pytest
 
 import streamkit
-from streamkit import Batch, EventSourceMapping, Message, Record, RedrivePolicy, Retry, Stop, each
-from streamkit.errors import DecodeError, DiskFullError, FunctionError, NotFoundError, StorageError, ValidationError
+from streamkit import Batch, EventSourceMapping, Message, Record, Retry, each
+from streamkit.errors import DecodeError, DiskFullError, FunctionError, ValidationError
 from streamkit.functions.context import current_context
-from streamkit.functions.function import Function
 from streamkit.logs import ContextFilter, JsonFormatter, about, bind, context, json_logs, of_messages, of_records, said
+from tests.logged import SECRET, Written, written
 
-SECRET = "4111-1111-1111-1111"
+__all__ = ["written"]
 log = logging.getLogger("shop")
-
-
-@pytest.fixture
-def written() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """What has been logged since it was last asked, each line read as JSON."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    stream = io.StringIO()
-    json_logs(logging.DEBUG, stream=stream)
-    logging.getLogger("asyncio").setLevel(logging.INFO)
-
-    def lines() -> list[dict[str, Any]]:
-        text = stream.getvalue()
-        stream.seek(0)
-        stream.truncate()
-        return [json.loads(line) for line in text.splitlines()]
-
-    yield lines
-    logging.getLogger("asyncio").setLevel(logging.NOTSET)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-Written = Callable[[], list[dict[str, Any]]]
 
 
 # ---- the context
@@ -386,133 +361,6 @@ async def until_caught_up(stream: streamkit.Stream[Any], consumer: str) -> None:
             except streamkit.NotFoundError:
                 pass
             await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - of what tells nobody
-        await asyncio.sleep(0)
-
-
-# ---- what streamkit logs itself
-
-
-async def test_nothing_that_streamkit_logs_quotes_the_data(written: Written) -> None:
-    """Failures of every kind, with a secret wherever one can be: value, key, attribute, group, answer, exception."""
-
-    async def fail(anything: Any) -> None:
-        raise ValueError(f"cannot charge {SECRET}")
-
-    def fail_in_a_thread(anything: Any) -> None:
-        try:
-            raise KeyError(SECRET)
-        except KeyError as error:
-            raise ValidationError(SECRET) from error
-
-    async def junk(anything: Any) -> Any:
-        return SECRET
-
-    async def junk_item(batch: Any) -> Any:
-        return [SECRET]
-
-    async def reported(batch: Any) -> Any:
-        return {"batchItemFailures": [{"itemIdentifier": SECRET}]}
-
-    async def exits(anything: Any) -> None:
-        raise SystemExit(SECRET)
-
-    async def refused_write(batch: Any) -> Any:
-        return streamkit.Put({"id": SECRET}, table="items", condition=streamkit.attribute("id").absent())
-
-    def refusing_sink(values: list[Any]) -> None:
-        raise OSError(SECRET)
-
-    class Failing:
-        name = "failing"
-
-        async def run(self, stop: Stop) -> None:
-            raise RuntimeError(SECRET)
-
-    async with asyncio.timeout(50):
-        kit = await streamkit.open("memory:")
-        await (await kit.create_table("items", partition_key="id")).put({"id": SECRET})
-        orders = await kit.create_stream("orders")
-        await orders.put_batch([(SECRET, {"card": SECRET}), (SECRET, {"card": SECRET})])
-        dead = await kit.create_queue("dead")
-        functions: tuple[Any, ...] = (
-            fail,
-            fail_in_a_thread,
-            junk,
-            junk_item,
-            reported,
-            exits,
-            refused_write,
-            each(fail),
-            Function(fail, timeout=9),
-        )
-        for number, function in enumerate(functions):
-            mapping = kit.start(
-                EventSourceMapping(
-                    f"m{number}", source=orders, function=function, maximum_retry_attempts=1, retry=Retry(first=0.0),
-                    on_failure=dead,
-                )
-            )  # fmt: skip
-            await mapping.wait_caught_up()
-        sinking = EventSourceMapping(
-            "sinks", source=orders, sink=refusing_sink, maximum_retry_attempts=0, on_failure=dead
-        )
-        await kit.start(sinking).wait_caught_up()
-        policy = RedrivePolicy(dead_letter_queue="dead", max_receive_count=1, eager=True)
-        for number, handler in enumerate((fail, fail_in_a_thread)):
-            jobs = await kit.create_queue(f"jobs{number}", redrive_policy=policy)
-            attribute = streamkit.queues.message.MessageAttribute("String", SECRET)
-            await jobs.send({"card": SECRET}, attributes={"card": attribute}, group_id=SECRET)
-            worker = kit.start(jobs.worker(handler, retry=Retry(first=0.0)))
-            await worker.wait_drained()
-        batches = await kit.create_queue("batches", redrive_policy=policy)
-        await batches.send(SECRET)
-        await kit.start(batches.batch_worker(junk, max_messages=5, retry=Retry(first=0.0))).wait_drained()
-        mapped = await kit.create_queue("mapped")
-        await mapped.send(SECRET)
-        mapping = kit.start(EventSourceMapping("mapped", source=mapped, function=fail))
-        await until(lambda: mapping.counts.errors > 0)
-        undecodable = await kit.create_stream("undecodable")
-        await undecodable.put(SECRET, partition_key=SECRET)
-        wrong = kit.stream("undecodable", type=int)
-        await kit.start(EventSourceMapping("wrong", source=wrong, sink=dead, maximum_retry_attempts=0)).wait_caught_up()
-        async with orders.consumer("billing") as consumer:
-            with pytest.raises(ValueError, match=SECRET):
-                await consumer.run(fail, retry=Retry(first=0.0), attempts=2)
-        kit.start(Failing())
-        await until(lambda: bool(kit.health().errors))
-        with pytest.raises(streamkit.errors.ServiceFailedError):
-            await kit.close()
-    lines = written()
-    about = {line.get("service") for line in lines} | {line.get("consumer") for line in lines}
-    wanted = {f"m{number}" for number in range(len(functions))}
-    wanted |= {"sinks", "worker:jobs0", "worker:jobs1", "worker:batches", "mapped", "wrong", "failing", "billing"}
-    assert wanted <= about, f"nothing was logged of {wanted - about}, so that nothing was tested of them"
-    leaks = [line for line in lines if SECRET in json.dumps(line)]
-    assert not leaks, leaks
-
-
-@pytest.mark.parametrize("error", [FunctionError(SECRET), NotFoundError("customer", SECRET), StorageError(SECRET)])
-async def test_what_a_handler_raises_is_not_said_whatever_its_type(written: Written, error: Exception) -> None:
-    async def handle(item: Any) -> None:
-        raise error
-
-    async with streamkit.open("memory:") as kit:
-        jobs = await kit.create_queue("jobs")
-        orders = await kit.create_stream("orders")
-        await jobs.send(SECRET)
-        await orders.put(SECRET, partition_key="k")
-        worker = kit.start(jobs.worker(handle))
-        retry = Retry(first=0.0)
-        mapping = EventSourceMapping("m", source=orders, function=handle, maximum_retry_attempts=0, retry=retry)
-        await kit.start(mapping).wait_caught_up()
-        await until(lambda: worker.failed > 0)
-    lines = written()
-    assert {line["logger"] for line in lines} >= {"streamkit.queues", "streamkit.functions"}
-    assert not [line for line in lines if SECRET in json.dumps(line)]
 
 
 def test_the_context_of_another_thread_is_its_own() -> None:
