@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import configparser
 import json
 import re
 import signal
@@ -13,6 +14,7 @@ from urllib.request import urlopen
 
 import httpx
 import pytest
+import yaml
 
 import streamkit
 from streamkit import Message
@@ -178,3 +180,37 @@ async def test_a_worker_that_is_stopped_before_the_kit_has_its_grace(clock: Manu
 
 def test_the_page_quotes_the_error_as_it_is() -> None:
     assert f"> {DirectoryInUseError('./data', 'process 4711 on host')}\n" in PAGE
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_what_a_supervisor_is_told_leaves_the_kit_its_time() -> None:
+    """uvicorn's grace and the kit's, before anybody kills; and the probes ask for paths that there are."""
+    (unit,) = blocks("ini")
+    service = configparser.ConfigParser(interpolation=None)
+    service.optionxform = str  # type: ignore[assignment,method-assign]
+    service.read_string(unit)
+    command = service["Service"]["ExecStart"].split()
+    uvicorn_seconds = int(command[command.index("--timeout-graceful-shutdown") + 1])
+    least = uvicorn_seconds + GRACE_SECONDS
+    assert int(service["Service"]["TimeoutStopSec"]) > least
+    (manifest,) = blocks("yaml")
+    spec = yaml.safe_load(manifest)["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    waits = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > least + waits
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate"), "one process owns the directory"
+    probed = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("readiness", "liveness")}
+    served = set(re.findall(r'@router\.get\("(/\w+)"\)', (ROOT / "examples" / "fastapi_service.py").read_text()))
+    assert probed <= served
+
+
+def test_the_line_of_json_is_one_with_the_fields_of_a_worker() -> None:
+    (line,) = blocks("json")
+    found = json.loads(line)
+    assert {"time", "level", "logger", "message", "service", "worker", "queue", "message_id", "receive_count"} == {
+        *found
+    }
