@@ -288,6 +288,18 @@ def test_path_runs_its_rooms_and_is_right(name: str, tmp_path: Path, monkeypatch
     assert [file for file in hot if not path.touched_by([file])] == []
 
 
+def test_hot_paths_run_on_a_streamkit_that_has_no_new_room() -> None:
+    """Their workloads load nothing of the command line, which the base may not have as it is now."""
+    modules = {place.module for path in HOT_PATHS.values() for place in path.lanes}
+    code = (
+        f"import sys, {', '.join(modules)}; print(*(name for name in sys.modules if name.startswith('streamkit.cli')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+    )
+    assert done.stdout.strip() == ""
+
+
 def test_every_room_of_a_path_is_there() -> None:
     files = [str(file.relative_to(ROOT)) for file in (ROOT / "streamkit").rglob("*.py")]
     for name, path in HOT_PATHS.items():
